@@ -1,0 +1,162 @@
+//! What the control plane may ask of whatever runs instances.
+//!
+//! An engine is this machine (the agent, reached through [`remote`]), a simulation, or a cluster.
+//! Nothing above this crate may assume a local process, a path or a pid.
+
+pub mod frame;
+pub mod remote;
+
+use std::future::Future;
+
+use ekiden_model::{
+    id::{InstanceId, ServiceId},
+    image::{Digest, ImageReference, PreparedImage},
+    instance::{InstanceObservation, InstanceSpec, StopReason},
+};
+use serde::{Deserialize, Serialize};
+
+/// Runs instances. Every call is idempotent: a caller that got no answer calls again.
+pub trait Engine: Send + Sync + 'static {
+    /// Makes an image ready to run: resolves the reference, fetches what is missing, verifies and
+    /// unpacks it. A reference to a tag is resolved anew at each call. Takes as long as the
+    /// download takes, within the engine's own bound.
+    fn prepare_image(
+        &self,
+        reference: &ImageReference,
+    ) -> impl Future<Output = Result<PreparedImage, EngineError>> + Send;
+
+    /// Starts an instance. Answers when its process runs, or when the engine has recorded why it
+    /// cannot: then the instance is observed as exited with `StartFailed`, and the call succeeds.
+    fn start(&self, spec: &InstanceSpec) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Asks an instance to stop: its stop signal, then after `grace_ms` the kill that cannot be
+    /// refused. Answers when the request is recorded, not when the instance has ended. An unknown
+    /// or ended instance is success.
+    fn stop(
+        &self,
+        instance: InstanceId,
+        reason: StopReason,
+        grace_ms: u64,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Forgets an ended instance and gives back all it used; kills it first if it still runs.
+    fn remove(&self, instance: InstanceId) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// The newest lines an instance wrote, oldest first.
+    fn logs(&self, query: &LogQuery) -> impl Future<Output = Result<LogPage, EngineError>> + Send;
+
+    /// Forgets everything kept for a service that is deleted: its logs above all.
+    fn forget_service(
+        &self,
+        service: ServiceId,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Tells which images must be kept; the engine may remove any other when it needs room.
+    fn retain_images(
+        &self,
+        images: &[Digest],
+    ) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Everything the engine has, kept current.
+    fn observe(&self) -> tokio::sync::watch::Receiver<Observation>;
+}
+
+/// All instances of an engine, as one value that is replaced whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observation {
+    /// False until the engine has first answered and while it cannot be reached. Then `instances`
+    /// is what was last known, and an instance that is missing says nothing.
+    pub current: bool,
+    /// Every instance that has not been removed.
+    pub instances: Vec<InstanceObservation>,
+}
+
+/// Which log lines are wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogQuery {
+    /// Whose lines.
+    pub service: ServiceId,
+    /// Only this instance's lines; every instance's when absent.
+    pub instance: Option<InstanceId>,
+    /// Where to go on, from the page before; when absent, the last `lines_max` lines are given.
+    pub after: Option<LogCursor>,
+    /// At most this many lines, 1 to [`LOG_LINES_MAX`].
+    pub lines_max: u32,
+}
+
+/// The most lines one page carries.
+pub const LOG_LINES_MAX: u32 = 1000;
+
+/// The longest line a page carries, in bytes; a longer one is cut into lines marked `partial`.
+pub const LOG_LINE_BYTES_MAX: usize = 16 * 1024;
+
+/// A place in a service's logs; opaque to callers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LogCursor(pub String);
+
+/// Some log lines, oldest first, and where to go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogPage {
+    /// In the order they were written, per instance; by time across instances.
+    pub lines: Vec<LogLine>,
+    /// Give it back to get what came later.
+    pub next: LogCursor,
+}
+
+/// One line that an instance wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// Whose.
+    pub instance: InstanceId,
+    /// When it was read from the instance: microseconds since the Unix epoch.
+    pub at_micros: u64,
+    /// Where it was written.
+    pub stream: LogStream,
+    /// Without its newline; invalid UTF-8 replaced.
+    pub text: String,
+    /// The line goes on in the next one of this stream.
+    pub partial: bool,
+}
+
+/// Where a line was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// Ekiden's own remark, such as how much was dropped.
+    Ekiden,
+}
+
+/// Why an engine could not do as asked. Sentences for people; `Unavailable` is worth a retry.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "error")]
+pub enum EngineError {
+    /// The engine cannot be reached now, or is too busy; the same call may succeed later.
+    #[error("the engine is unavailable: {message}")]
+    Unavailable {
+        /// What was seen.
+        message: String,
+    },
+    /// The image cannot be had: it does not exist, is refused, broken or for another platform.
+    #[error("{message}")]
+    Image {
+        /// What, why, and what to do.
+        message: String,
+    },
+    /// The request makes no sense to this engine.
+    #[error("{message}")]
+    Invalid {
+        /// What, why, and what to do.
+        message: String,
+    },
+    /// The host failed: out of disk, a system call refused.
+    #[error("{message}")]
+    Host {
+        /// What, why, and what to do.
+        message: String,
+    },
+}

@@ -1,0 +1,12 @@
+//! Ekiden's words, and every decision it makes.
+//!
+//! Nothing here does I/O, reads a clock or draws a random number: time and randomness are
+//! arguments. What other crates do is decided here, so that a decision can be tested, replayed and
+//! simulated without a machine to run it on.
+
+pub mod id;
+pub mod image;
+pub mod instance;
+pub mod name;
+pub mod route;
+pub mod time;

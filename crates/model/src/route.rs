@@ -1,0 +1,98 @@
+//! What the edge is told: which host names lead to which instances.
+//!
+//! The control plane publishes, the edge serves. Each publication has a generation, a number that
+//! only grows; the edge acknowledges a generation when every one of its workers serves by it.
+//! Only then may an instance that is no longer in the table begin to drain, and it may be stopped
+//! when the edge reports it idle.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{InstanceId, ServiceId},
+    instance::RevisionNumber,
+    name::ServiceName,
+};
+
+/// The number of a publication; a later one has a greater number, across restarts too.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Generation(pub u64);
+
+/// One service as the edge serves it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// Which service.
+    pub service: ServiceId,
+    /// Its name, for the access log and for answers that people read.
+    pub service_name: ServiceName,
+    /// Host names that lead to it: lower case, no port, no trailing dot.
+    pub hosts: Vec<String>,
+    /// What to do with a request.
+    pub state: RouteState,
+    /// Requests that one instance may hold at once; at least 1.
+    pub concurrency_per_instance: u32,
+    /// Who may serve. May be empty: then requests wait, bounded in number and time.
+    pub upstreams: Vec<Upstream>,
+}
+
+/// What the edge does with a request for a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RouteState {
+    /// Forward it; wait for an instance if there is none.
+    Serving,
+    /// Refuse it: the service is paused.
+    Paused,
+    /// Refuse it: the service has never had a working deployment.
+    NotDeployed,
+}
+
+/// One instance, as somewhere to send requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upstream {
+    /// Which instance.
+    pub instance: InstanceId,
+    /// Its revision, for the access log.
+    pub revision: RevisionNumber,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// Control to edge, over the edge's connection to control.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "message")]
+pub enum ToEdge {
+    /// The whole table; always the first message on a connection. What is not in it is gone.
+    Table {
+        /// The table's generation.
+        generation: Generation,
+        /// Every route.
+        routes: Vec<Route>,
+    },
+    /// What changed since the message before it on this connection.
+    Change {
+        /// The table's generation after the change.
+        generation: Generation,
+        /// New and changed routes, whole.
+        set: Vec<Route>,
+        /// Services that have no route any more.
+        remove: Vec<ServiceId>,
+    },
+}
+
+/// Edge to control.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "message")]
+pub enum FromEdge {
+    /// Sent when every worker serves by `generation`, and again whenever `draining` changes.
+    Serving {
+        /// The newest generation that every worker serves by.
+        generation: Generation,
+        /// Instances that this table no longer has but that still hold requests from before.
+        draining: Vec<InstanceId>,
+    },
+}
