@@ -85,11 +85,17 @@ hex_id!(
 
 fn parse_hex(text: &str) -> Result<u128, InvalidId> {
     let well_formed = text.len() == 32
-        && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
     if !well_formed {
-        return Err(InvalidId { text: text.chars().take(64).collect() });
+        return Err(InvalidId {
+            text: text.chars().take(64).collect(),
+        });
     }
-    u128::from_str_radix(text, 16).map_err(|_| InvalidId { text: text.to_owned() })
+    u128::from_str_radix(text, 16).map_err(|_| InvalidId {
+        text: text.to_owned(),
+    })
 }
 
 #[cfg(test)]

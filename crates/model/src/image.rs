@@ -47,14 +47,19 @@ impl FromStr for Digest {
     type Err = InvalidDigest;
 
     fn from_str(text: &str) -> Result<Self, InvalidDigest> {
-        let invalid = || InvalidDigest { text: text.chars().take(128).collect() };
+        let invalid = || InvalidDigest {
+            text: text.chars().take(128).collect(),
+        };
         let hex = text.strip_prefix("sha256:").ok_or_else(invalid)?.as_bytes();
         if hex.len() != 64 {
             return Err(invalid());
         }
         let mut bytes = [0; 32];
         for (byte, pair) in bytes.iter_mut().zip(hex.chunks_exact(2)) {
-            *byte = nibble(pair[0]).zip(nibble(pair[1])).map(|(h, l)| h << 4 | l).ok_or_else(invalid)?;
+            *byte = nibble(pair[0])
+                .zip(nibble(pair[1]))
+                .map(|(h, l)| h << 4 | l)
+                .ok_or_else(invalid)?;
         }
         Ok(Self(bytes))
     }
@@ -132,8 +137,10 @@ impl FromStr for ImageReference {
     type Err = InvalidReference;
 
     fn from_str(text: &str) -> Result<Self, InvalidReference> {
-        parse_reference(text)
-            .map_err(|problem| InvalidReference { text: text.chars().take(200).collect(), problem })
+        parse_reference(text).map_err(|problem| InvalidReference {
+            text: text.chars().take(200).collect(),
+            problem,
+        })
     }
 }
 
@@ -146,7 +153,9 @@ fn parse_reference(text: &str) -> Result<ImageReference, &'static str> {
     }
     let (name, digest) = match text.split_once('@') {
         Some((name, digest)) => {
-            let digest = digest.parse().map_err(|_| "what follows `@` is not a sha256 digest")?;
+            let digest = digest
+                .parse()
+                .map_err(|_| "what follows `@` is not a sha256 digest")?;
             (name, Some(digest))
         }
         None => (text, None),
@@ -172,7 +181,12 @@ fn parse_reference(text: &str) -> Result<ImageReference, &'static str> {
         (None, Some(_)) => None,
         (None, None) => Some("latest".to_owned()),
     };
-    Ok(ImageReference { registry, repository, tag, digest })
+    Ok(ImageReference {
+        registry,
+        repository,
+        tag,
+        digest,
+    })
 }
 
 fn split_registry(name: &str) -> (String, String) {
@@ -218,7 +232,9 @@ fn is_port(text: &str) -> bool {
 fn is_tag(text: &str) -> bool {
     (1..=128).contains(&text.len())
         && !text.starts_with(['.', '-'])
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
 }
 
 /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`, from the distribution specification.
@@ -305,24 +321,44 @@ mod tests {
         check("debian", "docker.io/library/debian:latest");
         check("team/app:1", "docker.io/team/app:1");
         check("localhost/app", "localhost/app:latest");
-        check("127.0.0.1:5000/app:v1.2-rc_3", "127.0.0.1:5000/app:v1.2-rc_3");
+        check(
+            "127.0.0.1:5000/app:v1.2-rc_3",
+            "127.0.0.1:5000/app:v1.2-rc_3",
+        );
         check("[::1]:5000/app", "[::1]:5000/app:latest");
         check(
             "123456789012.dkr.ecr.us-east-1.amazonaws.com/a/b__c:x",
             "123456789012.dkr.ecr.us-east-1.amazonaws.com/a/b__c:x",
         );
         let digest = format!("sha256:{}", "ab".repeat(32));
-        check(&format!("quay.io/a@{digest}"), &format!("quay.io/a@{digest}"));
-        check(&format!("quay.io/a:1@{digest}"), &format!("quay.io/a:1@{digest}"));
+        check(
+            &format!("quay.io/a@{digest}"),
+            &format!("quay.io/a@{digest}"),
+        );
+        check(
+            &format!("quay.io/a:1@{digest}"),
+            &format!("quay.io/a:1@{digest}"),
+        );
     }
 
     #[test]
     fn bad_references_say_what_is_wrong() {
         check("", "error: it is empty");
-        check("a@sha256:12", "error: what follows `@` is not a sha256 digest");
-        check("a:-x", "error: the tag must be 1 to 128 letters, digits, `_`, `.` and `-`");
-        check("bad_host.com:99999/a", "error: the registry is not a host name with an optional port");
-        for name in ["App", "a//b", "../a", "a/../b", "a--", "_a", "a b", "a\nb", "a_-b"] {
+        check(
+            "a@sha256:12",
+            "error: what follows `@` is not a sha256 digest",
+        );
+        check(
+            "a:-x",
+            "error: the tag must be 1 to 128 letters, digits, `_`, `.` and `-`",
+        );
+        check(
+            "bad_host.com:99999/a",
+            "error: the registry is not a host name with an optional port",
+        );
+        for name in [
+            "App", "a//b", "../a", "a/../b", "a--", "_a", "a b", "a\nb", "a_-b",
+        ] {
             assert!(name.parse::<ImageReference>().is_err(), "{name}");
         }
     }
@@ -332,6 +368,10 @@ mod tests {
         let digest = Digest::from_sha256([0xa5; 32]);
         assert_eq!(digest.to_string().parse(), Ok(digest));
         assert!("sha256:zz".parse::<Digest>().is_err());
-        assert!(format!("sha256:{}", "A".repeat(64)).parse::<Digest>().is_err());
+        assert!(
+            format!("sha256:{}", "A".repeat(64))
+                .parse::<Digest>()
+                .is_err()
+        );
     }
 }

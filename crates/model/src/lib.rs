@@ -4,9 +4,13 @@
 //! arguments. What other crates do is decided here, so that a decision can be tested, replayed and
 //! simulated without a machine to run it on.
 
+pub mod health;
 pub mod id;
 pub mod image;
 pub mod instance;
 pub mod name;
+pub mod plan;
+pub mod revision;
 pub mod route;
+pub mod service;
 pub mod time;

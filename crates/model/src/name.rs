@@ -34,10 +34,14 @@ impl FromStr for ServiceName {
     fn from_str(text: &str) -> Result<Self, InvalidServiceName> {
         let well_formed = (4..=40).contains(&text.len())
             && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+            && text
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
         match well_formed {
             true => Ok(Self(text.to_owned())),
-            false => Err(InvalidServiceName { text: text.chars().take(64).collect() }),
+            false => Err(InvalidServiceName {
+                text: text.chars().take(64).collect(),
+            }),
         }
     }
 }

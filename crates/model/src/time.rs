@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 ///
 /// Wall-clock time: it is stored, shown to people and compared across restarts. A clock that steps
 /// back makes [`Timestamp::since`] answer zero, never something negative.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Timestamp(u64);
 

@@ -1,0 +1,683 @@
+//! The plan: what to do next for one service, from what is recorded and what is seen.
+//!
+//! [`plan`] is called again whenever something changed and whenever the time it asked for has come.
+//! It takes no hint about what changed and remembers nothing: running it twice on the same view
+//! gives the same steps, and a step that was already taken is harmless when taken again. So a
+//! control plane that was killed at any instant goes on by looking.
+//!
+//! The rules, which the simulator (`tests/simulation.rs`) checks over many histories:
+//!
+//! 1. Only a healthy instance of the active revision is put into the route. When there is none,
+//!    what is in the route and still healthy stays there: a service never goes from someone to
+//!    nobody while somebody could answer.
+//! 2. An instance is stopped only after the edge has acknowledged a table without it, and then only
+//!    when it holds no request or the drain limit has passed.
+//! 3. A deployment switches only when every wanted instance of its candidate is healthy. Until
+//!    then what served before is kept whole, replacements included.
+//! 4. An instance that ended by itself is replaced: at once the first time, then with a back-off
+//!    that doubles; the record of its end is kept while it counts.
+
+use std::time::Duration;
+
+use crate::{
+    health::{HealthProtocol, Verdict},
+    id::InstanceId,
+    image::{ImageReference, PreparedImage},
+    instance::{Exit, ExitCause, InstanceState, RevisionNumber, StopReason},
+    revision::Revision,
+    route::{Route, RouteState, Upstream},
+    service::{Failure, FailureCause, OperationKind, Phase, Service, ServiceStatus, Transition},
+    time::Timestamp,
+};
+
+/// How often a candidate's instance may end before the deployment has failed.
+pub const START_ATTEMPTS_MAX: usize = 3;
+
+/// How long an end counts for the back-off of the next start.
+pub const CRASH_WINDOW: Duration = Duration::from_secs(600);
+
+/// How many ends are remembered per service; the back-off stops growing there.
+pub const CRASHES_KEPT_MAX: usize = 8;
+
+/// The wait before the second replacement; it doubles with each one after.
+pub const BACKOFF_MIN: Duration = Duration::from_millis(250);
+
+/// The longest wait before a replacement.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// How long a deployment waits for an engine that cannot be reached before it gives up.
+pub const ENGINE_PATIENCE: Duration = Duration::from_secs(600);
+
+/// The most instances one plan starts at once.
+pub const STARTS_AT_ONCE_MAX: usize = 16;
+
+/// How long things may take; configured for the whole installation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// From an instance's start until it must be healthy. App Runner gives 5 minutes.
+    pub startup_limit: Duration,
+    /// From the acknowledged route change until an instance is stopped although it still holds
+    /// requests.
+    pub drain_limit: Duration,
+    /// From the stop signal to the kill.
+    pub stop_grace: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            startup_limit: Duration::from_secs(300),
+            drain_limit: Duration::from_secs(120),
+            stop_grace: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Everything a plan is made from.
+#[derive(Debug, Clone)]
+pub struct View<'a> {
+    /// The caller's clock.
+    pub now: Timestamp,
+    /// How long things may take.
+    pub timing: Timing,
+    /// What is recorded.
+    pub service: &'a Service,
+    /// The revision that `service.active` names.
+    pub active: Option<&'a Revision>,
+    /// The revision that the operation's `candidate` names.
+    pub candidate: Option<&'a Revision>,
+    /// How far the image of the operation is.
+    pub image: &'a ImageProgress,
+    /// Whether the engine answers: if not, an instance that is missing says nothing.
+    pub engine_current: bool,
+    /// The service's instances that have not been removed.
+    pub instances: &'a [InstanceView],
+    /// The route that was last published for the service, if any.
+    pub published: Option<&'a Route>,
+    /// Whether the edge serves by it.
+    pub acknowledged: bool,
+}
+
+/// One instance, as the engine, the probes and the edge together show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceView {
+    /// Which.
+    pub id: InstanceId,
+    /// Of which revision.
+    pub revision: RevisionNumber,
+    /// What the engine sees.
+    pub state: InstanceState,
+    /// When the engine accepted it.
+    pub created_at: Timestamp,
+    /// What the probes say.
+    pub verdict: Verdict,
+    /// What the newest failed probe saw.
+    pub last_failure: Option<String>,
+    /// What the edge has to do with it.
+    pub traffic: Traffic,
+}
+
+/// What the edge has to do with an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Traffic {
+    /// It was never in a route.
+    Never,
+    /// It is in the route, or the edge has not yet acknowledged that it is not.
+    Routed,
+    /// The edge has acknowledged a table without it.
+    Unrouted {
+        /// Since when.
+        since: Timestamp,
+        /// It still holds requests from before.
+        busy: bool,
+    },
+}
+
+/// How far the image of the running operation is; kept in memory and asked for again after a
+/// restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageProgress {
+    /// Nobody has asked the engine.
+    NotAsked,
+    /// The engine is at it.
+    Preparing,
+    /// Ready.
+    Ready(PreparedImage),
+    /// It cannot be had.
+    Failed(String),
+}
+
+/// Something to do. Each is idempotent; they are done in order, and the first that fails ends the
+/// round.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Record a step of the operation.
+    Transition(Transition),
+    /// Ask the engine for the image; its answer becomes [`View::image`].
+    PrepareImage(ImageReference),
+    /// Start one new instance of this revision.
+    Start(RevisionNumber),
+    /// Publish the service's route; it replaces the one before.
+    Publish(Route),
+    /// Publish that the service has no route any more.
+    Unpublish,
+    /// Ask an instance to stop.
+    Stop(InstanceId, StopReason),
+    /// Forget an ended instance.
+    Remove(InstanceId),
+    /// Forget what the engine keeps for the service beyond its instances.
+    ForgetService,
+}
+
+/// What to do now, and when to look again at the latest.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// In order.
+    pub steps: Vec<Step>,
+    /// Look again after this long even if nothing changed.
+    pub look_again_in: Option<Duration>,
+}
+
+/// Who should exist and who should serve, by the service's status and operation alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Goal<'a> {
+    /// The revision that serves, with all its instances.
+    serving: Option<&'a Revision>,
+    /// The revision that a deployment is trying.
+    trying: Option<&'a Revision>,
+    /// What the edge does.
+    route: Option<RouteState>,
+}
+
+/// Decides what to do next for one service.
+pub fn plan(view: &View<'_>) -> Plan {
+    let goal = goal(view);
+    let mut plan = Plan::default();
+    if let Some(transition) = transition(view, &goal, &mut plan) {
+        // Recorded first; what follows from it is planned from the recorded state.
+        plan.steps.push(Step::Transition(transition));
+        return plan;
+    }
+    let surplus = surplus(view, &goal);
+    publish(view, &goal, &surplus, &mut plan);
+    for revision in [goal.serving, goal.trying].into_iter().flatten() {
+        start(view, revision, &mut plan);
+    }
+    retire(view, &goal, &surplus, &mut plan);
+    finish(view, &mut plan);
+    plan
+}
+
+fn goal<'a>(view: &View<'a>) -> Goal<'a> {
+    let nothing = |route| Goal {
+        serving: None,
+        trying: None,
+        route,
+    };
+    let serving = |revision| Goal {
+        serving: revision,
+        trying: None,
+        route: Some(match revision {
+            Some(_) => RouteState::Serving,
+            None => RouteState::NotDeployed,
+        }),
+    };
+    let settled = |status| match status {
+        ServiceStatus::Running => serving(view.active),
+        ServiceStatus::Paused => nothing(Some(RouteState::Paused)),
+        ServiceStatus::CreateFailed | ServiceStatus::OperationInProgress => {
+            nothing(Some(RouteState::NotDeployed))
+        }
+        ServiceStatus::Deleted | ServiceStatus::DeleteFailed => nothing(None),
+    };
+    let Some(operation) = &view.service.operation else {
+        return settled(view.service.settled);
+    };
+    match operation.phase {
+        Phase::Accepted | Phase::Prepare | Phase::Undo => settled(operation.from),
+        Phase::Start => Goal {
+            trying: view.candidate,
+            ..settled(operation.from)
+        },
+        Phase::Switch => serving(view.active),
+        Phase::Drain => nothing(match operation.kind {
+            OperationKind::DeleteService => None,
+            OperationKind::CreateService
+            | OperationKind::UpdateService
+            | OperationKind::StartDeployment
+            | OperationKind::PauseService
+            | OperationKind::ResumeService => Some(RouteState::Paused),
+        }),
+    }
+}
+
+/// The operation's next recorded step, when its condition holds.
+fn transition(view: &View<'_>, goal: &Goal<'_>, plan: &mut Plan) -> Option<Transition> {
+    let operation = view.service.operation.as_ref()?;
+    match operation.phase {
+        Phase::Accepted => Some(Transition::Begin),
+        Phase::Prepare => match view.image {
+            ImageProgress::NotAsked => {
+                plan.steps.push(Step::PrepareImage(
+                    view.service.settings_wanted().image.clone(),
+                ));
+                engine_gave_out(view, Phase::Prepare)
+            }
+            ImageProgress::Preparing => None,
+            ImageProgress::Ready(image) => Some(Transition::Deploy(image.clone())),
+            ImageProgress::Failed(message) => Some(fail(
+                Phase::Prepare,
+                FailureCause::Image {
+                    message: message.clone(),
+                },
+                None,
+            )),
+        },
+        Phase::Start => {
+            let candidate = goal.trying?;
+            if healthy(view, candidate.number).count() >= candidate.instances_wanted() {
+                return Some(Transition::Switch);
+            }
+            start_failure(view, candidate, plan).or_else(|| engine_gave_out(view, Phase::Start))
+        }
+        Phase::Switch => {
+            let switched = view.acknowledged
+                && view
+                    .published
+                    .is_some_and(|route| serves_active(route, view.service.active));
+            switched.then_some(Transition::Succeed)
+        }
+        // Pausing and deleting end in `finish`, after the last instance.
+        Phase::Drain => None,
+        Phase::Undo => {
+            let left = view
+                .instances
+                .iter()
+                .any(|instance| left_of_failed(view, instance));
+            (view.engine_current && !left).then_some(Transition::Undone)
+        }
+    }
+}
+
+fn serves_active(route: &Route, active: Option<RevisionNumber>) -> bool {
+    route.state == RouteState::Serving
+        && route
+            .upstreams
+            .iter()
+            .any(|upstream| Some(upstream.revision) == active)
+}
+
+fn left_of_failed(view: &View<'_>, instance: &InstanceView) -> bool {
+    let candidate = view
+        .service
+        .operation
+        .as_ref()
+        .and_then(|operation| operation.candidate);
+    Some(instance.revision) == candidate
+}
+
+fn fail(phase: Phase, cause: FailureCause, instance: Option<InstanceId>) -> Transition {
+    Transition::Fail(Failure {
+        phase,
+        cause,
+        instance,
+        log_lines: Vec::new(),
+    })
+}
+
+fn engine_gave_out(view: &View<'_>, phase: Phase) -> Option<Transition> {
+    let operation = view.service.operation.as_ref()?;
+    let waited = view.now.since(operation.phase_since);
+    // Once starts are possible again each has its own limit; this only ends waiting for nothing.
+    let patience = ENGINE_PATIENCE + view.timing.startup_limit * START_ATTEMPTS_MAX as u32;
+    (waited >= patience).then(|| {
+        let message = format!(
+            "the engine could not do it within {} s; see `ekiden status` and the agent's log",
+            waited.as_secs()
+        );
+        fail(phase, FailureCause::Engine { message }, None)
+    })
+}
+
+/// Why the candidate will not become healthy, when that is certain.
+fn start_failure(view: &View<'_>, candidate: &Revision, plan: &mut Plan) -> Option<Transition> {
+    let since = view.service.operation.as_ref()?.phase_since;
+    let crashes: Vec<_> = crashes(view, candidate.number)
+        .filter(|(_, exit)| exit.at >= since)
+        .collect();
+    if crashes.len() >= START_ATTEMPTS_MAX {
+        let (instance, exit) = crashes.iter().max_by_key(|(_, exit)| exit.at)?;
+        let cause = FailureCause::Crashed {
+            exit: exit.cause.clone(),
+            times: crashes.len() as u32,
+        };
+        return Some(fail(Phase::Start, cause, Some(instance.id)));
+    }
+    for instance in of_revision(view, candidate.number) {
+        let Some(age) = starting_for(view, instance) else {
+            continue;
+        };
+        match view.timing.startup_limit.checked_sub(age) {
+            Some(left) if !left.is_zero() => plan.look_again(left),
+            _ => return Some(fail_unhealthy(view, candidate, instance)),
+        }
+    }
+    None
+}
+
+fn fail_unhealthy(view: &View<'_>, candidate: &Revision, instance: &InstanceView) -> Transition {
+    let settings = &candidate.settings;
+    let probe = match &settings.health.protocol {
+        HealthProtocol::Tcp => format!("TCP port {}", settings.port),
+        HealthProtocol::Http { path } => format!("HTTP path `{path}`, port {}", settings.port),
+    };
+    let last = instance
+        .last_failure
+        .clone()
+        .unwrap_or_else(|| "no probe has ended".to_owned());
+    let seconds = view.timing.startup_limit.as_secs();
+    fail(
+        Phase::Start,
+        FailureCause::NotHealthy {
+            probe,
+            last,
+            seconds,
+        },
+        Some(instance.id),
+    )
+}
+
+/// How long an instance has been on its way to its first health; `None` when it is not.
+fn starting_for(view: &View<'_>, instance: &InstanceView) -> Option<Duration> {
+    let since = match (&instance.state, instance.verdict) {
+        (InstanceState::Creating, _) => instance.created_at,
+        (InstanceState::Running { started_at, .. }, Verdict::Starting) => *started_at,
+        _ => return None,
+    };
+    Some(view.now.since(since))
+}
+
+/// Publishes the route that the goal asks for, if it is not the published one.
+fn publish(view: &View<'_>, goal: &Goal<'_>, surplus: &[InstanceId], plan: &mut Plan) {
+    let Some(state) = goal.route else {
+        if view.published.is_some() {
+            plan.steps.push(Step::Unpublish);
+        }
+        return;
+    };
+    let mut upstreams = match goal.serving {
+        Some(revision) => upstreams(view, revision, surplus),
+        None => Vec::new(),
+    };
+    upstreams.sort_by_key(|upstream| upstream.instance);
+    let concurrency = goal
+        .serving
+        .map_or(1, |r| r.settings.scaling.concurrency_per_instance);
+    let route = Route {
+        service: view.service.id,
+        service_name: view.service.name.clone(),
+        hosts: view.service.hosts.clone(),
+        state,
+        concurrency_per_instance: concurrency,
+        upstreams,
+    };
+    if view.published != Some(&route) {
+        plan.steps.push(Step::Publish(route));
+    }
+}
+
+/// Who serves for `revision`: its healthy instances, or who serves now while there are none.
+fn upstreams(view: &View<'_>, revision: &Revision, surplus: &[InstanceId]) -> Vec<Upstream> {
+    let new: Vec<_> = healthy(view, revision.number)
+        .filter(|instance| !surplus.contains(&instance.id))
+        .filter_map(|instance| upstream(instance, revision.settings.port))
+        .collect();
+    let published = view.published.map_or(&[][..], |route| &route.upstreams);
+    let can_stay = |upstream: &&Upstream| {
+        if surplus.contains(&upstream.instance) {
+            return false;
+        }
+        match view
+            .instances
+            .iter()
+            .find(|instance| instance.id == upstream.instance)
+        {
+            Some(instance) => is_healthy(instance),
+            // Not seen is not gone while the engine cannot be asked.
+            None => !view.engine_current,
+        }
+    };
+    if !new.is_empty() && view.engine_current {
+        return new;
+    }
+    let mut all = new;
+    let enough = all
+        .iter()
+        .any(|upstream| upstream.revision == revision.number);
+    for upstream in published.iter().filter(can_stay) {
+        let same = all.iter().any(|other| other.instance == upstream.instance);
+        if !same && (!enough || upstream.revision == revision.number) {
+            all.push(upstream.clone());
+        }
+    }
+    all
+}
+
+fn upstream(instance: &InstanceView, port: u16) -> Option<Upstream> {
+    match instance.state {
+        InstanceState::Running { address, .. } => Some(Upstream {
+            instance: instance.id,
+            revision: instance.revision,
+            address: (address, port).into(),
+        }),
+        InstanceState::Creating | InstanceState::Stopping { .. } | InstanceState::Exited(_) => None,
+    }
+}
+
+fn of_revision<'a>(
+    view: &View<'a>,
+    revision: RevisionNumber,
+) -> impl Iterator<Item = &'a InstanceView> + use<'a> {
+    view.instances
+        .iter()
+        .filter(move |instance| instance.revision == revision)
+}
+
+fn healthy<'a>(
+    view: &View<'a>,
+    revision: RevisionNumber,
+) -> impl Iterator<Item = &'a InstanceView> + use<'a> {
+    of_revision(view, revision).filter(|instance| is_healthy(instance))
+}
+
+fn is_healthy(instance: &InstanceView) -> bool {
+    matches!(instance.state, InstanceState::Running { .. }) && instance.verdict == Verdict::Healthy
+}
+
+/// Ends that say something about the application, within the window that counts.
+fn crashes<'a>(
+    view: &View<'a>,
+    revision: RevisionNumber,
+) -> impl Iterator<Item = (&'a InstanceView, &'a Exit)> + use<'a> {
+    let now = view.now;
+    of_revision(view, revision).filter_map(move |instance| match &instance.state {
+        InstanceState::Exited(exit) if counts(exit) && now.since(exit.at) < CRASH_WINDOW => {
+            Some((instance, exit))
+        }
+        _ => None,
+    })
+}
+
+fn counts(exit: &Exit) -> bool {
+    match (&exit.cause, exit.stopped_for) {
+        (ExitCause::Lost, _) | (_, Some(StopReason::NotNeeded)) => false,
+        (_, None | Some(StopReason::Unhealthy | StopReason::StartTimeout)) => true,
+    }
+}
+
+/// Starts what is missing of `revision`, no sooner than its back-off allows.
+fn start(view: &View<'_>, revision: &Revision, plan: &mut Plan) {
+    let alive = of_revision(view, revision.number)
+        .filter(|instance| is_alive(instance) && bad(view, instance).is_none())
+        .count();
+    let missing = revision.instances_wanted().saturating_sub(alive);
+    if missing == 0 || !view.engine_current {
+        return;
+    }
+    let wait = backoff(view, revision.number);
+    if wait.is_zero() {
+        let starts = missing.min(STARTS_AT_ONCE_MAX);
+        plan.steps
+            .extend((0..starts).map(|_| Step::Start(revision.number)));
+    } else {
+        plan.look_again(wait);
+    }
+}
+
+/// What is left of the wait before the next start of `revision`.
+fn backoff(view: &View<'_>, revision: RevisionNumber) -> Duration {
+    let crashes: Vec<Timestamp> = crashes(view, revision).map(|(_, exit)| exit.at).collect();
+    let Some(newest) = crashes.iter().max() else {
+        return Duration::ZERO;
+    };
+    let Some(doublings) = crashes.len().checked_sub(2) else {
+        return Duration::ZERO;
+    };
+    let wait = (BACKOFF_MIN * (1 << doublings.min(CRASHES_KEPT_MAX))).min(BACKOFF_MAX);
+    wait.saturating_sub(view.now.since(*newest))
+}
+
+fn is_alive(instance: &InstanceView) -> bool {
+    matches!(
+        instance.state,
+        InstanceState::Creating | InstanceState::Running { .. }
+    )
+}
+
+/// Why a living instance must go although its revision is wanted.
+fn bad(view: &View<'_>, instance: &InstanceView) -> Option<StopReason> {
+    if instance.verdict == Verdict::Unhealthy {
+        return Some(StopReason::Unhealthy);
+    }
+    match starting_for(view, instance) {
+        Some(age) if age >= view.timing.startup_limit => Some(StopReason::StartTimeout),
+        Some(_) | None => None,
+    }
+}
+
+/// Stops who is not wanted, removes who has ended.
+fn retire(view: &View<'_>, goal: &Goal<'_>, surplus: &[InstanceId], plan: &mut Plan) {
+    for instance in view.instances {
+        match &instance.state {
+            InstanceState::Exited(exit) => match keep_record(view, goal, instance, exit) {
+                Some(left) => plan.look_again(left),
+                None => plan.steps.push(Step::Remove(instance.id)),
+            },
+            InstanceState::Stopping { .. } => {}
+            InstanceState::Creating | InstanceState::Running { .. } => {
+                let reason = match wanted(goal, instance) {
+                    false => Some(StopReason::NotNeeded),
+                    true if surplus.contains(&instance.id) => Some(StopReason::NotNeeded),
+                    true => bad(view, instance),
+                };
+                if let Some(age) = starting_for(view, instance) {
+                    plan.look_again(view.timing.startup_limit.saturating_sub(age));
+                }
+                if let Some(reason) = reason {
+                    stop(view, instance, reason, plan);
+                }
+            }
+        }
+    }
+}
+
+fn wanted(goal: &Goal<'_>, instance: &InstanceView) -> bool {
+    let revisions = [goal.serving, goal.trying];
+    revisions
+        .into_iter()
+        .flatten()
+        .any(|revision| revision.number == instance.revision)
+}
+
+/// Living instances of the serving revision beyond its number: first who is not healthy, then the
+/// newest.
+fn surplus(view: &View<'_>, goal: &Goal<'_>) -> Vec<InstanceId> {
+    let Some(revision) = goal.serving else {
+        return Vec::new();
+    };
+    let mut alive: Vec<_> = of_revision(view, revision.number)
+        .filter(|instance| is_alive(instance) && bad(view, instance).is_none())
+        .collect();
+    alive.sort_by_key(|instance| (!is_healthy(instance), instance.created_at, instance.id));
+    alive
+        .iter()
+        .skip(revision.instances_wanted())
+        .map(|instance| instance.id)
+        .collect()
+}
+
+/// How much longer the record of an end is kept; `None` when it may go.
+fn keep_record(
+    view: &View<'_>,
+    goal: &Goal<'_>,
+    instance: &InstanceView,
+    exit: &Exit,
+) -> Option<Duration> {
+    if !wanted(goal, instance) || !counts(exit) {
+        return None;
+    }
+    let newer = crashes(view, instance.revision)
+        .filter(|(other, newer)| (newer.at, other.id) > (exit.at, instance.id))
+        .count();
+    let left = CRASH_WINDOW.saturating_sub(view.now.since(exit.at));
+    (newer < CRASHES_KEPT_MAX && !left.is_zero()).then_some(left)
+}
+
+/// Stops an instance, as soon as no request can be lost by it.
+fn stop(view: &View<'_>, instance: &InstanceView, reason: StopReason, plan: &mut Plan) {
+    match instance.traffic {
+        Traffic::Never => {}
+        Traffic::Routed => return,
+        Traffic::Unrouted { since, busy } => {
+            let left = view
+                .timing
+                .drain_limit
+                .saturating_sub(view.now.since(since));
+            if busy && !left.is_zero() {
+                plan.look_again(left);
+                return;
+            }
+        }
+    }
+    plan.steps.push(Step::Stop(instance.id, reason));
+}
+
+/// Ends pausing and deleting once nothing is left.
+fn finish(view: &View<'_>, plan: &mut Plan) {
+    let Some(operation) = &view.service.operation else {
+        return;
+    };
+    if operation.phase != Phase::Drain || !view.engine_current || !view.instances.is_empty() {
+        return;
+    }
+    if !plan.steps.is_empty() || (view.published.is_some() && !view.acknowledged) {
+        return;
+    }
+    if operation.kind == OperationKind::DeleteService {
+        plan.steps.push(Step::ForgetService);
+    }
+    plan.steps.push(Step::Transition(Transition::Succeed));
+}
+
+impl Plan {
+    fn look_again(&mut self, after: Duration) {
+        self.look_again_in = Some(self.look_again_in.map_or(after, |other| other.min(after)));
+    }
+}
+
+impl Revision {
+    /// Instances to keep at all times; a deployment tries at least one.
+    pub fn instances_wanted(&self) -> usize {
+        self.settings.scaling.instances_min.max(1) as usize
+    }
+}
