@@ -62,6 +62,17 @@ pub struct Upstream {
     pub address: SocketAddr,
 }
 
+/// The version of the messages below; it grows when an older peer could not read them.
+pub const ROUTE_PROTOCOL_VERSION: u32 = 1;
+
+/// The first frame in each direction, sent without waiting for the other's. Both then speak the
+/// lower of the two versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteHello {
+    /// The newest version that the sender speaks; at least 1.
+    pub version: u32,
+}
+
 /// Control to edge, over the edge's connection to control.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "message")]
