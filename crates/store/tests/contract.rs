@@ -1,0 +1,329 @@
+//! What every store must do, whatever it keeps its rows in.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+
+use ekiden_model::{
+    health::HealthCheck,
+    id::{OperationId, ServiceId},
+    image::{Digest, ImageConfig, PreparedImage},
+    instance::{RevisionNumber, UserNamespace},
+    revision::{Scaling, Settings},
+    route::{Generation, Route, RouteState},
+    service::{Change, OperationKind, Service, Transition},
+    time::Timestamp,
+};
+use ekiden_store::{OPERATIONS_KEPT_MAX, REVISIONS_KEPT_MAX, Store, StoreError, StoredService};
+
+struct World {
+    dir: tempfile::TempDir,
+    store: Store,
+}
+
+impl World {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("ekiden.db")).await.unwrap();
+        Self { dir, store }
+    }
+
+    async fn reopen(&self) -> Store {
+        Store::open(&self.dir.path().join("ekiden.db"))
+            .await
+            .unwrap()
+    }
+}
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_millis(seconds * 1000)
+}
+
+fn settings() -> Settings {
+    Settings {
+        image: "localhost/app".parse().unwrap(),
+        start_command: Vec::new(),
+        port: 8080,
+        env: BTreeMap::new(),
+        cpu_millis: 1000,
+        memory_bytes: 1 << 30,
+        health: HealthCheck::default(),
+        scaling: Scaling::default(),
+        user_namespace: UserNamespace::Private,
+    }
+}
+
+fn change() -> Change {
+    Change {
+        settings: settings(),
+        configuration: r#"{"Port":"8080"}"#.into(),
+    }
+}
+
+fn service(number: u8, name: &str) -> StoredService {
+    let service = Service::create(
+        ServiceId::from_bytes([number; 16]),
+        name.parse().unwrap(),
+        vec![format!("{name}.test")],
+        change(),
+        OperationId::from_bytes([number; 16]),
+        at(u64::from(number)),
+    );
+    StoredService {
+        region: "us-east-1".into(),
+        service,
+        tags: vec![("team".into(), "web".into())],
+    }
+}
+
+fn image() -> PreparedImage {
+    PreparedImage {
+        digest: Digest::from_sha256([9; 32]),
+        config: ImageConfig::default(),
+        size_bytes: 1,
+    }
+}
+
+async fn apply(store: &Store, stored: &mut StoredService, transition: Transition) {
+    let applied = stored.service.apply(transition, at(100)).unwrap();
+    store
+        .update_service(stored, applied.revision.as_ref(), applied.ended.as_ref())
+        .await
+        .unwrap();
+}
+
+async fn deploy(store: &Store, stored: &mut StoredService) {
+    for transition in [
+        Transition::Begin,
+        Transition::Deploy(image()),
+        Transition::Switch,
+        Transition::Succeed,
+    ] {
+        apply(store, stored, transition).await;
+    }
+}
+
+#[tokio::test]
+async fn a_service_is_read_back_as_it_was_written_after_every_step() {
+    let world = World::new().await;
+    let mut stored = service(1, "web1");
+    world.store.create_service(&stored).await.unwrap();
+    assert_eq!(
+        world.reopen().await.services().await.unwrap(),
+        [stored.clone()]
+    );
+
+    let store = world.reopen().await;
+    for transition in [
+        Transition::Begin,
+        Transition::Deploy(image()),
+        Transition::Switch,
+        Transition::Succeed,
+    ] {
+        apply(&store, &mut stored, transition).await;
+        assert_eq!(store.services().await.unwrap(), [stored.clone()]);
+    }
+    let revision = store
+        .revision(stored.service.id, RevisionNumber(1))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(revision.image, image());
+    assert_eq!(store.images().await.unwrap(), [image().digest]);
+}
+
+#[tokio::test]
+async fn a_name_is_taken_until_its_service_is_deleted() {
+    let world = World::new().await;
+    let mut first = service(1, "web1");
+    world.store.create_service(&first).await.unwrap();
+    let error = world
+        .store
+        .create_service(&service(2, "web1"))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, StoreError::NameTaken { .. }), "{error:?}");
+
+    deploy(&world.store, &mut first).await;
+    let id = OperationId::from_bytes([7; 16]);
+    first
+        .service
+        .accept(OperationKind::DeleteService, None, id, at(101))
+        .unwrap();
+    apply(&world.store, &mut first, Transition::Begin).await;
+    apply(&world.store, &mut first, Transition::Succeed).await;
+    world
+        .store
+        .create_service(&service(2, "web1"))
+        .await
+        .unwrap();
+
+    let elsewhere = StoredService {
+        region: "eu-west-1".into(),
+        ..service(3, "web1")
+    };
+    world.store.create_service(&elsewhere).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_older_control_plane_cannot_write_any_more() {
+    let world = World::new().await;
+    let newer = world.reopen().await;
+    let error = world
+        .store
+        .create_service(&service(1, "web1"))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, StoreError::Superseded), "{error:?}");
+    newer.create_service(&service(1, "web1")).await.unwrap();
+}
+
+#[tokio::test]
+async fn operations_are_listed_newest_first_and_from_a_place() {
+    let world = World::new().await;
+    let mut stored = service(1, "web1");
+    world.store.create_service(&stored).await.unwrap();
+    deploy(&world.store, &mut stored).await;
+    for number in 2..=4 {
+        let id = OperationId::from_bytes([number; 16]);
+        stored
+            .service
+            .accept(OperationKind::StartDeployment, None, id, at(200))
+            .unwrap();
+        deploy(&world.store, &mut stored).await;
+    }
+    let ids = |page: &[(i64, ekiden_model::service::Operation)]| {
+        page.iter()
+            .map(|(_, operation)| operation.id.short())
+            .collect::<Vec<_>>()
+    };
+    let first = world
+        .store
+        .operations(stored.service.id, None, 3)
+        .await
+        .unwrap();
+    assert_eq!(ids(&first), ["04040404", "03030303", "02020202"]);
+    let rest = world
+        .store
+        .operations(stored.service.id, Some(first[2].0), 3)
+        .await
+        .unwrap();
+    assert_eq!(ids(&rest), ["01010101"]);
+    let one = world
+        .store
+        .operation(stored.service.id, first[1].1.id)
+        .await
+        .unwrap();
+    assert_eq!(one.as_ref(), Some(&first[1].1));
+}
+
+#[tokio::test]
+async fn routes_survive_and_generations_only_grow() {
+    let world = World::new().await;
+    let stored = service(1, "web1");
+    world.store.create_service(&stored).await.unwrap();
+    let route = Route {
+        service: stored.service.id,
+        service_name: stored.service.name.clone(),
+        hosts: stored.service.hosts.clone(),
+        state: RouteState::NotDeployed,
+        concurrency_per_instance: 1,
+        upstreams: Vec::new(),
+    };
+    let first = world
+        .store
+        .put_route(stored.service.id, Some(&route))
+        .await
+        .unwrap();
+    let store = world.reopen().await;
+    assert_eq!(store.routes().await.unwrap(), (first, vec![route]));
+    let second = store.put_route(stored.service.id, None).await.unwrap();
+    assert!(second > first);
+    assert_eq!(
+        store.routes().await.unwrap(),
+        (Generation(first.0 + 1), vec![])
+    );
+}
+
+#[tokio::test]
+async fn history_is_bounded_and_the_active_revision_is_kept() {
+    let world = World::new().await;
+    let mut stored = service(1, "web1");
+    world.store.create_service(&stored).await.unwrap();
+    deploy(&world.store, &mut stored).await;
+    // Deployments that fail make revisions too, and never become active.
+    for number in 0..REVISIONS_KEPT_MAX + 5 {
+        let mut id = [0; 16];
+        id[..4].copy_from_slice(&number.to_be_bytes());
+        let id = OperationId::from_bytes(id);
+        stored
+            .service
+            .accept(OperationKind::StartDeployment, None, id, at(200))
+            .unwrap();
+        let failure = ekiden_model::service::Failure {
+            phase: ekiden_model::service::Phase::Start,
+            cause: ekiden_model::service::FailureCause::Engine {
+                message: "no".into(),
+            },
+            instance: None,
+            log_lines: Vec::new(),
+        };
+        for transition in [
+            Transition::Begin,
+            Transition::Deploy(image()),
+            Transition::Fail(failure),
+            Transition::Undone,
+        ] {
+            apply(&world.store, &mut stored, transition).await;
+        }
+    }
+    let kept = |number| {
+        world
+            .store
+            .revision(stored.service.id, RevisionNumber(number))
+    };
+    assert!(kept(1).await.unwrap().is_some(), "the active one");
+    assert!(kept(2).await.unwrap().is_none(), "an old one");
+    assert!(
+        kept(REVISIONS_KEPT_MAX + 6).await.unwrap().is_some(),
+        "the newest"
+    );
+    assert_eq!(OPERATIONS_KEPT_MAX, 1000);
+}
+
+#[tokio::test]
+async fn deleted_services_are_forgotten_with_all_that_was_theirs() {
+    let world = World::new().await;
+    let mut stored = service(1, "web1");
+    world.store.create_service(&stored).await.unwrap();
+    deploy(&world.store, &mut stored).await;
+    let id = OperationId::from_bytes([7; 16]);
+    stored
+        .service
+        .accept(OperationKind::DeleteService, None, id, at(101))
+        .unwrap();
+    apply(&world.store, &mut stored, Transition::Begin).await;
+    apply(&world.store, &mut stored, Transition::Succeed).await;
+    assert!(world.store.images().await.unwrap().is_empty());
+    assert!(
+        world
+            .store
+            .forget_deleted(at(100))
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(
+        world.store.forget_deleted(at(101)).await.unwrap(),
+        [stored.service.id]
+    );
+    assert!(world.store.services().await.unwrap().is_empty());
+    assert!(
+        world
+            .store
+            .operations(stored.service.id, None, 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+}
