@@ -1,0 +1,77 @@
+//! Forwarding: the host must pass packets between the bridge and the world.
+//!
+//! Switched on if it is off, the old values kept in a file, and put back by teardown. Forwarding of
+//! IPv6 makes the kernel stop listening to router advertisements where `accept_ra` is 1
+//! (ip-sysctl.rst): a host that has its address from one would lose it, so such interfaces are set
+//! to 2, "even if forwarding is enabled", first.
+
+use std::{collections::BTreeMap, fs, io, path::Path};
+
+use crate::durable;
+
+const SYSCTL: &str = "/proc/sys";
+
+/// Names below `/proc/sys` and the values they had.
+type Saved = BTreeMap<String, String>;
+
+/// Switches forwarding on and remembers in `record` what was changed. Blocks. Idempotent.
+///
+/// # Errors
+/// When a value cannot be written; the record is written first.
+pub(crate) fn enable(record: &Path) -> io::Result<()> {
+    let mut wanted = vec![("net/ipv4/ip_forward".to_owned(), "1")];
+    if Path::new("/proc/sys/net/ipv6").exists() {
+        // Before forwarding, not after: an advertisement may come between.
+        wanted.extend(advertised_interfaces().into_iter().map(|name| (name, "2")));
+        wanted.push(("net/ipv6/conf/all/forwarding".to_owned(), "1"));
+    }
+    let mut saved: Saved = durable::read_json(record)?.unwrap_or_default();
+    let changes: Vec<_> = wanted.iter().filter(|(name, value)| get(name) != *value).collect();
+    for (name, _) in &changes {
+        saved.entry(name.clone()).or_insert_with(|| get(name));
+    }
+    if changes.is_empty() {
+        return Ok(());
+    }
+    durable::write_json(record, &saved)?;
+    changes.into_iter().try_for_each(|(name, value)| set(name, value))
+}
+
+/// Puts back what [`enable`] changed, in the reverse order. Blocks.
+///
+/// # Errors
+/// When a value cannot be written.
+pub(crate) fn restore(record: &Path) -> io::Result<()> {
+    let saved: Saved = durable::read_json(record)?.unwrap_or_default();
+    for (name, value) in saved.iter().rev() {
+        match set(name, value) {
+            // An interface that has gone has nothing to be put back.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => other?,
+        }
+    }
+    match fs::remove_file(record) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The `accept_ra` of each interface where it is 1.
+fn advertised_interfaces() -> Vec<String> {
+    let interfaces = fs::read_dir("/proc/sys/net/ipv6/conf").into_iter().flatten().flatten();
+    interfaces
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        // Bridges of Ekiden hear no router.
+        .filter(|interface| !interface.starts_with("ek"))
+        .map(|interface| format!("net/ipv6/conf/{interface}/accept_ra"))
+        .filter(|name| get(name) == "1")
+        .collect()
+}
+
+fn get(name: &str) -> String {
+    fs::read_to_string(Path::new(SYSCTL).join(name)).unwrap_or_default().trim().to_owned()
+}
+
+fn set(name: &str, value: &str) -> io::Result<()> {
+    fs::write(Path::new(SYSCTL).join(name), value)
+}
