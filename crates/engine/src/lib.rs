@@ -5,6 +5,8 @@
 
 pub mod frame;
 pub mod remote;
+#[cfg(feature = "simulated")]
+pub mod simulated;
 
 use std::future::Future;
 

@@ -1,0 +1,268 @@
+//! An engine without a machine under it: for tests of what is above the engine.
+//!
+//! An image's name says how its instances behave, see [`Behaviour`]. An instance that listens does
+//! so for real, on a loopback address of its own, so that probes and requests find something. Faults
+//! are switched on from outside.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, Ipv4Addr},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+};
+
+use ekiden_model::{
+    id::{InstanceId, ServiceId},
+    image::{Digest, ImageConfig, ImageReference, PreparedImage},
+    instance::{
+        Exit, ExitCause, InstanceObservation, InstanceSpec, InstanceState, StopReason,
+    },
+    time::Timestamp,
+};
+use tokio::{net::TcpListener, sync::watch, task::AbortHandle};
+
+use crate::{
+    Engine, EngineError, LogCursor, LogLine, LogPage, LogQuery, LogStream, Observation,
+};
+
+/// How the instances of an image behave: the last path segment of the image's repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Behaviour {
+    /// `ok`: listens at once.
+    Listens,
+    /// `deaf`: runs and never listens.
+    NeverListens,
+    /// `crash`: exits with code 1 at once, having written a line.
+    Crashes,
+    /// Anything else: there is no such image.
+    Missing,
+}
+
+impl Behaviour {
+    fn of(reference: &ImageReference) -> Self {
+        match reference.repository.rsplit('/').next() {
+            Some("ok") => Self::Listens,
+            Some("deaf") => Self::NeverListens,
+            Some("crash") => Self::Crashes,
+            Some(_) | None => Self::Missing,
+        }
+    }
+
+    const fn digest(self) -> Digest {
+        Digest::from_sha256([self as u8; 32])
+    }
+
+    fn of_digest(digest: Digest) -> Self {
+        let all = [Self::Listens, Self::NeverListens, Self::Crashes];
+        all.into_iter().find(|behaviour| behaviour.digest() == digest).unwrap_or(Self::Missing)
+    }
+}
+
+/// The engine. Clones are the same engine.
+#[derive(Debug, Clone)]
+pub struct SimulatedEngine {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// The second byte of every instance's address: engines of one test process do not meet.
+    subnet: u8,
+    next_address: AtomicU32,
+    available: AtomicBool,
+    instances: Mutex<HashMap<InstanceId, Instance>>,
+    observation: watch::Sender<Observation>,
+}
+
+#[derive(Debug)]
+struct Instance {
+    seen: InstanceObservation,
+    listener: Option<AbortHandle>,
+    lines: Vec<String>,
+}
+
+impl SimulatedEngine {
+    /// An engine with nothing in it; its instances listen on `127.<subnet>.x.y`.
+    pub fn new(subnet: u8) -> Self {
+        let observation = Observation { current: true, instances: Vec::new() };
+        Self {
+            shared: Arc::new(Shared {
+                subnet,
+                next_address: AtomicU32::new(1),
+                available: AtomicBool::new(true),
+                instances: Mutex::default(),
+                observation: watch::Sender::new(observation),
+            }),
+        }
+    }
+
+    /// Makes the engine unreachable, as when its process is killed; instances go on.
+    pub fn set_available(&self, available: bool) {
+        self.shared.available.store(available, Ordering::SeqCst);
+        self.publish(&self.instances());
+    }
+
+    /// Ends an instance by itself.
+    pub fn crash(&self, id: InstanceId, code: u8) {
+        let mut instances = self.instances();
+        if let Some(instance) = instances.get_mut(&id) {
+            instance.end(ExitCause::Code { code }, None);
+        }
+        self.publish(&instances);
+    }
+
+    fn instances(&self) -> MutexGuard<'_, HashMap<InstanceId, Instance>> {
+        self.shared.instances.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self, instances: &HashMap<InstanceId, Instance>) {
+        let current = self.shared.available.load(Ordering::SeqCst);
+        let mut seen: Vec<_> = instances.values().map(|instance| instance.seen.clone()).collect();
+        seen.sort_by_key(|instance| instance.id);
+        self.shared.observation.send_replace(Observation { current, instances: seen });
+    }
+
+    fn check(&self) -> Result<(), EngineError> {
+        match self.shared.available.load(Ordering::SeqCst) {
+            true => Ok(()),
+            false => Err(EngineError::Unavailable { message: "it was switched off".into() }),
+        }
+    }
+
+    fn new_address(&self) -> IpAddr {
+        let number = self.shared.next_address.fetch_add(1, Ordering::SeqCst);
+        let [_, _, third, fourth] = number.to_be_bytes();
+        Ipv4Addr::new(127, self.shared.subnet, third, fourth).into()
+    }
+}
+
+impl Instance {
+    fn end(&mut self, cause: ExitCause, stopped_for: Option<StopReason>) {
+        if matches!(self.seen.state, InstanceState::Exited(_)) {
+            return;
+        }
+        if let Some(listener) = self.listener.take() {
+            listener.abort();
+        }
+        self.seen.state = InstanceState::Exited(Exit { cause, at: now(), stopped_for });
+    }
+}
+
+impl Engine for SimulatedEngine {
+    async fn prepare_image(
+        &self,
+        reference: &ImageReference,
+    ) -> Result<PreparedImage, EngineError> {
+        self.check()?;
+        match Behaviour::of(reference) {
+            Behaviour::Missing => {
+                Err(EngineError::Image { message: format!("image `{reference}` not found") })
+            }
+            behaviour => Ok(PreparedImage {
+                digest: behaviour.digest(),
+                config: ImageConfig { cmd: vec!["/app".into()], ..ImageConfig::default() },
+                size_bytes: 1,
+            }),
+        }
+    }
+
+    async fn start(&self, spec: &InstanceSpec) -> Result<(), EngineError> {
+        self.check()?;
+        if self.instances().contains_key(&spec.id) {
+            return Ok(());
+        }
+        let address = self.new_address();
+        let behaviour = Behaviour::of_digest(spec.image);
+        let listener = match behaviour {
+            Behaviour::Listens => Some(listen(address, spec.port).await?),
+            Behaviour::NeverListens | Behaviour::Crashes | Behaviour::Missing => None,
+        };
+        let at = now();
+        let mut instance = Instance {
+            seen: InstanceObservation {
+                id: spec.id,
+                service: spec.service,
+                revision: spec.revision,
+                created_at: at,
+                state: InstanceState::Running { address, started_at: at },
+            },
+            listener,
+            lines: Vec::new(),
+        };
+        if behaviour == Behaviour::Crashes {
+            instance.lines.push("cannot find my configuration".into());
+            instance.end(ExitCause::Code { code: 1 }, None);
+        }
+        let mut instances = self.instances();
+        instances.insert(spec.id, instance);
+        self.publish(&instances);
+        Ok(())
+    }
+
+    async fn stop(&self, id: InstanceId, reason: StopReason, _: u64) -> Result<(), EngineError> {
+        self.check()?;
+        let mut instances = self.instances();
+        if let Some(instance) = instances.get_mut(&id) {
+            instance.end(ExitCause::Signal { signal: 15 }, Some(reason));
+        }
+        self.publish(&instances);
+        Ok(())
+    }
+
+    async fn remove(&self, id: InstanceId) -> Result<(), EngineError> {
+        self.check()?;
+        let mut instances = self.instances();
+        if let Some(mut instance) = instances.remove(&id) {
+            instance.end(ExitCause::Lost, None);
+        }
+        self.publish(&instances);
+        Ok(())
+    }
+
+    async fn logs(&self, query: &LogQuery) -> Result<LogPage, EngineError> {
+        self.check()?;
+        let instances = self.instances();
+        let wanted = instances.values().filter(|instance| {
+            instance.seen.service == query.service
+                && query.instance.is_none_or(|id| id == instance.seen.id)
+        });
+        let lines = wanted.flat_map(|instance| {
+            instance.lines.iter().map(|text| LogLine {
+                instance: instance.seen.id,
+                at_micros: instance.seen.created_at.as_millis() * 1000,
+                stream: LogStream::Stdout,
+                text: text.clone(),
+                partial: false,
+            })
+        });
+        Ok(LogPage { lines: lines.collect(), next: LogCursor(String::new()) })
+    }
+
+    async fn forget_service(&self, _: ServiceId) -> Result<(), EngineError> {
+        self.check()
+    }
+
+    async fn retain_images(&self, _: &[Digest]) -> Result<(), EngineError> {
+        self.check()
+    }
+
+    fn observe(&self) -> watch::Receiver<Observation> {
+        self.shared.observation.subscribe()
+    }
+}
+
+/// Accepts and closes, which is all that a TCP probe asks for.
+async fn listen(address: IpAddr, port: u16) -> Result<AbortHandle, EngineError> {
+    let host = |error: io::Error| EngineError::Host { message: error.to_string() };
+    let listener = TcpListener::bind((address, port)).await.map_err(host)?;
+    let task = tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+    Ok(task.abort_handle())
+}
+
+fn now() -> Timestamp {
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Timestamp::from_millis(since_epoch.unwrap_or_default().as_millis() as u64)
+}
