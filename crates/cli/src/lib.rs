@@ -1,1 +1,5 @@
-//! cli
+//! The command line: what `ekiden` says and asks, apart from running the server.
+
+pub mod failure;
+pub mod output;
+pub mod status;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The program; see the library beside it.
+
+fn main() -> std::process::ExitCode {
+    ekiden::main()
+}

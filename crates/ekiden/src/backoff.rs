@@ -1,0 +1,53 @@
+//! How long to wait before something that ended is started again.
+
+use std::time::Duration;
+
+/// The first wait; the start before it is at once.
+pub const WAIT_MIN: Duration = Duration::from_millis(100);
+
+/// The longest wait.
+pub const WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// After a life of this length the next death is like a first one.
+pub const LIFE_MIN: Duration = Duration::from_secs(60);
+
+/// Deaths in a row.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Backoff {
+    deaths: u32,
+}
+
+impl Backoff {
+    /// How long to wait after a death that ended a life of length `lived`.
+    pub fn after(&mut self, lived: Duration) -> Duration {
+        if lived >= LIFE_MIN {
+            self.deaths = 0;
+        }
+        self.deaths = self.deaths.saturating_add(1);
+        match self.deaths {
+            1 => Duration::ZERO,
+            deaths => WAIT_MIN
+                .saturating_mul(1 << (deaths - 2).min(16))
+                .min(WAIT_MAX),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_to_ten_seconds_and_a_long_life_resets_them() {
+        let mut backoff = Backoff::default();
+        let waits: Vec<_> = (0..10)
+            .map(|_| backoff.after(Duration::ZERO).as_millis())
+            .collect();
+        assert_eq!(
+            waits,
+            [0, 100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]
+        );
+        assert_eq!(backoff.after(LIFE_MIN), Duration::ZERO);
+        assert_eq!(backoff.after(Duration::ZERO), WAIT_MIN);
+    }
+}

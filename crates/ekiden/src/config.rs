@@ -1,0 +1,504 @@
+//! What was meant: the settings of one Ekiden, checked.
+//!
+//! Configuration is read in two steps. [`typed`] collects what was typed, from the file, the
+//! environment and flags, with where each value came from. [`Config`] is what was meant, and
+//! cannot hold nonsense: every value passed the form that [`setting::SETTINGS`] gives it, and the
+//! values that must agree with each other were compared. The default of every setting is
+//! [`Config::default`].
+
+pub mod setting;
+pub mod typed;
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Component, Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
+
+use self::typed::{Origin, Typed};
+
+/// The most sockets the edge listens on, workers times addresses: they travel between processes
+/// in one message, which holds 253 descriptors (`SCM_MAX_FD`, unix(7)) and other listeners too.
+pub const EDGE_SOCKETS_MAX: usize = 240;
+
+/// The longest `run_dir`: a shim's socket below it must fit `sun_path`, 108 bytes (unix(7)).
+const RUN_DIR_BYTES_MAX: usize = 57;
+
+/// Everything that can be set. Holds no secret: passwords stay in the files it names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// Tells several Ekidens on one host apart.
+    pub name: String,
+    /// What must last.
+    pub data_dir: PathBuf,
+    /// Sockets and `status.json`.
+    pub run_dir: PathBuf,
+    /// The front door.
+    pub edge: Edge,
+    /// The API's endpoint.
+    pub api: Api,
+    /// What holds for every service.
+    pub service: Service,
+    /// The instances' network.
+    pub network: Network,
+    /// Images and where they come from.
+    pub images: Images,
+    /// Whom the unprivileged roles run as.
+    pub users: Users,
+    /// What the roles say.
+    pub log: Log,
+}
+
+/// Settings of the front door.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edge {
+    /// Where browsers connect; not empty, no address twice.
+    pub listen: Vec<SocketAddr>,
+    /// Threads that serve; 0 means one per core. [`Config::edge_workers`] is the number meant.
+    pub workers: u64,
+    /// Requests that may wait for an instance, per service.
+    pub queue_requests: u64,
+    /// How long one waits at most.
+    pub queue_time: Duration,
+    /// How long a client may take to send a request's head.
+    pub header_time: Duration,
+    /// How long a connection without a request is kept.
+    pub keep_alive: Duration,
+    /// How long an instance may send nothing before its request is given up.
+    pub response_idle: Duration,
+    /// JSON lines, one per request; no access log when absent.
+    pub access_log: Option<PathBuf>,
+}
+
+/// Settings of the API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Api {
+    /// Where the endpoint listens.
+    pub listen: SocketAddr,
+    /// The account in ARNs: 12 digits.
+    pub account_id: String,
+}
+
+/// Settings of all services.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// A service's host name is `<10 letters and digits>.<region>.<domain>`.
+    pub domain: String,
+    /// How long a replaced instance may finish its requests.
+    pub drain_limit: Duration,
+    /// From the stop signal to the kill.
+    pub stop_grace: Duration,
+    /// How long a new instance may take to become healthy.
+    pub start_limit: Duration,
+}
+
+/// Settings of the instances' network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Instances' addresses.
+    pub ipv4: Ipv4Net,
+    /// The same for IPv6; made from the name when absent.
+    pub ipv6: Option<Ipv6Net>,
+    /// Name servers when the host's own cannot be reached from an instance.
+    pub dns: Vec<IpAddr>,
+}
+
+/// Settings of the image store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Images {
+    /// Bytes that images may take before unused ones are removed.
+    pub budget: u64,
+    /// By host, with its port if it has one.
+    pub registries: BTreeMap<String, Registry>,
+}
+
+/// How to speak to one registry.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registry {
+    /// Asked instead of the registry: `host` or `host:port`.
+    pub mirror: Option<String>,
+    /// HTTP instead of HTTPS.
+    pub plain_http: bool,
+    /// User for basic or token authentication.
+    pub username: Option<String>,
+    /// A file that holds the password and nothing else.
+    pub password_file: Option<PathBuf>,
+}
+
+/// Numeric users; each one's group has the same number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Users {
+    /// The edge runs as.
+    pub edge: u64,
+    /// Control runs as.
+    pub control: u64,
+}
+
+/// Settings of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Log {
+    /// The least important line written.
+    pub level: LogLevel,
+    /// One line per event either way.
+    pub format: LogFormat,
+    /// Where; standard error when absent.
+    pub file: Option<PathBuf>,
+}
+
+/// How much the log says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Ekiden failed.
+    Error,
+    /// The work shows that something is wrong.
+    Warn,
+    /// Work was done.
+    Info,
+    /// What was looked at, too.
+    Debug,
+}
+
+/// How the log says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// A setting that cannot be used: which, where it was typed, and what would be right.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration file `{}`", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{origin}: {message}")]
+    Syntax {
+        /// Where.
+        origin: Origin,
+        /// What the reader of TOML says.
+        message: String,
+    },
+    /// No such setting.
+    #[error("{origin}: no setting is called `{key}`{}", meant(nearest))]
+    Unknown {
+        /// Where.
+        origin: Origin,
+        /// What was typed.
+        key: String,
+        /// What may have been meant.
+        nearest: Option<&'static str>,
+    },
+    /// Not a value of that setting.
+    #[error("{origin}: `{key}` cannot be `{value}`: expected {expected}")]
+    Value {
+        /// Where.
+        origin: Origin,
+        /// Which setting.
+        key: String,
+        /// What was typed.
+        value: String,
+        /// What would be right.
+        expected: String,
+    },
+    /// Values that are right alone but not together, or not on this machine.
+    #[error("`{key}` cannot be `{value}`: {problem}")]
+    Unfit {
+        /// Which setting.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// Why not, and what would be right.
+        problem: String,
+    },
+}
+
+fn meant(nearest: &Option<&'static str>) -> String {
+    nearest.map_or_else(
+        || ": see `ekiden settings`".to_owned(),
+        |key| format!(", did you mean `{key}`?"),
+    )
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: "ekiden".to_owned(),
+            data_dir: "/var/lib/ekiden".into(),
+            run_dir: "/run/ekiden".into(),
+            edge: Edge {
+                listen: vec![SocketAddr::from(([0, 0, 0, 0], 8080))],
+                workers: 0,
+                queue_requests: 1000,
+                queue_time: Duration::from_secs(30),
+                header_time: Duration::from_secs(10),
+                keep_alive: Duration::from_secs(75),
+                response_idle: Duration::from_secs(300),
+                access_log: None,
+            },
+            api: Api {
+                listen: SocketAddr::from(([127, 0, 0, 1], 8470)),
+                account_id: "100000000001".to_owned(),
+            },
+            service: Service {
+                domain: "ekiden.localhost".to_owned(),
+                drain_limit: Duration::from_secs(120),
+                stop_grace: Duration::from_secs(10),
+                start_limit: Duration::from_secs(300),
+            },
+            network: Network {
+                ipv4: Ipv4Net::new_assert(Ipv4Addr::new(10, 201, 0, 0), 16),
+                ipv6: None,
+                dns: vec![
+                    Ipv4Addr::new(9, 9, 9, 9).into(),
+                    Ipv4Addr::new(1, 1, 1, 1).into(),
+                ],
+            },
+            images: Images {
+                budget: 20 << 30,
+                registries: BTreeMap::new(),
+            },
+            users: Users {
+                edge: 64801,
+                control: 64802,
+            },
+            log: Log {
+                level: LogLevel::Info,
+                format: LogFormat::Text,
+                file: None,
+            },
+        }
+    }
+}
+
+impl Config {
+    /// What `typed` means, over the defaults.
+    ///
+    /// # Errors
+    /// The first value that is not one of its setting, or does not agree with the others.
+    pub fn from_typed(typed: &Typed) -> Result<Self, ConfigError> {
+        let mut config = Self::default();
+        for entry in &typed.entries {
+            setting::apply(&mut config, entry)?;
+        }
+        config.check_directories()?;
+        config.check_edge()?;
+        config.check_users()?;
+        Ok(config)
+    }
+
+    /// How many threads the edge serves with.
+    pub fn edge_workers(&self) -> usize {
+        match self.edge.workers {
+            0 => {
+                let cores = thread::available_parallelism().map_or(1, usize::from);
+                cores.min(EDGE_SOCKETS_MAX / self.edge.listen.len())
+            }
+            workers => workers as usize,
+        }
+    }
+
+    /// `status.json`, which the supervisor writes and `ekiden status` reads.
+    pub fn status_file(&self) -> PathBuf {
+        self.run_dir.join("status.json")
+    }
+
+    /// The agent's socket.
+    pub fn agent_socket(&self) -> PathBuf {
+        self.run_dir.join("agent").join("agent.sock")
+    }
+
+    /// Control's socket for the edge.
+    pub fn edge_socket(&self) -> PathBuf {
+        self.run_dir.join("control").join("edge.sock")
+    }
+
+    fn check_directories(&self) -> Result<(), ConfigError> {
+        for (key, path) in [("data_dir", &self.data_dir), ("run_dir", &self.run_dir)] {
+            if !is_own_directory(path) {
+                return Err(unfit(
+                    key,
+                    path.display(),
+                    "expected an absolute path without `.` and `..` of at least two parts, for a \
+                     directory that is Ekiden's alone",
+                ));
+            }
+        }
+        if self.run_dir.as_os_str().len() > RUN_DIR_BYTES_MAX {
+            return Err(unfit(
+                "run_dir",
+                self.run_dir.display(),
+                "longer than 57 bytes, the most that leaves room for the names of sockets",
+            ));
+        }
+        if self.data_dir.starts_with(&self.run_dir) || self.run_dir.starts_with(&self.data_dir) {
+            return Err(unfit(
+                "run_dir",
+                self.run_dir.display(),
+                "it and `data_dir` must not be inside each other",
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_edge(&self) -> Result<(), ConfigError> {
+        let mut seen = HashSet::new();
+        for address in self.edge.listen.iter().chain([&self.api.listen]) {
+            if address.port() != 0 && !seen.insert(address) {
+                return Err(unfit(
+                    "edge.listen",
+                    address,
+                    "the address is configured twice",
+                ));
+            }
+        }
+        if self.edge_workers() * self.edge.listen.len() > EDGE_SOCKETS_MAX {
+            return Err(unfit(
+                "edge.workers",
+                self.edge.workers,
+                "workers times addresses of `edge.listen` must be at most 240",
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_users(&self) -> Result<(), ConfigError> {
+        if self.users.edge == self.users.control {
+            return Err(unfit(
+                "users.edge",
+                self.users.edge,
+                "it must differ from `users.control`, so that neither role can touch the other",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a path can be a directory that teardown may empty.
+fn is_own_directory(path: &Path) -> bool {
+    let plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
+    path.is_absolute() && path.components().all(plain) && path.components().count() >= 3
+}
+
+fn unfit(key: &'static str, value: impl ToString, problem: &str) -> ConfigError {
+    ConfigError::Unfit {
+        key,
+        value: value.to_string(),
+        problem: problem.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::typed::Sources;
+
+    #[track_caller]
+    fn check(file: &str, want: Result<impl Fn(&Config) -> bool, &str>) {
+        let typed = Sources {
+            file: Some(("ekiden.toml".into(), file.to_owned())),
+            ..Sources::default()
+        };
+        let got = typed.read().and_then(|typed| Config::from_typed(&typed));
+        match (got, want) {
+            (Ok(config), Ok(holds)) => assert!(holds(&config), "{config:?}"),
+            (Err(error), Err(want)) => assert_eq!(error.to_string(), want),
+            (got, want) => panic!("got {got:?}, wanted {:?}", want.err()),
+        }
+    }
+
+    fn refused(file: &str, want: &str) {
+        check(file, Err::<fn(&Config) -> bool, _>(want));
+    }
+
+    #[test]
+    fn an_empty_file_means_the_defaults() {
+        check("", Ok(|config: &Config| *config == Config::default()));
+    }
+
+    #[test]
+    fn a_file_is_understood() {
+        let file = "name = \"demo\"\n[edge]\nlisten = [\"127.0.0.1:80\", \"[::1]:80\"]\nworkers = 2\n\
+                    queue_time = \"1m\"\n[images]\nbudget = \"2GiB\"\n\
+                    [images.registries.\"registry.example:5000\"]\nplain_http = true\n";
+        check(
+            file,
+            Ok(|config: &Config| {
+                config.name == "demo"
+                    && config.edge.listen.len() == 2
+                    && config.edge_workers() == 2
+                    && config.edge.queue_time == Duration::from_secs(60)
+                    && config.images.budget == 2 << 30
+                    && config.images.registries["registry.example:5000"].plain_http
+            }),
+        );
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_place_and_the_nearest_one() {
+        refused(
+            "[edge]\nlisten = []\nlisen = []\n",
+            "ekiden.toml, line 3, column 1: no setting is called `edge.lisen`, did you mean \
+             `edge.listen`?",
+        );
+        refused(
+            "[images.registries.\"a.example\"]\n  user = \"x\"\n",
+            "ekiden.toml, line 2, column 3: no setting is called `images.registries.a.example.user`, \
+             did you mean `images.registries.<host>.username`?",
+        );
+    }
+
+    #[test]
+    fn a_wrong_value_is_refused_with_what_would_be_right() {
+        refused(
+            "[edge]\nworkers = 1000",
+            "ekiden.toml, line 2, column 1: `edge.workers` cannot be `1000`: expected a whole \
+             number from 0 to 240",
+        );
+        refused(
+            "colour = 3",
+            "ekiden.toml, line 1, column 1: no setting is called `colour`: see `ekiden settings`",
+        );
+        refused(
+            "[service]\ndrain_limit = \"soon\"",
+            "ekiden.toml, line 2, column 1: `service.drain_limit` cannot be `soon`: expected a \
+             duration from 0s to 1h, such as `30s`",
+        );
+        refused(
+            "name = \"x",
+            "ekiden.toml, line 1, column 10: invalid basic string, expected `\"`",
+        );
+    }
+
+    #[test]
+    fn settings_that_do_not_agree_are_refused() {
+        refused(
+            "data_dir = \"/srv/ekiden\"\nrun_dir = \"/srv/ekiden/run\"",
+            "`run_dir` cannot be `/srv/ekiden/run`: it and `data_dir` must not be inside each other",
+        );
+        refused(
+            "data_dir = \"/var\"",
+            "`data_dir` cannot be `/var`: expected an absolute path without `.` and `..` of at \
+             least two parts, for a directory that is Ekiden's alone",
+        );
+        refused(
+            "[users]\nedge = 64802",
+            "`users.edge` cannot be `64802`: it must differ from `users.control`, so that neither \
+             role can touch the other",
+        );
+    }
+}

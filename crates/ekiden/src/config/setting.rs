@@ -1,0 +1,581 @@
+//! The table of settings: the name, form, default and meaning of each.
+//!
+//! One row is everything there is to know about a setting; the reference page is compared with
+//! this table by a test, and so are the defaults.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use super::{
+    Config, ConfigError, LogFormat, LogLevel, Registry,
+    typed::{Entry, Given},
+};
+
+/// One setting.
+pub struct Setting {
+    /// Its place in the file, such as `edge.listen`.
+    pub key: &'static str,
+    /// Its default as one would type it; empty when it is absent unless given.
+    pub default: &'static str,
+    /// What it may be, and where it goes.
+    pub form: Form,
+    /// What it is for, in a sentence.
+    pub about: &'static str,
+}
+
+/// What a value may be, and the field of [`Config`] that holds it.
+pub enum Form {
+    /// A whole number within bounds.
+    Count(u64, u64, fn(&mut Config) -> &mut u64),
+    /// A duration within bounds.
+    Time(Duration, Duration, fn(&mut Config) -> &mut Duration),
+    /// An amount of bytes within bounds.
+    Bytes(u64, u64, fn(&mut Config) -> &mut u64),
+    /// A text of the kind described; the function refuses others with `None`.
+    Text(&'static str, fn(&mut Config, &str) -> Option<()>),
+    /// Texts of the kind described, at most so many.
+    List(
+        &'static str,
+        usize,
+        fn(&mut Config, &[String]) -> Option<()>,
+    ),
+    /// A text of the kind described, of one registry.
+    Registry(&'static str, fn(&mut Registry, &str) -> Option<()>),
+}
+
+/// The prefix of keys that name a registry's host in the middle.
+pub const REGISTRIES: &str = "images.registries.";
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Every setting.
+pub const SETTINGS: &[Setting] = &[
+    Setting {
+        key: "name",
+        default: "ekiden",
+        form: Form::Text(
+            "1 to 10 of `a-z`, `0-9` and `-`, first a letter",
+            |config, text| is_name(text).then(|| text.clone_into(&mut config.name)),
+        ),
+        about: "Tells several Ekidens on one host apart; part of the names of links, groups and tables in the kernel.",
+    },
+    Setting {
+        key: "data_dir",
+        default: "/var/lib/ekiden",
+        form: Form::Text("an absolute path", |config, text| {
+            absolute(text).map(|path| config.data_dir = path)
+        }),
+        about: "Everything that must last: the database, images, logs.",
+    },
+    Setting {
+        key: "run_dir",
+        default: "/run/ekiden",
+        form: Form::Text("an absolute path of at most 57 bytes", |config, text| {
+            absolute(text).map(|path| config.run_dir = path)
+        }),
+        about: "Sockets and `status.json`.",
+    },
+    Setting {
+        key: "edge.listen",
+        default: "0.0.0.0:8080",
+        form: Form::List(
+            "addresses such as `0.0.0.0:8080` or `[::]:8080`",
+            8,
+            |config, texts| {
+                (!texts.is_empty()).then_some(())?;
+                parse_all(texts).map(|addresses| config.edge.listen = addresses)
+            },
+        ),
+        about: "Where browsers and other clients of the services connect.",
+    },
+    Setting {
+        key: "edge.workers",
+        default: "0",
+        form: Form::Count(0, 240, |config| &mut config.edge.workers),
+        about: "Threads that serve requests; 0 is one per core. Workers times addresses is at most 240.",
+    },
+    Setting {
+        key: "edge.queue_requests",
+        default: "1000",
+        form: Form::Count(0, 100_000, |config| &mut config.edge.queue_requests),
+        about: "Requests of one service that may wait for a free instance; more are refused with 503.",
+    },
+    Setting {
+        key: "edge.queue_time",
+        default: "30s",
+        form: Form::Time(SECOND, HOUR, |config| &mut config.edge.queue_time),
+        about: "How long a request waits for a free instance before it is refused with 503.",
+    },
+    Setting {
+        key: "edge.header_time",
+        default: "10s",
+        form: Form::Time(SECOND, HOUR, |config| &mut config.edge.header_time),
+        about: "How long a client may take to send the head of a request.",
+    },
+    Setting {
+        key: "edge.keep_alive",
+        default: "75s",
+        form: Form::Time(SECOND, HOUR, |config| &mut config.edge.keep_alive),
+        about: "How long a client's connection without a request is kept.",
+    },
+    Setting {
+        key: "edge.response_idle",
+        default: "300s",
+        form: Form::Time(SECOND, HOUR, |config| &mut config.edge.response_idle),
+        about: "How long an instance may send nothing before its request is given up.",
+    },
+    Setting {
+        key: "edge.access_log",
+        default: "",
+        form: Form::Text("an absolute path", |config, text| {
+            absolute(text).map(|path| config.edge.access_log = Some(path))
+        }),
+        about: "A file for one JSON line per request, writable by the edge's user; none when absent.",
+    },
+    Setting {
+        key: "api.listen",
+        default: "127.0.0.1:8470",
+        form: Form::Text("an address such as `127.0.0.1:8470`", |config, text| {
+            parse::<SocketAddr>(text).map(|address| config.api.listen = address)
+        }),
+        about: "Where the App Runner API listens, over HTTP: keep it on loopback or a trusted network.",
+    },
+    Setting {
+        key: "api.account_id",
+        default: "100000000001",
+        form: Form::Text("12 digits", |config, text| {
+            is_account(text).then(|| text.clone_into(&mut config.api.account_id))
+        }),
+        about: "The account in ARNs.",
+    },
+    Setting {
+        key: "service.domain",
+        default: "ekiden.localhost",
+        form: Form::Text(
+            "a lower-case domain name of at most 200 bytes",
+            |config, text| is_domain(text).then(|| text.clone_into(&mut config.service.domain)),
+        ),
+        about: "A service's host name is `<10 letters and digits>.<region>.<domain>`.",
+    },
+    Setting {
+        key: "service.drain_limit",
+        default: "120s",
+        form: Form::Time(Duration::ZERO, HOUR, |config| {
+            &mut config.service.drain_limit
+        }),
+        about: "How long a replaced instance, and a stopping edge, may finish the requests they hold.",
+    },
+    Setting {
+        key: "service.stop_grace",
+        default: "10s",
+        form: Form::Time(Duration::ZERO, HOUR, |config| {
+            &mut config.service.stop_grace
+        }),
+        about: "From an instance's stop signal to the kill that cannot be refused.",
+    },
+    Setting {
+        key: "service.start_limit",
+        default: "300s",
+        form: Form::Time(SECOND, HOUR, |config| &mut config.service.start_limit),
+        about: "How long a new instance may take to become healthy before its deployment fails.",
+    },
+    Setting {
+        key: "network.ipv4",
+        default: "10.201.0.0/16",
+        form: Form::Text(
+            "a network of /8 to /28 such as `10.201.0.0/16`",
+            |config, text| {
+                let network = parse::<ipnet::Ipv4Net>(text)?;
+                let fits = (8..=28).contains(&network.prefix_len()) && network.trunc() == network;
+                fits.then(|| config.network.ipv4 = network)
+            },
+        ),
+        about: "Instances' addresses; must not overlap a network the host uses.",
+    },
+    Setting {
+        key: "network.ipv6",
+        default: "",
+        form: Form::Text("a /64 such as `fd00:1:2:3::/64`", |config, text| {
+            let network = parse::<ipnet::Ipv6Net>(text)?;
+            let fits = network.prefix_len() == 64 && network.trunc() == network;
+            fits.then(|| config.network.ipv6 = Some(network))
+        }),
+        about: "The same for IPv6; a unique local network made from `name` when absent.",
+    },
+    Setting {
+        key: "network.dns",
+        default: "9.9.9.9, 1.1.1.1",
+        form: Form::List("IP addresses", 3, |config, texts| {
+            parse_all(texts).map(|addresses| config.network.dns = addresses)
+        }),
+        about: "Name servers of instances when the host's own listen on its loopback only.",
+    },
+    Setting {
+        key: "images.budget",
+        default: "20GiB",
+        form: Form::Bytes(1 << 30, 1 << 50, |config| &mut config.images.budget),
+        about: "Disk that images may take before those that nothing uses are removed.",
+    },
+    Setting {
+        key: "images.registries.<host>.mirror",
+        default: "",
+        form: Form::Registry("a host such as `mirror.example:5000`", |registry, text| {
+            is_host(text).then(|| registry.mirror = Some(text.to_owned()))
+        }),
+        about: "Asked instead of the registry. `<host>` is as in image references, quoted: `[images.registries.\"registry.example:5000\"]`.",
+    },
+    Setting {
+        key: "images.registries.<host>.plain_http",
+        default: "false",
+        form: Form::Registry("`true` or `false`", |registry, text| {
+            parse(text).map(|plain| registry.plain_http = plain)
+        }),
+        about: "Speak HTTP to the registry, not HTTPS. Loopback registries are spoken to so anyway.",
+    },
+    Setting {
+        key: "images.registries.<host>.username",
+        default: "",
+        form: Form::Registry("1 to 256 bytes", |registry, text| {
+            (1..=256)
+                .contains(&text.len())
+                .then(|| registry.username = Some(text.to_owned()))
+        }),
+        about: "The user to log in as.",
+    },
+    Setting {
+        key: "images.registries.<host>.password_file",
+        default: "",
+        form: Form::Registry("an absolute path", |registry, text| {
+            absolute(text).map(|path| registry.password_file = Some(path))
+        }),
+        about: "A file, readable by root, that holds the password and nothing else.",
+    },
+    Setting {
+        key: "users.edge",
+        default: "64801",
+        form: Form::Count(1, 0x0fff_ffff, |config| &mut config.users.edge),
+        about: "The user and group the edge runs as; needs no entry in `/etc/passwd`.",
+    },
+    Setting {
+        key: "users.control",
+        default: "64802",
+        form: Form::Count(1, 0x0fff_ffff, |config| &mut config.users.control),
+        about: "The user and group control runs as; must differ from the edge's.",
+    },
+    Setting {
+        key: "log.level",
+        default: "info",
+        form: Form::Text("`error`, `warn`, `info` or `debug`", |config, text| {
+            let level = match text {
+                "error" => LogLevel::Error,
+                "warn" => LogLevel::Warn,
+                "info" => LogLevel::Info,
+                "debug" => LogLevel::Debug,
+                _ => return None,
+            };
+            config.log.level = level;
+            Some(())
+        }),
+        about: "The least important line that is written.",
+    },
+    Setting {
+        key: "log.format",
+        default: "text",
+        form: Form::Text("`text` or `json`", |config, text| {
+            let format = match text {
+                "text" => LogFormat::Text,
+                "json" => LogFormat::Json,
+                _ => return None,
+            };
+            config.log.format = format;
+            Some(())
+        }),
+        about: "Lines for people or for machines.",
+    },
+    Setting {
+        key: "log.file",
+        default: "",
+        form: Form::Text("an absolute path", |config, text| {
+            absolute(text).map(|path| config.log.file = Some(path))
+        }),
+        about: "Where the roles log; standard error when absent. At 32 MiB it is moved to `<file>.1`.",
+    },
+];
+
+impl Setting {
+    /// The variable that sets it, if one can.
+    pub fn variable(&self) -> Option<String> {
+        let settable = !self.key.starts_with(REGISTRIES);
+        settable.then(|| format!("EKIDEN_{}", self.key.replace('.', "_").to_uppercase()))
+    }
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(least, most, _) => write!(f, "a whole number from {least} to {most}"),
+            Self::Time(least, most, _) => {
+                write!(
+                    f,
+                    "a duration from {} to {}, such as `30s`",
+                    brief(*least),
+                    brief(*most)
+                )
+            }
+            Self::Bytes(least, most, _) => {
+                write!(
+                    f,
+                    "an amount from {}GiB to {}GiB, such as `20GiB`",
+                    least >> 30,
+                    most >> 30
+                )
+            }
+            Self::Text(what, _) | Self::Registry(what, _) => f.write_str(what),
+            Self::List(what, most, _) => write!(f, "{what}, at most {most}"),
+        }
+    }
+}
+
+/// The table as the reference page has it.
+pub fn reference() -> String {
+    let mut table =
+        "| setting | default | may be | what it is for |\n|---|---|---|---|\n".to_owned();
+    for Setting {
+        key,
+        default,
+        form,
+        about,
+    } in SETTINGS
+    {
+        let default = match *default {
+            "" => "absent".to_owned(),
+            default => format!("`{default}`"),
+        };
+        table += &format!("| `{key}` | {default} | {form} | {about} |\n");
+    }
+    table
+}
+
+/// Finds the setting of a key as typed, and the registry's host if the key has one.
+pub fn find(path: &[String]) -> Option<(&'static Setting, Option<&str>)> {
+    let (key, host) = match path {
+        [images, registries, host, rest] if images == "images" && registries == "registries" => {
+            (format!("{REGISTRIES}<host>.{rest}"), Some(host.as_str()))
+        }
+        path => (path.join("."), None),
+    };
+    SETTINGS
+        .iter()
+        .find(|setting| setting.key == key)
+        .map(|setting| (setting, host))
+}
+
+/// The setting whose name is nearest to `key`, if one is near.
+pub fn nearest(key: &str) -> Option<&'static str> {
+    let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+    let registry = key.starts_with(REGISTRIES);
+    SETTINGS
+        .iter()
+        .filter(|setting| setting.key.starts_with(REGISTRIES) == registry)
+        .map(|setting| {
+            let whole = strsim::jaro_winkler(setting.key, key);
+            (
+                setting.key,
+                whole.max(strsim::jaro_winkler(&last(setting.key), &last(key))),
+            )
+        })
+        .filter(|(_, similarity)| *similarity > 0.8)
+        .max_by(|one, other| one.1.total_cmp(&other.1))
+        .map(|(key, _)| key)
+}
+
+/// Puts one typed value where it belongs.
+pub(super) fn apply(config: &mut Config, entry: &Entry) -> Result<(), ConfigError> {
+    let Some((setting, host)) = find(&entry.path) else {
+        let key = entry.path.join(".");
+        let nearest = nearest(&key);
+        return Err(ConfigError::Unknown {
+            origin: entry.origin.clone(),
+            key,
+            nearest,
+        });
+    };
+    set(config, setting, host, &entry.given).ok_or_else(|| ConfigError::Value {
+        origin: entry.origin.clone(),
+        key: entry.path.join("."),
+        value: entry.given.to_string(),
+        expected: setting.form.to_string(),
+    })
+}
+
+fn set(config: &mut Config, setting: &Setting, host: Option<&str>, given: &Given) -> Option<()> {
+    match (&setting.form, given) {
+        (Form::List(_, most, put), given) => {
+            let texts = given.texts();
+            (texts.len() <= *most).then_some(())?;
+            put(config, &texts)
+        }
+        (_, Given::List(_)) => None,
+        (Form::Count(least, most, field), Given::One(text)) => {
+            let count = parse(text).filter(|count| (least..=most).contains(&count))?;
+            *field(config) = count;
+            Some(())
+        }
+        (Form::Time(least, most, field), Given::One(text)) => {
+            let time = parse_time(text).filter(|time| (least..=most).contains(&time))?;
+            *field(config) = time;
+            Some(())
+        }
+        (Form::Bytes(least, most, field), Given::One(text)) => {
+            let bytes = parse_bytes(text).filter(|bytes| (least..=most).contains(&bytes))?;
+            *field(config) = bytes;
+            Some(())
+        }
+        (Form::Text(_, put), Given::One(text)) => put(config, text),
+        (Form::Registry(_, put), Given::One(text)) => {
+            let host = host.filter(|host| is_host(host))?;
+            put(
+                config.images.registries.entry(host.to_owned()).or_default(),
+                text,
+            )
+        }
+    }
+}
+
+fn parse<T: FromStr>(text: &str) -> Option<T> {
+    text.parse().ok()
+}
+
+fn parse_all<T: FromStr>(texts: &[String]) -> Option<Vec<T>> {
+    texts.iter().map(|text| parse(text)).collect()
+}
+
+/// `500ms`, `30s`, `5m`, `1h`.
+fn parse_time(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (count, unit) = text.split_at(digits);
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    parse::<u64>(count)?
+        .checked_mul(millis)
+        .map(Duration::from_millis)
+}
+
+/// `500MiB`, `20GiB`, `1TiB`.
+fn parse_bytes(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (count, unit) = text.split_at(digits);
+    let shift = match unit {
+        "MiB" => 20,
+        "GiB" => 30,
+        "TiB" => 40,
+        _ => return None,
+    };
+    parse::<u64>(count)?.checked_mul(1 << shift)
+}
+
+fn brief(time: Duration) -> String {
+    match time.as_secs() {
+        seconds if seconds > 0 && seconds % 3600 == 0 => format!("{}h", seconds / 3600),
+        seconds => format!("{seconds}s"),
+    }
+}
+
+fn absolute(text: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(text);
+    path.is_absolute().then_some(path)
+}
+
+fn is_name(text: &str) -> bool {
+    let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    (1..=10).contains(&text.len())
+        && text.as_bytes()[0].is_ascii_lowercase()
+        && text.bytes().all(allowed)
+}
+
+fn is_account(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|c| c.is_ascii_digit())
+}
+
+/// Labels as in RFC 1123, section 2.1.
+fn is_domain(text: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-')
+    };
+    text.len() <= 200 && text.split('.').all(label)
+}
+
+fn is_host(text: &str) -> bool {
+    (1..=255).contains(&text.len())
+        && text
+            .bytes()
+            .all(|c| c.is_ascii_alphanumeric() || b".-:[]".contains(&c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::typed::Origin;
+
+    const REFERENCE: &str = include_str!("../../../../docs/configuration.md");
+
+    #[test]
+    fn typing_every_default_changes_nothing() {
+        for setting in SETTINGS
+            .iter()
+            .filter(|setting| !setting.default.is_empty())
+        {
+            let path: Vec<String> = setting.key.split('.').map(str::to_owned).collect();
+            let mut config = Config::default();
+            let entry = Entry {
+                path: path.clone(),
+                given: Given::One(setting.default.to_owned()),
+                origin: Origin::Flag("test".into()),
+            };
+            if setting.key.starts_with(REGISTRIES) {
+                continue;
+            }
+            apply(&mut config, &entry).unwrap();
+            assert_eq!(config, Config::default(), "{}", setting.key);
+        }
+    }
+
+    #[test]
+    fn the_reference_page_lists_every_setting_as_it_is() {
+        let reference = reference();
+        assert!(
+            REFERENCE.contains(&reference),
+            "docs/configuration.md must hold what `ekiden settings` prints:\n{reference}"
+        );
+    }
+
+    #[test]
+    fn durations_and_amounts_are_read() {
+        assert_eq!(parse_time("1500ms"), Some(Duration::from_millis(1500)));
+        assert_eq!(parse_time("2m"), Some(Duration::from_secs(120)));
+        for text in [
+            "",
+            "5",
+            "s",
+            "-1s",
+            "1.5s",
+            "1 s",
+            "99999999999999999999s",
+            "18446744073709551615h",
+        ] {
+            assert_eq!(parse_time(text), None, "{text}");
+        }
+        assert_eq!(parse_bytes("3TiB"), Some(3 << 40));
+        assert_eq!(parse_bytes("99999999999999TiB"), None);
+    }
+}

@@ -1,0 +1,97 @@
+//! The directories of one Ekiden: their owners and modes, and their end.
+
+use std::{
+    fs, io,
+    os::unix::fs::{PermissionsExt, chown},
+    path::{Path, PathBuf},
+};
+
+use crate::config::Config;
+
+/// A directory cannot be made or removed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {verb} `{}`", path.display())]
+pub struct LayoutError {
+    verb: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Where a role's own socket is, on which it waits for a new supervisor.
+pub fn role_socket(config: &Config, role: &str) -> PathBuf {
+    config.run_dir.join("roles").join(format!("{role}.sock"))
+}
+
+/// Makes every directory that is missing and mends owner and mode of the others.
+///
+/// # Errors
+/// Names the directory.
+pub fn create(config: &Config) -> Result<(), LayoutError> {
+    let (edge, control) = (config.users.edge as u32, config.users.control as u32);
+    let (data, run) = (&config.data_dir, &config.run_dir);
+    for (path, mode, user) in [
+        (data.clone(), 0o711, 0),
+        (data.join("control"), 0o700, control),
+        (data.join("edge"), 0o700, edge),
+        (data.join("agent"), 0o700, 0),
+        (run.clone(), 0o755, 0),
+        (run.join("roles"), 0o700, 0),
+        (run.join("agent"), 0o755, 0),
+        (run.join("agent").join("shims"), 0o700, 0),
+        (run.join("control"), 0o755, 0),
+    ] {
+        directory(&path, mode, user).map_err(|source| LayoutError {
+            verb: "make the directory",
+            path,
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+/// Removes what [`create`] made and what the supervisor, control and the edge put there; what
+/// somebody else put beside it stays, and so do then the directories that hold it.
+///
+/// # Errors
+/// Names what cannot be removed.
+pub fn remove(config: &Config) -> Result<(), LayoutError> {
+    let (data, run) = (&config.data_dir, &config.run_dir);
+    for path in [
+        run.join("agent"),
+        run.join("control"),
+        run.join("roles"),
+        data.join("agent"),
+        data.join("edge"),
+        data.join("control"),
+    ] {
+        absent_is_fine(fs::remove_dir_all(&path), &path)?;
+    }
+    for path in [run.join("status.json"), data.join("lock")] {
+        absent_is_fine(fs::remove_file(&path), &path)?;
+    }
+    for path in [run, data] {
+        let removed = match fs::remove_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            removed => removed,
+        };
+        absent_is_fine(removed, path)?;
+    }
+    Ok(())
+}
+
+fn directory(path: &Path, mode: u32, user: u32) -> io::Result<()> {
+    fs::create_dir_all(path)?;
+    chown(path, Some(user), Some(user))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+fn absent_is_fine(result: io::Result<()>, path: &Path) -> Result<(), LayoutError> {
+    match result {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(LayoutError {
+            verb: "remove",
+            path: path.to_owned(),
+            source,
+        }),
+        _ => Ok(()),
+    }
+}
