@@ -1,1 +1,43 @@
-//! edge
+//! The front door: accepts HTTP/1 connections, finds each request's service by its host name,
+//! waits for an instance with room, and passes request and response on.
+//!
+//! One thread per core, each with its own event loop, listening sockets and connections to
+//! instances; a thread more talks to control and makes the tables. What all workers share is little:
+//! per instance one count of requests in flight, per service one queue.
+//!
+//! A request's way through the modules: [`worker`] accepts, [`connection`] reads a head, [`head`]
+//! finds it good or refuses it, [`forward`] writes it anew, [`routes`] finds the service and a slot
+//! ([`queue`], when there is none), [`link`] is the connection to the instance, [`exchange`] moves
+//! both bodies ([`body`], [`chunked`]), [`answer`] says why where the edge answers itself
+//! ([`cause`]), and [`access_log`] is where all that is known of it comes together. A table's way:
+//! [`control`], [`publisher`], [`routes`], and back through [`worker`]'s acknowledgement.
+//!
+//! The edge reads no database, has no secrets and never waits for control: it serves by the last
+//! table it was given, across its own restarts too.
+
+mod access_log;
+mod answer;
+mod body;
+mod buffer;
+pub mod cause;
+pub mod chunked;
+pub mod config;
+mod connection;
+mod control;
+mod edge;
+mod exchange;
+mod forward;
+pub mod head;
+mod instance;
+mod link;
+pub mod listener;
+mod publisher;
+mod queue;
+mod request_id;
+mod routes;
+mod saved;
+mod scratch;
+mod watch;
+mod worker;
+
+pub use edge::{Edge, EdgeError, run};

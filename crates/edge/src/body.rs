@@ -1,0 +1,204 @@
+//! Moving one body from one connection to another, with back-pressure: nothing is read while what
+//! was read before has not been written.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{io::AsyncWrite, net::TcpStream};
+
+use crate::{
+    buffer::{INPUT_BYTES_BULK, Input, Output},
+    chunked::{ChunkError, ChunkedDecoder, Piece},
+    forward::chunk_size,
+    head::Framing,
+};
+
+/// What is left of a body to be read.
+#[derive(Debug, Clone, Copy)]
+enum Rest {
+    Done,
+    Length(u64),
+    Chunked(ChunkedDecoder),
+    UntilClose,
+}
+
+/// One body on its way.
+#[derive(Debug)]
+pub(crate) struct Pump {
+    rest: Rest,
+    /// Whether it is written in the chunked coding.
+    chunked: bool,
+    last_read: usize,
+    /// Bytes of the body moved so far, the coding not counted.
+    pub(crate) bytes: u64,
+}
+
+/// Why a body did not arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PumpError {
+    /// The sending side closed or failed before the body's end.
+    Source,
+    /// The body is not the chunked coding that it claims to be.
+    Malformed,
+    /// The receiving side closed or failed.
+    Sink,
+}
+
+impl From<ChunkError> for PumpError {
+    fn from(_: ChunkError) -> Self {
+        Self::Malformed
+    }
+}
+
+impl Pump {
+    pub(crate) fn new(framing: Framing, chunked: bool) -> Self {
+        let rest = match framing {
+            Framing::Empty => Rest::Done,
+            Framing::Length(length) => Rest::Length(length),
+            Framing::Chunked => Rest::Chunked(ChunkedDecoder::default()),
+            Framing::UntilClose => Rest::UntilClose,
+        };
+        Self {
+            rest,
+            chunked,
+            last_read: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Whether all of it has been read; some may still have to be written.
+    pub(crate) fn is_read(&self) -> bool {
+        matches!(self.rest, Rest::Done)
+    }
+
+    /// Moves what `input` holds of the body to `output`, coded as the receiver needs it.
+    pub(crate) fn transfer(
+        &mut self,
+        input: &mut Input,
+        output: &mut Vec<u8>,
+    ) -> Result<(), ChunkError> {
+        while !input.is_empty() {
+            match &mut self.rest {
+                Rest::Done => break,
+                Rest::Chunked(decoder) => match decoder.next(input.held())? {
+                    Piece::Framing(length) => input.consume(length),
+                    Piece::Data(length) => self.append(length, input, output),
+                    Piece::End => {}
+                },
+                Rest::Length(_) | Rest::UntilClose => {
+                    let length = self.direct(input.held().len());
+                    self.append(length, input, output);
+                    self.advance(length);
+                }
+            }
+            if matches!(&self.rest, Rest::Chunked(decoder) if decoder.is_done()) {
+                self.end(output);
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the body until its end has been written.
+    pub(crate) fn poll(
+        &mut self,
+        source: &mut TcpStream,
+        input: &mut Input,
+        output: &mut Output,
+        sink: &mut TcpStream,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), PumpError>> {
+        loop {
+            ready!(output.poll_flush(sink, cx)).map_err(|_| PumpError::Sink)?;
+            if self.is_read() {
+                return Poll::Ready(Ok(()));
+            }
+            if input.is_empty() {
+                output.clear();
+                input.grow_for_bulk(self.last_read);
+                self.last_read = ready!(input.poll_fill(source, INPUT_BYTES_BULK, cx))
+                    .map_err(|_| PumpError::Source)?;
+                if self.last_read == 0 {
+                    self.source_ended(output.bytes())?;
+                }
+            } else if self.writes_directly() {
+                let written = ready!(self.poll_write(input, sink, cx));
+                self.advance(written.map_err(|_| PumpError::Sink)?);
+            } else {
+                output.clear();
+                self.transfer(input, output.bytes())?;
+            }
+        }
+    }
+
+    /// Whether body bytes are written as they were read.
+    fn writes_directly(&self) -> bool {
+        !self.chunked && matches!(self.rest, Rest::Length(_) | Rest::UntilClose)
+    }
+
+    fn poll_write(
+        &mut self,
+        input: &mut Input,
+        sink: &mut TcpStream,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let length = self.direct(input.held().len());
+        let written = ready!(Pin::new(sink).poll_write(cx, &input.held()[..length]))?;
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        input.consume(written);
+        self.bytes += written as u64;
+        Poll::Ready(Ok(written))
+    }
+
+    /// How many of so many bytes held belong to an undecoded body.
+    fn direct(&self, held: usize) -> usize {
+        match self.rest {
+            Rest::Length(length) => held.min(usize::try_from(length).unwrap_or(usize::MAX)),
+            _ => held,
+        }
+    }
+
+    /// Counts bytes of an undecoded body as read.
+    fn advance(&mut self, length: usize) {
+        if let Rest::Length(left) = &mut self.rest {
+            *left -= length as u64;
+            if *left == 0 {
+                self.rest = Rest::Done;
+            }
+        }
+    }
+
+    fn append(&mut self, length: usize, input: &mut Input, output: &mut Vec<u8>) {
+        if self.chunked {
+            chunk_size(output, length);
+        }
+        output.extend_from_slice(&input.held()[..length]);
+        if self.chunked {
+            output.extend_from_slice(b"\r\n");
+        }
+        input.consume(length);
+        self.bytes += length as u64;
+    }
+
+    /// The body has ended where it should.
+    fn end(&mut self, output: &mut Vec<u8>) {
+        self.rest = Rest::Done;
+        if self.chunked {
+            output.extend_from_slice(b"0\r\n\r\n");
+        }
+    }
+
+    fn source_ended(&mut self, output: &mut Vec<u8>) -> Result<(), PumpError> {
+        match self.rest {
+            Rest::UntilClose => {
+                self.end(output);
+                Ok(())
+            }
+            _ => Err(PumpError::Source),
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! The edge's side of the conversation with control: tables in, what is served out.
+//!
+//! It runs on a thread of its own, so that no table, however large, delays a request. When control
+//! is gone, the edge serves the last table for ever and keeps trying to reach it.
+
+use std::{collections::VecDeque, io, path::PathBuf, sync::Arc, time::Duration};
+
+use ekiden_engine::frame::{read_frame, write_frame};
+use ekiden_model::{
+    id::InstanceId,
+    route::{FromEdge, Generation, ROUTE_PROTOCOL_VERSION, RouteHello, ToEdge},
+};
+use tokio::{
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{Notify, mpsc, watch},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+use crate::{publisher::Publisher, routes::Update, saved::SavedTable, worker::Served};
+
+/// The pause before control is tried again, at first; doubled up to [`RECONNECT_MAX`].
+const RECONNECT_MIN: Duration = Duration::from_millis(50);
+
+/// The longest pause before control is tried again.
+const RECONNECT_MAX: Duration = Duration::from_secs(2);
+
+/// How long control may take to say hello, and to take a message.
+const CONTROL_TIME: Duration = Duration::from_secs(10);
+
+/// A table is saved so long after it changed, so that many changes in a row are saved once.
+const SAVE_DELAY: Duration = Duration::from_millis(500);
+
+/// Messages read from control and not yet acted upon.
+const MESSAGES_MAX: usize = 4;
+
+/// What the control thread works with.
+pub(crate) struct Control {
+    /// Control's socket for the edge; when absent, the saved table is all there is.
+    pub(crate) socket: PathBuf,
+    pub(crate) publisher: Publisher,
+    pub(crate) saved: SavedTable,
+    pub(crate) workers: Vec<WorkerEnd>,
+    /// Told when a worker has adopted an update.
+    pub(crate) adopted: Arc<Notify>,
+    /// Told when an instance that left the table holds no request any more.
+    pub(crate) drained: Arc<Notify>,
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+/// One worker, as the control thread reaches it.
+pub(crate) struct WorkerEnd {
+    pub(crate) updates: mpsc::Sender<Arc<Update>>,
+    pub(crate) served: Arc<Served>,
+}
+
+/// One connection to control.
+struct Conversation {
+    messages: mpsc::Receiver<io::Result<ToEdge>>,
+    out: OwnedWriteHalf,
+    /// Whether the whole table has come, which has to be first.
+    begun: bool,
+    /// Updates sent to the workers that not all have adopted: sequence and generation.
+    outstanding: VecDeque<(u64, Generation)>,
+    /// The generation that every worker is known to serve by.
+    serving: Option<Generation>,
+    /// What control was told last.
+    told: Option<(Generation, Vec<InstanceId>)>,
+}
+
+impl Control {
+    /// Runs on this thread until the edge stops.
+    ///
+    /// # Errors
+    /// The event loop cannot be set up.
+    pub(crate) fn run(self) -> io::Result<()> {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?
+            .block_on(self.serve());
+        Ok(())
+    }
+
+    async fn serve(mut self) {
+        let mut stop = self.stop.clone();
+        let mut pause = RECONNECT_MIN;
+        let mut unsaved = None;
+        while !*stop.borrow() {
+            match connect(&self.socket).await {
+                Ok(mut conversation) => {
+                    tracing::info!("connected to control");
+                    let error = self.converse(&mut conversation, &mut unsaved).await;
+                    if conversation.begun {
+                        pause = RECONNECT_MIN;
+                    }
+                    if let Err(error) = error {
+                        tracing::warn!(%error, "lost control; the last table stays in force");
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "control cannot be reached"),
+            }
+            self.save(&mut unsaved);
+            tokio::select! {
+                () = sleep(pause) => {}
+                _ = stop.wait_for(|stop| *stop) => {}
+            }
+            pause = (pause * 2).min(RECONNECT_MAX);
+        }
+    }
+
+    /// Listens to control until the connection fails or the edge stops.
+    async fn converse(
+        &mut self,
+        conversation: &mut Conversation,
+        unsaved: &mut Option<Instant>,
+    ) -> io::Result<()> {
+        let mut stop = self.stop.clone();
+        loop {
+            let save_at = *unsaved;
+            let save = async {
+                match save_at {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            // Every arm only waits; all are cancel-safe per their docs.
+            tokio::select! {
+                message = conversation.messages.recv() => {
+                    let message = message.ok_or(io::ErrorKind::UnexpectedEof)??;
+                    self.publish(conversation, message).await?;
+                    unsaved.get_or_insert_with(|| Instant::now() + SAVE_DELAY);
+                }
+                () = self.adopted.notified() => {}
+                () = self.drained.notified() => {}
+                () = save => self.save(unsaved),
+                _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            }
+            self.tell(conversation).await?;
+        }
+    }
+
+    /// Hands a table or a change to every worker.
+    async fn publish(
+        &mut self,
+        conversation: &mut Conversation,
+        message: ToEdge,
+    ) -> io::Result<()> {
+        let update = match message {
+            ToEdge::Table { generation, routes } => {
+                conversation.begun = true;
+                if generation < self.publisher.generation() {
+                    tracing::warn!(
+                        generation = generation.0,
+                        before = self.publisher.generation().0,
+                        "control's table is older than the one served; control decides"
+                    );
+                }
+                self.publisher.table(generation, routes)
+            }
+            ToEdge::Change { .. } if !conversation.begun => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "a change came before the table",
+                ));
+            }
+            ToEdge::Change {
+                generation,
+                set,
+                remove,
+            } => self.publisher.change(generation, set, remove),
+        };
+        conversation
+            .outstanding
+            .push_back((update.sequence, self.publisher.generation()));
+        let update = Arc::new(update);
+        for worker in &self.workers {
+            // A worker that is gone ends the edge; its supervisor starts another.
+            let _ = worker.updates.send(Arc::clone(&update)).await;
+        }
+        Ok(())
+    }
+
+    /// Tells control what is served, when that is news.
+    async fn tell(&mut self, conversation: &mut Conversation) -> io::Result<()> {
+        let adopted = self
+            .workers
+            .iter()
+            .map(|worker| worker.served.sequence())
+            .min()
+            .unwrap_or(0);
+        while let Some((sequence, generation)) = conversation.outstanding.front()
+            && *sequence <= adopted
+        {
+            conversation.serving = Some(*generation);
+            conversation.outstanding.pop_front();
+        }
+        // While a worker is behind, an instance that has left may still be chosen.
+        let (Some(generation), true) = (conversation.serving, conversation.outstanding.is_empty())
+        else {
+            return Ok(());
+        };
+        let news = (generation, self.publisher.draining());
+        if conversation.told.as_ref() == Some(&news) {
+            return Ok(());
+        }
+        let message = FromEdge::Serving {
+            generation,
+            draining: news.1.clone(),
+        };
+        timeout(CONTROL_TIME, write_frame(&mut conversation.out, &message)).await??;
+        conversation.told = Some(news);
+        Ok(())
+    }
+
+    fn save(&self, unsaved: &mut Option<Instant>) {
+        if unsaved.take().is_some()
+            && let Err(error) = self
+                .saved
+                .store(self.publisher.generation(), self.publisher.routes())
+        {
+            tracing::warn!(%error, "the routes cannot be saved; a restarted edge will wait for control");
+        }
+    }
+}
+
+/// Connects and says hello.
+async fn connect(socket: &std::path::Path) -> io::Result<Conversation> {
+    let (mut input, mut out) = UnixStream::connect(socket).await?.into_split();
+    let hello = RouteHello {
+        version: ROUTE_PROTOCOL_VERSION,
+    };
+    let theirs = timeout(CONTROL_TIME, async {
+        write_frame(&mut out, &hello).await?;
+        read_frame::<RouteHello>(&mut input).await
+    })
+    .await??
+    .ok_or(io::ErrorKind::UnexpectedEof)?;
+    if theirs.version == 0 {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "control speaks no version of the route protocol",
+        ));
+    }
+    let (sender, messages) = mpsc::channel(MESSAGES_MAX);
+    // Reading a frame is not cancel-safe: it has a task of its own, which ends when the socket or
+    // the conversation does.
+    tokio::spawn(read_messages(input, sender));
+    Ok(Conversation {
+        messages,
+        out,
+        begun: false,
+        outstanding: VecDeque::new(),
+        serving: None,
+        told: None,
+    })
+}
+
+async fn read_messages(mut input: OwnedReadHalf, messages: mpsc::Sender<io::Result<ToEdge>>) {
+    loop {
+        let message = tokio::select! {
+            message = read_frame(&mut input) => message.transpose(),
+            // The frame that is cut off is of a conversation that is over.
+            () = messages.closed() => return,
+        };
+        let Some(message) = message else { return };
+        let failed = message.is_err();
+        if messages.send(message).await.is_err() || failed {
+            return;
+        }
+    }
+}

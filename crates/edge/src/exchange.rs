@@ -1,0 +1,364 @@
+//! One request for one response, on one connection to an instance.
+//!
+//! Both bodies may be on their way at once: an application may answer before it has read the
+//! request, or while it does. Neither direction waits for the other, and each is read only as fast
+//! as it is written.
+//!
+//! Trailers are dropped in both directions (RFC 9110, section 6.5.1 allows it).
+
+use std::{
+    future::poll_fn,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    body::{Pump, PumpError},
+    cause::Cause,
+    config::INFORMATIONAL_MAX,
+    connection::{Connection, Request},
+    forward::{self, ClientSide},
+    head::{self, Framing, Version},
+    link::Link,
+    scratch::Scratch,
+};
+
+/// A response that was passed on whole.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Delivered {
+    pub(crate) status: u16,
+    /// Whether the client's connection can take the next request.
+    pub(crate) keep_alive: bool,
+    /// Whether the request was read to its end; if not, more of it may come.
+    pub(crate) request_read: bool,
+    /// Whether the connection to the instance can.
+    pub(crate) link_is_reusable: bool,
+    /// Bytes of the request's and the response's body.
+    pub(crate) body_bytes: (u64, u64),
+}
+
+/// Why there is no whole response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failed {
+    /// The instance closed the connection before the first byte of a response.
+    Closed,
+    /// Something went wrong before the client was sent anything.
+    Answer(Cause),
+    /// Something went wrong with the response on its way, or the client has left.
+    Abort(Cause),
+}
+
+/// The request's body on its way, and whether it still is.
+struct Upload {
+    pump: Pump,
+    state: UploadState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum UploadState {
+    Moving,
+    Done,
+    /// The instance takes no more; it may have answered all the same.
+    Refused,
+}
+
+/// How the response is read and passed on.
+struct Answer {
+    status: u16,
+    framing: Framing,
+    link_keep_alive: bool,
+    side: ClientSide,
+}
+
+/// Sends the request and passes the response on.
+pub(crate) async fn exchange(
+    connection: &mut Connection,
+    scratch: &mut Scratch,
+    link: &mut Link,
+    request: &mut Request,
+) -> Result<Delivered, Failed> {
+    scratch.from_app.clear();
+    scratch.to_app.rewind(request.head_bytes);
+    let mut upload = Upload {
+        pump: Pump::new(request.framing, request.framing == Framing::Chunked),
+        state: UploadState::Moving,
+    };
+    // What has arrived of the body goes out with the head, in one write.
+    upload
+        .pump
+        .transfer(&mut scratch.from_client, scratch.to_app.bytes())
+        .map_err(|_| Failed::Answer(Cause::BadBody))?;
+
+    let mut informational = 0;
+    let (answer, informational_bytes) = loop {
+        let length = match response_head(connection, scratch, link, request, &mut upload).await {
+            // What has begun to answer has seen the request.
+            Err(Failed::Closed) if informational > 0 => {
+                return Err(Failed::Answer(Cause::AppClosedEarly));
+            }
+            length => length?,
+        };
+        let answered = scratch.to_client.bytes().len();
+        if let Some(stages) = &mut request.stages {
+            stages.first_byte.get_or_insert_with(Instant::now);
+        }
+        let answer = begin_answer(connection, scratch, request, &upload, length)?;
+        scratch.from_app.consume(length);
+        match answer {
+            Some(answer) => break (answer, answered),
+            None if informational == INFORMATIONAL_MAX => {
+                return Err(Failed::Answer(Cause::AppBadResponse));
+            }
+            None => informational += 1,
+        }
+    };
+    let mut download = Pump::new(answer.framing, answer.side.chunked);
+    if download
+        .transfer(&mut scratch.from_app, scratch.to_client.bytes())
+        .is_err()
+    {
+        // None of the response has been sent: it is still time for an answer in its place.
+        scratch.to_client.bytes().truncate(informational_bytes);
+        return Err(Failed::Answer(Cause::AppBadResponse));
+    }
+    response_body(
+        connection,
+        scratch,
+        link,
+        request,
+        &mut upload,
+        &mut download,
+    )
+    .await?;
+    scratch.to_client.clear();
+
+    let request_read = upload.pump.is_read();
+    Ok(Delivered {
+        status: answer.status,
+        keep_alive: answer.side.keep_alive && request_read,
+        request_read,
+        // Bytes after the response belong to nothing: such a connection is out of step.
+        link_is_reusable: answer.link_keep_alive
+            && upload.state == UploadState::Done
+            && scratch.from_app.is_empty(),
+        body_bytes: (upload.pump.bytes, download.bytes),
+    })
+}
+
+/// Sends the request until the head of a response is in `from_app`; gives its length.
+async fn response_head(
+    connection: &mut Connection,
+    scratch: &mut Scratch,
+    link: &mut Link,
+    request: &Request,
+    upload: &mut Upload,
+) -> Result<usize, Failed> {
+    let bytes_max = connection.worker.bounds.response_head_bytes;
+    let mut scanned = 0;
+    let mut idle = Idle::default();
+    poll_fn(|cx| {
+        // An informational response that the client has not taken yet.
+        if matches!(
+            scratch.to_client.poll_flush(&mut connection.stream, cx),
+            Poll::Ready(Err(_))
+        ) {
+            return Poll::Ready(Err(Failed::Abort(Cause::ClientLeft)));
+        }
+        upload.poll(connection, scratch, link, request, cx)?;
+        loop {
+            let held = scratch.from_app.held();
+            match head::find_end(held, scanned) {
+                Ok(Some(end)) => return Poll::Ready(Ok(end)),
+                Ok(None) if held.len() < bytes_max => scanned = held.len(),
+                _ => return Poll::Ready(Err(Failed::Answer(Cause::AppBadResponse))),
+            }
+            match scratch.from_app.poll_fill(&mut link.stream, bytes_max, cx) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(_) if scratch.from_app.is_empty() => {
+                    return Poll::Ready(Err(Failed::Closed));
+                }
+                Poll::Ready(_) => return Poll::Ready(Err(Failed::Answer(Cause::AppClosedEarly))),
+                Poll::Pending => break,
+            }
+        }
+        let bounds = &connection.worker.bounds;
+        // Only a client that owes bytes can be too slow; otherwise it is the application's turn.
+        let (time, cause) = if upload.waits_for_client(scratch) {
+            (bounds.body_idle, Cause::BodyTooSlow)
+        } else {
+            (bounds.response_idle, Cause::AppTimedOut)
+        };
+        let moved = upload.pump.bytes + scanned as u64;
+        match idle.is_over(connection, moved, time, cause) {
+            true => Poll::Ready(Err(Failed::Answer(cause))),
+            false => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Writes the response's head anew; `None` when it was an informational one.
+fn begin_answer(
+    connection: &Connection,
+    scratch: &mut Scratch,
+    request: &Request,
+    upload: &Upload,
+    length: usize,
+) -> Result<Option<Answer>, Failed> {
+    let mut space = head::field_space();
+    let head = head::parse_response(
+        &scratch.from_app.held()[..length],
+        &mut space,
+        request.method,
+    )
+    .map_err(Failed::Answer)?;
+    match head.status {
+        // No change of protocol was asked for.
+        101 => return Err(Failed::Answer(Cause::AppBadResponse)),
+        100..=199 => {
+            // RFC 9110 section 15.2: never to an HTTP/1.0 client.
+            if request.version == Version::Http11 {
+                forward::informational_head(&head, scratch.to_client.bytes());
+            }
+            return Ok(None);
+        }
+        _ => {}
+    }
+    let delimited = head.framing != Framing::Chunked && head.framing != Framing::UntilClose;
+    let chunked = !delimited && request.version == Version::Http11;
+    let side = ClientSide {
+        version: request.version,
+        // Of an answer that comes early it is not known whether the client will send the rest.
+        keep_alive: request.keep_alive
+            && upload.pump.is_read()
+            && (delimited || chunked)
+            && !connection.worker.stopping.get(),
+        chunked,
+    };
+    forward::response_head(&head, side, scratch.to_client.bytes());
+    Ok(Some(Answer {
+        status: head.status,
+        framing: head.framing,
+        link_keep_alive: head.keep_alive,
+        side,
+    }))
+}
+
+/// Passes the response on until its end has been written, and what is left of the request.
+async fn response_body(
+    connection: &mut Connection,
+    scratch: &mut Scratch,
+    link: &mut Link,
+    request: &Request,
+    upload: &mut Upload,
+    download: &mut Pump,
+) -> Result<(), Failed> {
+    let mut idle = Idle::default();
+    poll_fn(|cx| {
+        let moved = download.poll(
+            &mut link.stream,
+            &mut scratch.from_app,
+            &mut scratch.to_client,
+            &mut connection.stream,
+            cx,
+        );
+        match moved {
+            Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+            Poll::Ready(Err(error)) => {
+                let cause = match error {
+                    PumpError::Source => Cause::AppClosedEarly,
+                    PumpError::Malformed => Cause::AppBadResponse,
+                    PumpError::Sink => Cause::ClientLeft,
+                };
+                return Poll::Ready(Err(Failed::Abort(cause)));
+            }
+            Poll::Pending => {}
+        }
+        if let Err(Failed::Answer(cause) | Failed::Abort(cause)) =
+            upload.poll(connection, scratch, link, request, cx)
+        {
+            return Poll::Ready(Err(Failed::Abort(cause)));
+        }
+        let bounds = &connection.worker.bounds;
+        let (time, cause) = if scratch.to_client.is_empty() && scratch.from_app.is_empty() {
+            (bounds.response_idle, Cause::AppTimedOut)
+        } else {
+            (bounds.client_write_idle, Cause::ClientLeft)
+        };
+        match idle.is_over(connection, upload.pump.bytes + download.bytes, time, cause) {
+            true => Poll::Ready(Err(Failed::Abort(cause))),
+            false => Poll::Pending,
+        }
+    })
+    .await
+}
+
+impl Upload {
+    /// Sends what can be sent, and notices a client that has left.
+    fn poll(
+        &mut self,
+        connection: &mut Connection,
+        scratch: &mut Scratch,
+        link: &mut Link,
+        request: &Request,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Failed> {
+        if self.state == UploadState::Moving {
+            let moved = self.pump.poll(
+                &mut connection.stream,
+                &mut scratch.from_client,
+                &mut scratch.to_app,
+                &mut link.stream,
+                cx,
+            );
+            match moved {
+                Poll::Ready(Ok(())) => self.state = UploadState::Done,
+                Poll::Ready(Err(PumpError::Source)) => {
+                    return Err(Failed::Abort(Cause::ClientLeft));
+                }
+                Poll::Ready(Err(PumpError::Malformed)) => {
+                    return Err(Failed::Answer(Cause::BadBody));
+                }
+                Poll::Ready(Err(PumpError::Sink)) => self.state = UploadState::Refused,
+                Poll::Pending => return Ok(()),
+            }
+        }
+        // With part of the body unread nothing can be told from what the client sends.
+        if self.state == UploadState::Done && connection.poll_left(scratch, request, cx).is_ready()
+        {
+            return Err(Failed::Abort(Cause::ClientLeft));
+        }
+        Ok(())
+    }
+
+    /// Whether the exchange waits for the client's bytes.
+    fn waits_for_client(&self, scratch: &Scratch) -> bool {
+        self.state == UploadState::Moving
+            && scratch.to_app.is_empty()
+            && scratch.from_client.is_empty()
+    }
+}
+
+/// Notices that nothing has moved for too long.
+#[derive(Default)]
+struct Idle {
+    seen: Option<(u64, Cause)>,
+}
+
+impl Idle {
+    /// Sets the deadline anew whenever something has moved, or something else is waited for.
+    fn is_over(
+        &mut self,
+        connection: &Connection,
+        moved: u64,
+        time: Duration,
+        waiting: Cause,
+    ) -> bool {
+        if self.seen != Some((moved, waiting)) {
+            self.seen = Some((moved, waiting));
+            connection.watch.arm(time);
+            return false;
+        }
+        connection.watch.expired()
+    }
+}

@@ -1,0 +1,169 @@
+//! From control's messages to what the workers adopt: the whole table, what its services share
+//! between workers and between tables, and the instances that have left it but still hold requests.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Instant,
+};
+
+use ekiden_model::{
+    id::{InstanceId, ServiceId},
+    route::{Generation, Route},
+};
+use tokio::sync::Notify;
+
+use crate::{
+    instance::Instance,
+    queue::Queue,
+    routes::{SharedService, Update},
+};
+
+/// The table, and the instances of it and of the tables before.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    generation: Generation,
+    sequence: u64,
+    services: HashMap<ServiceId, Arc<SharedService>>,
+    instances: HashMap<InstanceId, Arc<Instance>>,
+    /// Instances that are in `instances` but in no service.
+    retired: Vec<InstanceId>,
+    drained: Arc<Notify>,
+    epoch: Instant,
+}
+
+impl Publisher {
+    /// An empty table. `drained` is told when a retired instance holds no request any more.
+    pub(crate) fn new(drained: Arc<Notify>) -> Self {
+        Self {
+            generation: Generation::default(),
+            sequence: 0,
+            services: HashMap::new(),
+            instances: HashMap::new(),
+            retired: Vec::new(),
+            drained,
+            epoch: Instant::now(),
+        }
+    }
+
+    /// The generation of the table.
+    pub(crate) fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Every route, in the order of the services' ids.
+    pub(crate) fn routes(&self) -> Vec<&Route> {
+        let mut routes: Vec<_> = self
+            .services
+            .values()
+            .map(|service| &service.route)
+            .collect();
+        routes.sort_by_key(|route| route.service);
+        routes
+    }
+
+    /// Replaces the whole table.
+    pub(crate) fn table(&mut self, generation: Generation, routes: Vec<Route>) -> Update {
+        let named: HashSet<_> = routes.iter().map(|route| route.service).collect();
+        let remove: Vec<_> = self
+            .services
+            .keys()
+            .filter(|id| !named.contains(id))
+            .copied()
+            .collect();
+        Update {
+            whole: true,
+            ..self.change(generation, routes, remove)
+        }
+    }
+
+    /// Changes some of the table.
+    pub(crate) fn change(
+        &mut self,
+        generation: Generation,
+        set: Vec<Route>,
+        remove: Vec<ServiceId>,
+    ) -> Update {
+        self.generation = generation;
+        self.sequence += 1;
+        let left: Vec<_> = set
+            .iter()
+            .map(|route| &route.service)
+            .chain(&remove)
+            .filter_map(|id| self.services.get(id))
+            .flat_map(|service| service.instances.iter().map(|instance| instance.id))
+            .collect();
+        for instance in &left {
+            self.retire(*instance);
+        }
+        for id in &remove {
+            self.services.remove(id);
+        }
+        let set = set.into_iter().map(|route| self.set(route)).collect();
+        Update {
+            sequence: self.sequence,
+            whole: false,
+            set,
+            remove,
+        }
+    }
+
+    /// Instances that left the table but hold requests; forgets those that hold none.
+    ///
+    /// Only after every worker has adopted the last update: until then one may still choose an
+    /// instance that has left.
+    pub(crate) fn draining(&mut self) -> Vec<InstanceId> {
+        let instances = &mut self.instances;
+        self.retired.retain(|id| {
+            let holds_requests = instances
+                .get(id)
+                .is_some_and(|instance| instance.in_flight() > 0);
+            if !holds_requests {
+                instances.remove(id);
+            }
+            holds_requests
+        });
+        let mut draining = self.retired.clone();
+        draining.sort();
+        draining
+    }
+
+    fn set(&mut self, route: Route) -> Arc<SharedService> {
+        let queue = match self.services.get(&route.service) {
+            Some(service) => Arc::clone(&service.queue),
+            None => Arc::<Queue>::default(),
+        };
+        let instances = route
+            .upstreams
+            .iter()
+            .map(|upstream| {
+                let instance = self.instances.entry(upstream.instance).or_insert_with(|| {
+                    Arc::new(Instance::new(
+                        upstream.instance,
+                        upstream.revision,
+                        Arc::clone(&self.drained),
+                        self.epoch,
+                    ))
+                });
+                instance.retire(false);
+                self.retired.retain(|id| *id != upstream.instance);
+                Arc::clone(instance)
+            })
+            .collect();
+        let id = route.service;
+        let service = Arc::new(SharedService {
+            route,
+            queue,
+            instances,
+        });
+        self.services.insert(id, Arc::clone(&service));
+        service
+    }
+
+    fn retire(&mut self, id: InstanceId) {
+        if let Some(instance) = self.instances.get(&id) {
+            instance.retire(true);
+            self.retired.push(id);
+        }
+    }
+}

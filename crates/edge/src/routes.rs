@@ -1,0 +1,267 @@
+//! The table as one worker serves by it, and the choice of an instance.
+//!
+//! Each worker has its own copy, changed only between two polls of its tasks: a request sees one
+//! table or the next, never a mixture. Choosing an instance and counting the request on it is one
+//! synchronous step, [`Service::take_slot`]; so once a worker has adopted a table, it sends nothing
+//! new to an instance that the table lacks.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use ekiden_model::{
+    id::ServiceId,
+    route::{Route, RouteState},
+};
+use fnv::FnvBuildHasher;
+
+use crate::{cause::Cause, instance::Instance, link::IdleLinks, queue::Queue, watch::Clock};
+
+/// A route and what its workers share; immutable, replaced whole.
+#[derive(Debug)]
+pub(crate) struct SharedService {
+    pub(crate) route: Route,
+    pub(crate) queue: Arc<Queue>,
+    /// One for each of the route's upstreams, in their order.
+    pub(crate) instances: Vec<Arc<Instance>>,
+}
+
+/// What changes from one table to the next; made once, adopted by every worker.
+#[derive(Debug)]
+pub(crate) struct Update {
+    /// Counts the updates of this process; the generation is control's.
+    pub(crate) sequence: u64,
+    /// Whether everything that is not in `set` is gone.
+    pub(crate) whole: bool,
+    pub(crate) set: Vec<Arc<SharedService>>,
+    pub(crate) remove: Vec<ServiceId>,
+}
+
+/// One worker's table.
+#[derive(Debug, Default)]
+pub(crate) struct Routes {
+    /// Whether there has been a table at all.
+    known: bool,
+    hosts: HashMap<Box<[u8]>, Rc<Service>, FnvBuildHasher>,
+    services: HashMap<ServiceId, Rc<Service>, FnvBuildHasher>,
+}
+
+/// One service, as one worker serves it.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) shared: Arc<SharedService>,
+    upstreams: Vec<Rc<Upstream>>,
+    /// Where the next choice begins to look, so that equals take turns.
+    turn: Cell<usize>,
+}
+
+/// One instance, as one worker reaches it.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) instance: Arc<Instance>,
+    pub(crate) address: SocketAddr,
+    pub(crate) idle: RefCell<IdleLinks>,
+}
+
+/// Room for one request in one instance; given back by dropping it.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) service: Rc<Service>,
+    pub(crate) upstream: Rc<Upstream>,
+}
+
+/// Why there is no slot now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoSlot {
+    /// There is no instance, or every instance is full. A released slot or a new table wakes the
+    /// queue.
+    Full,
+    /// The instances that have room could not be reached; worth another look after this time.
+    PassedOver(Duration),
+}
+
+/// Up to so many instances are all looked at; of more, two are drawn and the emptier is taken
+/// (the power of two choices), and all are looked at only if neither has room.
+const SCAN_MAX: usize = 8;
+
+impl Routes {
+    /// The service of a host name (lower case, without port) that takes requests.
+    pub(crate) fn find(&self, host: &[u8]) -> Result<Rc<Service>, Cause> {
+        let Some(service) = self.hosts.get(host) else {
+            return Err(if self.known {
+                Cause::NoSuchHost
+            } else {
+                Cause::NoRoutes
+            });
+        };
+        match service.shared.route.state {
+            RouteState::Serving => Ok(Rc::clone(service)),
+            RouteState::Paused => Err(Cause::Paused),
+            RouteState::NotDeployed => Err(Cause::NotDeployed),
+        }
+    }
+
+    /// Goes over to the next table, and has the waiting requests look at it.
+    ///
+    /// Every changed host name is taken away before any is given, so that a name that moves from
+    /// one service to another is never without one.
+    pub(crate) fn adopt(&mut self, update: &Update) {
+        self.known = true;
+        let mut before: Vec<Rc<Service>> = Vec::new();
+        if update.whole {
+            self.hosts.clear();
+            before.extend(self.services.drain().map(|(_, service)| service));
+        } else {
+            let set = update.set.iter().map(|service| &service.route.service);
+            for id in update.remove.iter().chain(set) {
+                if let Some(service) = self.services.remove(id) {
+                    for host in &service.shared.route.hosts {
+                        self.hosts.remove(host.as_bytes());
+                    }
+                    before.push(service);
+                }
+            }
+        }
+        let known: HashMap<_, _, FnvBuildHasher> = before
+            .iter()
+            .map(|service| (service.shared.route.service, service))
+            .collect();
+        for shared in &update.set {
+            let service = Rc::new(Service::new(
+                shared,
+                known.get(&shared.route.service).map(|s| &***s),
+            ));
+            for host in &shared.route.hosts {
+                self.hosts
+                    .insert(host.as_bytes().into(), Rc::clone(&service));
+            }
+            self.services.insert(shared.route.service, service);
+        }
+        // A queue lives as long as its service: waking the old ones wakes those of today, and those
+        // of services that are gone.
+        before
+            .iter()
+            .for_each(|service| service.shared.queue.wake_first());
+    }
+
+    /// Closes connections that were idle for too long or were closed by the other side.
+    pub(crate) fn prune_idle(&self, clock: &Clock) {
+        for upstream in self
+            .services
+            .values()
+            .flat_map(|service| &service.upstreams)
+        {
+            upstream.idle.borrow_mut().prune(clock);
+        }
+    }
+}
+
+impl Service {
+    fn new(shared: &Arc<SharedService>, before: Option<&Self>) -> Self {
+        let upstreams = shared
+            .route
+            .upstreams
+            .iter()
+            .zip(&shared.instances)
+            .map(|(upstream, instance)| {
+                before
+                    .and_then(|before| before.upstream(instance, upstream.address))
+                    .unwrap_or_else(|| {
+                        Rc::new(Upstream {
+                            instance: Arc::clone(instance),
+                            address: upstream.address,
+                            idle: RefCell::default(),
+                        })
+                    })
+            })
+            .collect::<Vec<_>>();
+        // Connections to instances that are gone close now; those in use are not kept after it.
+        for old in before.iter().flat_map(|before| &before.upstreams) {
+            if !upstreams.iter().any(|upstream| Rc::ptr_eq(upstream, old)) {
+                old.idle.borrow_mut().close();
+            }
+        }
+        Self {
+            shared: Arc::clone(shared),
+            upstreams,
+            turn: Cell::new(0),
+        }
+    }
+
+    fn upstream(&self, instance: &Arc<Instance>, address: SocketAddr) -> Option<Rc<Upstream>> {
+        self.upstreams
+            .iter()
+            .find(|upstream| {
+                Arc::ptr_eq(&upstream.instance, instance) && upstream.address == address
+            })
+            .cloned()
+    }
+
+    /// Room in the emptiest instance that has some.
+    pub(crate) fn take_slot(self: &Rc<Self>) -> Result<Slot, NoSlot> {
+        loop {
+            let (upstream, in_flight) = self.choose()?;
+            // Another worker may have counted in between: then choose anew.
+            if upstream.instance.try_take(in_flight) {
+                return Ok(Slot {
+                    service: Rc::clone(self),
+                    upstream: Rc::clone(upstream),
+                });
+            }
+        }
+    }
+
+    fn choose(&self) -> Result<(&Rc<Upstream>, u32), NoSlot> {
+        let turn = self.turn.get();
+        self.turn.set(turn.wrapping_add(1));
+        if self.upstreams.len() > SCAN_MAX {
+            // Multiplying by a large odd number scatters consecutive turns (Knuth's hash).
+            let other = turn.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+            if let Ok(choice) = self.emptiest([turn, other].into_iter()) {
+                return Ok(choice);
+            }
+        }
+        self.emptiest(turn..turn.wrapping_add(self.upstreams.len()))
+    }
+
+    /// The emptiest with room among those at these places, counted around.
+    fn emptiest(
+        &self,
+        places: impl Iterator<Item = usize>,
+    ) -> Result<(&Rc<Upstream>, u32), NoSlot> {
+        let mut best = None;
+        let mut least = self.shared.route.concurrency_per_instance;
+        let mut soonest = None;
+        for place in places {
+            let Some(upstream) = self.upstreams.get(place % self.upstreams.len().max(1)) else {
+                break;
+            };
+            let in_flight = upstream.instance.in_flight();
+            if in_flight >= least {
+                continue;
+            }
+            match upstream.instance.passed_over_for() {
+                Some(left) => {
+                    soonest = Some(soonest.map_or(left, |soonest: Duration| soonest.min(left)))
+                }
+                None => {
+                    least = in_flight;
+                    best = Some((upstream, in_flight));
+                }
+            }
+        }
+        best.ok_or_else(|| soonest.map_or(NoSlot::Full, NoSlot::PassedOver))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.upstream.instance.release();
+        self.service.shared.queue.wake_first();
+    }
+}

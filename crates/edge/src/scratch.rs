@@ -1,0 +1,32 @@
+//! The memory of one request in progress, lent by the worker so that an idle connection has none.
+
+use crate::buffer::{Input, Output};
+
+/// Buffers of one connection while it has a request.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    /// From the client: heads, bodies, and requests sent ahead.
+    pub(crate) from_client: Input,
+    /// From the application.
+    pub(crate) from_app: Input,
+    /// To the application: the head written anew, chunks coded anew.
+    pub(crate) to_app: Output,
+    /// To the client.
+    pub(crate) to_client: Output,
+    /// The request's host name: lower case, without port.
+    pub(crate) host: Vec<u8>,
+    /// The request's method and target, for the access log; empty without one.
+    pub(crate) request_line: Vec<u8>,
+}
+
+impl Scratch {
+    /// Makes it as good as new.
+    pub(crate) fn reset(&mut self) {
+        self.from_client.shrink();
+        self.from_app.shrink();
+        self.to_app.shrink();
+        self.to_client.shrink();
+        self.host.clear();
+        self.request_line.clear();
+    }
+}

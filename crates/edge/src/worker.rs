@@ -1,0 +1,297 @@
+//! One worker: one thread, one event loop, its own listening sockets, table copy and connections to
+//! instances. Nothing on a request's way is shared with other workers but the counts of requests
+//! per instance and, when there is no room, the queue.
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc, watch},
+    task::spawn_local,
+    time::sleep,
+};
+
+use crate::{
+    access_log::LogBuffer,
+    config::{Bounds, TICK},
+    connection,
+    request_id::RequestIds,
+    routes::{Routes, Update},
+    scratch::Scratch,
+    watch::Clock,
+};
+
+/// Updates that a worker may be behind; then whoever sends them waits.
+pub(crate) const UPDATES_MAX: usize = 16;
+
+/// Sets of buffers that a worker keeps for the next requests.
+const SCRATCH_MAX: usize = 256;
+
+/// The pause after a connection could not be accepted, as when descriptors have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Idle connections to instances are looked at once in so many ticks.
+const TICKS_PER_PRUNE: u32 = 10;
+
+/// What a worker is started with.
+pub(crate) struct Start {
+    pub(crate) bounds: Bounds,
+    pub(crate) listeners: Vec<std::net::TcpListener>,
+    /// The table saved by the process before, to serve by from the first request.
+    pub(crate) saved: Option<Arc<Update>>,
+    pub(crate) updates: mpsc::Receiver<Arc<Update>>,
+    pub(crate) served: Arc<Served>,
+    pub(crate) log: Option<LogBuffer>,
+    /// True when the edge is to stop.
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+/// How far one worker is.
+#[derive(Debug)]
+pub(crate) struct Served {
+    /// The sequence of the last update it has adopted.
+    sequence: AtomicU64,
+    changed: Arc<Notify>,
+}
+
+/// What the tasks of a worker share.
+pub(crate) struct Worker {
+    pub(crate) bounds: Bounds,
+    pub(crate) routes: RefCell<Routes>,
+    pub(crate) clock: Rc<Clock>,
+    pub(crate) request_ids: RequestIds,
+    pub(crate) log: Option<LogBuffer>,
+    /// Whether connections are to end when they can.
+    pub(crate) stopping: Cell<bool>,
+    scratch: RefCell<Vec<Box<Scratch>>>,
+    connections: Cell<usize>,
+    /// Told when the first connection has come or one has gone.
+    connections_changed: Notify,
+}
+
+impl Served {
+    pub(crate) fn new(changed: Arc<Notify>) -> Self {
+        Self {
+            sequence: AtomicU64::new(0),
+            changed,
+        }
+    }
+
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence.load(Ordering::SeqCst)
+    }
+}
+
+/// Runs a worker on this thread until it is told to stop and its connections have ended.
+///
+/// # Errors
+/// The event loop or a listening socket cannot be set up.
+pub(crate) fn run(start: Start) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())?;
+    runtime.block_on(serve(start))
+}
+
+async fn serve(start: Start) -> io::Result<()> {
+    let Start {
+        bounds,
+        listeners,
+        saved,
+        mut updates,
+        served,
+        log,
+        mut stop,
+    } = start;
+    let worker = Rc::new(Worker {
+        bounds,
+        routes: RefCell::default(),
+        clock: Rc::new(Clock::new()),
+        request_ids: RequestIds::new(),
+        log,
+        stopping: Cell::new(false),
+        scratch: RefCell::default(),
+        connections: Cell::new(0),
+        connections_changed: Notify::new(),
+    });
+    if let Some(saved) = saved {
+        worker.adopt(&saved, &served);
+    }
+    let accepting = listeners
+        .into_iter()
+        .map(|listener| {
+            listener.set_nonblocking(true)?;
+            let listener = TcpListener::from_std(listener)?;
+            let local = listener.local_addr()?;
+            Ok(spawn_local(accept(
+                Rc::clone(&worker),
+                listener,
+                local,
+                stop.clone(),
+            )))
+        })
+        .collect::<io::Result<Vec<_>>>()?;
+    let ticking = spawn_local(tick(Rc::clone(&worker)));
+
+    loop {
+        tokio::select! {
+            // Both are cancel-safe per their docs.
+            update = updates.recv() => match update {
+                Some(update) => worker.adopt(&update, &served),
+                None => break,
+            },
+            stopped = stop.wait_for(|stop| *stop) => { drop(stopped); break }
+        }
+    }
+    worker.stopping.set(true);
+    for accepting in accepting {
+        if accepting.await.is_err() {
+            tracing::error!("a listener's task panicked");
+        }
+    }
+    worker.clock.wake_all();
+    let mut drained = std::pin::pin!(worker.drained());
+    let mut limit = std::pin::pin!(sleep(worker.bounds.drain_time));
+    loop {
+        tokio::select! {
+            () = &mut drained => break,
+            () = &mut limit => {
+                let connections = worker.connections.get();
+                tracing::warn!(connections, "stopped with requests in flight: the drain limit has passed");
+                break;
+            }
+            // Requests in the queue still need tables.
+            Some(update) = updates.recv() => worker.adopt(&update, &served),
+        }
+    }
+    // It holds nothing but the worker.
+    ticking.abort();
+    Ok(())
+}
+
+/// Accepts connections until the edge stops.
+async fn accept(
+    worker: Rc<Worker>,
+    listener: TcpListener,
+    local: SocketAddr,
+    mut stop: watch::Receiver<bool>,
+) {
+    loop {
+        let accepted = tokio::select! {
+            // Cancel-safe: waiting for room takes nothing, and accepting is per its docs.
+            accepted = async { worker.room().await; listener.accept().await } => accepted,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let held = Held::new(Rc::clone(&worker));
+                spawn_local(async move {
+                    connection::serve(Rc::clone(&held.worker), stream, peer, local).await;
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection cannot be accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Keeps the worker's clock: every [`TICK`] while there are connections, seldom while there are
+/// none.
+async fn tick(worker: Rc<Worker>) {
+    let mut ticks_until_prune = TICKS_PER_PRUNE;
+    loop {
+        if worker.connections.get() > 0 {
+            sleep(TICK).await;
+            ticks_until_prune -= 1;
+        } else {
+            tokio::select! {
+                () = sleep(TICK * TICKS_PER_PRUNE) => ticks_until_prune = 0,
+                () = worker.connections_changed.notified() => {}
+            }
+        }
+        worker.clock.tick();
+        if let Some(log) = &worker.log {
+            log.flush();
+        }
+        if ticks_until_prune == 0 {
+            ticks_until_prune = TICKS_PER_PRUNE;
+            worker.routes.borrow().prune_idle(&worker.clock);
+        }
+    }
+}
+
+/// One connection, counted.
+struct Held {
+    worker: Rc<Worker>,
+}
+
+impl Held {
+    fn new(worker: Rc<Worker>) -> Self {
+        let before = worker.connections.get();
+        worker.connections.set(before + 1);
+        if before == 0 {
+            // The clock went slowly until now.
+            worker.clock.update();
+            worker.connections_changed.notify_waiters();
+        }
+        Self { worker }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.worker
+            .connections
+            .set(self.worker.connections.get() - 1);
+        self.worker.connections_changed.notify_waiters();
+    }
+}
+
+impl Worker {
+    /// Serves by the next table, and says so.
+    fn adopt(&self, update: &Update, served: &Served) {
+        self.routes.borrow_mut().adopt(update);
+        served.sequence.store(update.sequence, Ordering::SeqCst);
+        served.changed.notify_one();
+    }
+
+    /// Waits until one connection more may be held.
+    async fn room(&self) {
+        while self.connections.get() >= self.bounds.connections_per_worker {
+            self.connections_changed.notified().await;
+        }
+    }
+
+    /// Waits until no connection is held.
+    async fn drained(&self) {
+        while self.connections.get() > 0 {
+            self.connections_changed.notified().await;
+        }
+    }
+
+    /// Buffers for a request.
+    pub(crate) fn borrow_scratch(&self) -> Box<Scratch> {
+        self.scratch.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes buffers back.
+    pub(crate) fn return_scratch(&self, mut scratch: Box<Scratch>) {
+        let mut kept = self.scratch.borrow_mut();
+        if kept.len() < SCRATCH_MAX {
+            scratch.reset();
+            kept.push(scratch);
+        }
+    }
+}
