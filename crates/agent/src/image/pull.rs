@@ -1,0 +1,365 @@
+//! Pulling an image: from a name to layers that are here.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use bytes::Bytes;
+use ekiden_model::image::{Digest, ImageReference, PreparedImage};
+use futures_util::future::try_join_all;
+use sha2::{Digest as _, Sha256};
+use tokio::time::timeout;
+
+use super::{
+    catalog::{ImageRecord, LayerRecord, Origin},
+    decode::DecodeBounds,
+    download::{download, pipe},
+    error::ImageError,
+    flight::{Part, Work},
+    layer::FillError,
+    manifest::{Configuration, Descriptor, Document, Manifest, NoPlatform, Platform},
+    progress::Progress,
+    registry::Repository,
+    store::{Store, blocking, lost, now},
+    unpack::UnpackBudget,
+};
+
+/// Tries for a layer when somebody else's try, which was joined, failed: it may have been from
+/// another registry, or for an image that was too large.
+const JOINS_MAX: usize = 2;
+
+/// Pulls an image, within the deadline.
+pub(super) fn pull(
+    store: Arc<Store>,
+    reference: ImageReference,
+    progress: Progress,
+) -> Work<Result<PreparedImage, ImageError>> {
+    Box::pin(async move {
+        let deadline = store.settings.pull_deadline;
+        let image = reference.to_string();
+        match timeout(deadline, pull_within(store, reference, progress)).await {
+            Ok(result) => result,
+            Err(_) => Err(ImageError::Deadline { image, deadline }),
+        }
+    })
+}
+
+async fn pull_within(
+    store: Arc<Store>,
+    reference: ImageReference,
+    progress: Progress,
+) -> Result<PreparedImage, ImageError> {
+    progress.phase(format!("asking `{}` for `{reference}`", reference.registry));
+    let repository = Arc::new(store.registry.repository(&reference)?);
+    let found = resolve(&store, &repository, &reference).await?;
+    // A name with a digest is no name: the tag in it is only a remark.
+    let name = reference.digest.is_none().then(|| reference.to_string());
+    let Some(manifest) = found.manifest else {
+        let learner = Arc::clone(&store);
+        blocking(move || learner.learn(found.digest, name, found.index)).await?;
+        return store.use_image(&found.digest).ok_or_else(lost);
+    };
+    let configuration = configuration(&store, &repository, &manifest).await?;
+    // Until the image is in the catalogue, nobody else knows that its layers are needed.
+    let holds: Vec<_> = configuration
+        .diff_ids
+        .iter()
+        .map(|id| store.layers.hold(*id))
+        .collect();
+    let layers = layers(&store, &repository, &manifest, &configuration, &progress).await?;
+    progress.phase("syncing");
+    let record = ImageRecord {
+        config: configuration.process,
+        layers,
+        indexes: found.index.into_iter().collect(),
+        origin: Origin::Pulled,
+        added_at: now(),
+        used_at: now(),
+    };
+    blocking(move || {
+        let prepared = store.add(found.digest, record, name)?;
+        drop(holds);
+        // The image is here, whether others could be removed or not.
+        if let Err(error) = store.collect() {
+            tracing::warn!(%error, "images could not be collected");
+        }
+        Ok(prepared)
+    })
+    .await
+}
+
+/// What a name stands for just now.
+struct Found {
+    digest: Digest,
+    /// The index that named it, if one did.
+    index: Option<Digest>,
+    /// Absent when the image is here already.
+    manifest: Option<Manifest>,
+}
+
+async fn resolve(
+    store: &Store,
+    repository: &Repository,
+    reference: &ImageReference,
+) -> Result<Found, ImageError> {
+    let asked = match (&reference.digest, &reference.tag) {
+        (Some(digest), _) => digest.to_string(),
+        (None, tag) => tag.clone().unwrap_or_else(|| "latest".to_owned()),
+    };
+    let (digest, document) = document(store, repository, &asked, reference.digest).await?;
+    let index = match document {
+        Document::Manifest(manifest) => {
+            let manifest = store.record(&digest).is_none().then_some(manifest);
+            return Ok(Found {
+                digest,
+                index: None,
+                manifest,
+            });
+        }
+        Document::Index(index) => index,
+    };
+    let chosen = index
+        .choose(&Platform::here())
+        .map_err(|no| no.tell(&repository.image))?;
+    let index = Some(digest);
+    if store.record(&chosen.digest).is_some() {
+        return Ok(Found {
+            digest: chosen.digest,
+            index,
+            manifest: None,
+        });
+    }
+    let asked = chosen.digest.to_string();
+    match document_of(store, repository, &asked, chosen.digest).await? {
+        Document::Manifest(manifest) => Ok(Found {
+            digest: chosen.digest,
+            index,
+            manifest: Some(manifest),
+        }),
+        Document::Index(_) => Err(invalid(repository, "its index leads to another index")),
+    }
+}
+
+async fn document(
+    store: &Store,
+    repository: &Repository,
+    asked: &str,
+    expected: Option<Digest>,
+) -> Result<(Digest, Document), ImageError> {
+    let received = store.registry.document(repository, asked).await?;
+    let actual = digest_of(&received.bytes);
+    if let Some(expected) = expected {
+        check_digest("manifest", expected, actual)?;
+    }
+    let document = Document::parse(&received.bytes, &received.media_type);
+    Ok((
+        actual,
+        document.map_err(|problem| invalid(repository, problem))?,
+    ))
+}
+
+async fn document_of(
+    store: &Store,
+    repository: &Repository,
+    asked: &str,
+    expected: Digest,
+) -> Result<Document, ImageError> {
+    Ok(document(store, repository, asked, Some(expected)).await?.1)
+}
+
+async fn configuration(
+    store: &Store,
+    repository: &Repository,
+    manifest: &Manifest,
+) -> Result<Configuration, ImageError> {
+    let bytes = store
+        .registry
+        .small_blob(repository, &manifest.config.digest)
+        .await?;
+    check_digest("configuration", manifest.config.digest, digest_of(&bytes))?;
+    let configuration = Configuration::parse(&bytes, manifest.layers.len())
+        .map_err(|problem| invalid(repository, problem))?;
+    configuration
+        .check_platform(&Platform::here())
+        .map_err(|no| no.tell(&repository.image))?;
+    Ok(configuration)
+}
+
+/// Brings all layers here, several at a time.
+async fn layers(
+    store: &Arc<Store>,
+    repository: &Arc<Repository>,
+    manifest: &Manifest,
+    configuration: &Configuration,
+    progress: &Progress,
+) -> Result<Vec<LayerRecord>, ImageError> {
+    let bytes_max = store.settings.image_bytes_max;
+    let total = manifest.layer_bytes();
+    if total > bytes_max {
+        let what = format!("image `{}`", repository.image);
+        return Err(ImageError::TooLarge {
+            what,
+            bytes_max,
+            setting: "images.image_bytes_max",
+        });
+    }
+    let budget = Arc::new(UnpackBudget::new(
+        bytes_max,
+        store.settings.image_entries_max,
+    ));
+    let counter = Arc::new(Counter {
+        done: AtomicU64::new(0),
+        total,
+        progress: progress.clone(),
+    });
+    let layers = manifest
+        .layers
+        .iter()
+        .zip(&configuration.diff_ids)
+        .map(|(blob, diff_id)| {
+            let fetch = Fetch {
+                store: Arc::clone(store),
+                repository: Arc::clone(repository),
+                blob: blob.clone(),
+                diff_id: *diff_id,
+                budget: Arc::clone(&budget),
+                counter: Arc::clone(&counter),
+            };
+            fetch.layer()
+        });
+    // Dropping the others when one fails drops waits only: the work is in tasks of its own.
+    try_join_all(layers).await
+}
+
+/// One layer to bring here.
+#[derive(Clone)]
+struct Fetch {
+    store: Arc<Store>,
+    repository: Arc<Repository>,
+    blob: Descriptor,
+    diff_id: Digest,
+    budget: Arc<UnpackBudget>,
+    counter: Arc<Counter>,
+}
+
+impl Fetch {
+    async fn layer(self) -> Result<LayerRecord, ImageError> {
+        let mut joined = 0;
+        let bytes = loop {
+            if let Some(bytes) = self.store.layers.bytes(&self.diff_id) {
+                self.counter.add(self.blob.size);
+                break bytes;
+            }
+            let work = || self.clone().work();
+            match self.store.fetches.run(self.diff_id, work).await {
+                (Part::Led, result) => break result.unwrap_or_else(|| Err(lost()))?,
+                (Part::Joined, Some(Err(error))) if joined == JOINS_MAX => return Err(error),
+                (Part::Joined, _) => joined += 1,
+            }
+        };
+        Ok(LayerRecord {
+            diff_id: self.diff_id,
+            bytes,
+        })
+    }
+
+    /// Outlives the pull that began it, when that fails or is too late, but not by more than the
+    /// deadline.
+    fn work(self) -> Work<Result<u64, ImageError>> {
+        Box::pin(async move {
+            let deadline = self.store.settings.pull_deadline;
+            let image = self.repository.image.clone();
+            match timeout(deadline, self.download_and_unpack()).await {
+                Ok(result) => result,
+                Err(_) => Err(ImageError::Deadline { image, deadline }),
+            }
+        })
+    }
+
+    /// One pass: the layer is unpacked while it is downloaded, and its blob is not kept, because
+    /// nothing needs it again. Both digests are checked before the layer counts as there.
+    async fn download_and_unpack(self) -> Result<u64, ImageError> {
+        let store = Arc::clone(&self.store);
+        let _slot = store.slots.acquire().await.map_err(|_| lost())?;
+        let (sink, source) = pipe();
+        let fetch = self.clone();
+        let unpacking = tokio::task::spawn_blocking(move || {
+            let ratio_max = fetch.store.settings.compression_ratio_max;
+            let bounds = DecodeBounds {
+                budget: &fetch.budget,
+                ratio_max,
+            };
+            fetch.store.layers.fill(source, Some(fetch.diff_id), bounds)
+        });
+        let on_bytes = |bytes| self.counter.add(bytes);
+        let download = download(
+            &store.registry,
+            &self.repository,
+            &self.blob,
+            sink,
+            on_bytes,
+        )
+        .await;
+        let unpacked = unpacking.await.map_err(|error| ImageError::task(&error))?;
+        self.verdict(download.map(drop), unpacked)
+    }
+
+    /// A failed download comes first: what the unpacker then says follows from it.
+    fn verdict(
+        &self,
+        downloaded: Result<(), ImageError>,
+        unpacked: Result<LayerRecord, FillError>,
+    ) -> Result<u64, ImageError> {
+        downloaded?;
+        let layer = unpacked.map_err(|error| error.tell(&self.blob.digest, &self.store.dir))?;
+        Ok(layer.bytes)
+    }
+}
+
+/// Bytes of one image that have come so far.
+struct Counter {
+    done: AtomicU64,
+    total: u64,
+    progress: Progress,
+}
+
+impl Counter {
+    fn add(&self, bytes: u64) {
+        let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.progress.bytes(done.min(self.total), self.total);
+    }
+}
+
+impl NoPlatform {
+    pub(super) fn tell(self, image: &str) -> ImageError {
+        let (wanted, available) = (self.wanted, self.available);
+        ImageError::WrongPlatform {
+            image: image.to_owned(),
+            wanted,
+            available,
+        }
+    }
+}
+
+pub(super) fn digest_of(bytes: &Bytes) -> Digest {
+    Digest::from_sha256(Sha256::digest(bytes).into())
+}
+
+fn check_digest(what: &str, expected: Digest, actual: Digest) -> Result<(), ImageError> {
+    if expected == actual {
+        return Ok(());
+    }
+    Err(ImageError::Corrupt {
+        what: what.to_owned(),
+        expected,
+        actual,
+    })
+}
+
+fn invalid(repository: &Repository, problem: impl Into<String>) -> ImageError {
+    ImageError::Invalid {
+        image: repository.image.clone(),
+        problem: problem.into(),
+    }
+}
