@@ -60,12 +60,15 @@ impl Blobs {
         self.dir.join(digest.hex())
     }
 
+    /// Keeps a blob, whether it is there or not.
+    pub(super) fn hold(&self, digest: Digest) -> Hold {
+        self.holds.hold(digest)
+    }
+
     /// Stores a small blob. Blocks.
     pub(super) fn add(&self, bytes: &[u8]) -> io::Result<Stored> {
         let mut copy = self.copy(bytes)?;
-        while !copy.fill_buf()?.is_empty() {
-            copy.consume(copy.piece.len());
-        }
+        io::copy(&mut copy, &mut io::sink())?;
         self.finish(copy)
     }
 

@@ -5,6 +5,7 @@
 
 use std::{
     fmt,
+    fs::File,
     io::{self, BufRead, BufReader, Read},
     sync::{
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -269,7 +270,7 @@ impl Compression {
 }
 
 /// Decompresses a whole file that is not a layer: an archive that holds an image.
-pub(super) fn plain(source: impl Read + 'static) -> io::Result<Box<dyn Read>> {
+pub(super) fn decompressed(source: File) -> io::Result<Box<dyn Read>> {
     let mut source = BufReader::with_capacity(PIECE_BYTES, source);
     Ok(match Compression::of(source.fill_buf()?) {
         Compression::None => Box::new(source),

@@ -70,13 +70,14 @@ impl Layers {
         self.lock().get(diff_id).copied()
     }
 
-    /// Unpacks a layer from its compressed archive and checks that it is `expected`. Blocks.
+    /// Unpacks a layer from its compressed archive and checks that it is `expected`. It is held
+    /// when it is there. Blocks.
     pub(super) fn fill(
         &self,
         source: impl BufRead + Send,
         expected: Option<Digest>,
         bounds: DecodeBounds<'_>,
-    ) -> Result<LayerRecord, FillError> {
+    ) -> Result<(LayerRecord, Hold), FillError> {
         let draft = self.drafts.directory().map_err(FillError::Place)?;
         let decoded = decode(source, bounds, |archive| {
             unpack(archive, draft.path(), bounds.budget)
@@ -94,8 +95,9 @@ impl Layers {
             diff_id: decoded.diff_id,
             bytes: decoded.bytes,
         };
+        let hold = self.hold(layer.diff_id);
         self.finish(draft, layer).map_err(FillError::Place)?;
-        Ok(layer)
+        Ok((layer, hold))
     }
 
     fn finish(&self, draft: Draft, layer: LayerRecord) -> io::Result<()> {

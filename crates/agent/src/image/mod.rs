@@ -13,6 +13,7 @@
 
 mod archive;
 mod blob;
+pub mod bootstrap;
 mod catalog;
 mod challenge;
 mod collect;
@@ -21,8 +22,11 @@ mod download;
 mod draft;
 pub mod error;
 mod flight;
+mod export;
 mod holds;
+mod import;
 mod layer;
+mod layout;
 mod manifest;
 pub mod progress;
 mod pull;

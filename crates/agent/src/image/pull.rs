@@ -5,7 +5,6 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use bytes::Bytes;
 use ekiden_model::image::{Digest, ImageReference, PreparedImage};
 use futures_util::future::try_join_all;
 use sha2::{Digest as _, Sha256};
@@ -290,7 +289,7 @@ impl Fetch {
                 budget: &fetch.budget,
                 ratio_max,
             };
-            fetch.store.layers.fill(source, Some(fetch.diff_id), bounds)
+            fetch.store.layers.fill(source, Some(fetch.diff_id), bounds).map(|(layer, _)| layer)
         });
         let on_bytes = |bytes| self.counter.add(bytes);
         let download = download(
@@ -342,7 +341,7 @@ impl NoPlatform {
     }
 }
 
-pub(super) fn digest_of(bytes: &Bytes) -> Digest {
+pub(super) fn digest_of(bytes: &[u8]) -> Digest {
     Digest::from_sha256(Sha256::digest(bytes).into())
 }
 
