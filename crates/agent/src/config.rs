@@ -143,6 +143,10 @@ impl AgentConfig {
         self.run_dir.join("agent").join("shims")
     }
 
+    pub(crate) fn seccomp(&self) -> PathBuf {
+        self.agent_dir().join("seccomp.bpf")
+    }
+
     pub(crate) fn forwarding_record(&self) -> PathBuf {
         self.agent_dir().join("forwarding.json")
     }

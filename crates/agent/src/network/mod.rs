@@ -163,6 +163,7 @@ impl Network {
         };
         inside.set_up(index("lo")?)?;
         let eth = index(INSIDE)?;
+        inside.set_up(eth)?;
         let addresses = self.addresses(slot);
         inside.add_address(eth, addresses.ipv4.into(), 32)?;
         inside.add_default_route(eth, self.gateway_ipv4().into())?;

@@ -115,7 +115,8 @@ impl Netlink {
             info.text(libc::IFLA_INFO_KIND, "veth");
             info.nested(libc::IFLA_INFO_DATA, |data| {
                 data.nested(VETH_INFO_PEER, |body| {
-                    body.link_header(0, libc::IFF_UP);
+                    // Not up yet: it is opened before the pair knows each other (ENOTCONN).
+                    body.link_header(0, 0);
                     body.text(libc::IFLA_IFNAME, peer);
                     let namespace = namespace.as_raw_fd() as u32;
                     body.bytes(libc::IFLA_NET_NS_FD, &namespace.to_ne_bytes());
@@ -238,7 +239,7 @@ impl Message {
         Self { buffer }
     }
 
-    /// A message about a link, with the interface flags to set.
+    /// A message about a link; `up` is `IFF_UP` or nothing.
     fn link(kind: u16, flags: u16, index: u32, up: libc::c_int) -> Self {
         let mut message = Self::new(kind, flags);
         message.link_header(index, up);

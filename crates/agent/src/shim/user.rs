@@ -26,7 +26,8 @@ pub(super) fn find(user: &str) -> Result<User, String> {
 }
 
 /// Docker's rules: names are looked up, numbers need not be; without a group, the user's own; the
-/// groups that list the user are added unless a group was given.
+/// groups that list the user are added unless a group was given. The group itself is always one of
+/// the supplementary ones, or a process could shed it with its file permissions (CVE-2022-36109).
 fn resolve(text: &str, passwd: &str, group: &str) -> Result<User, String> {
     let (name, wanted_group) = match text.split_once(':') {
         Some((name, group)) => (name, (!group.is_empty()).then_some(group)),
@@ -52,14 +53,14 @@ fn resolve(text: &str, passwd: &str, group: &str) -> Result<User, String> {
             .ok_or_else(|| format!("the group `{wanted}` is not in the image's /etc/group"))?,
     };
     let login = field(0).unwrap_or_default();
-    let mut groups = Vec::new();
+    let mut groups = vec![gid];
     if wanted_group.is_none() && !login.is_empty() {
-        groups = entries(group)
-            .filter(|entry| entry.get(3).is_some_and(|users| users.split(',').any(|user| user == login)))
+        let lists_user = |users: &&str| users.split(',').any(|user| user == login);
+        let others = entries(group)
+            .filter(|entry| entry.get(3).is_some_and(lists_user))
             .filter_map(|entry| entry.get(2)?.parse().ok())
-            .filter(|id| *id != gid)
-            .take(GROUPS_MAX)
-            .collect();
+            .filter(|id| *id != gid);
+        groups.extend(others.take(GROUPS_MAX));
     }
     let home = field(5).filter(|home| home.starts_with('/')).unwrap_or("/").to_owned();
     Ok(User { uid, gid, groups, home })
@@ -98,14 +99,14 @@ mod tests {
 
     #[test]
     fn users_are_found_by_name_and_number() {
-        check("", Ok((0, 0, &[40], "/root")));
-        check("web", Ok((1000, 1001, &[40], "/srv/web")));
-        check("1000", Ok((1000, 1001, &[40], "/srv/web")));
-        check("1000:0", Ok((1000, 0, &[], "/srv/web")));
-        check("web:log", Ok((1000, 40, &[], "/srv/web")));
-        check("7:8", Ok((7, 8, &[], "/")));
-        check("7", Ok((7, 0, &[], "/")));
-        check(":log", Ok((0, 40, &[], "/root")));
+        check("", Ok((0, 0, &[0, 40], "/root")));
+        check("web", Ok((1000, 1001, &[1001, 40], "/srv/web")));
+        check("1000", Ok((1000, 1001, &[1001, 40], "/srv/web")));
+        check("1000:0", Ok((1000, 0, &[0], "/srv/web")));
+        check("web:log", Ok((1000, 40, &[40], "/srv/web")));
+        check("7:8", Ok((7, 8, &[8], "/")));
+        check("7", Ok((7, 0, &[0], "/")));
+        check(":log", Ok((0, 40, &[40], "/root")));
     }
 
     #[test]

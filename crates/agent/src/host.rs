@@ -1,0 +1,555 @@
+//! The host engine itself: which instances there are, and what may be asked of them.
+//!
+//! One table under a lock that is held for a few lines at a time; one task for each instance
+//! ([`crate::instance`]) that alone acts on it. The table is what was found on disk when the agent
+//! started and what the tasks have said since.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::IpAddr,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use ekiden_engine::{EngineError, LogPage, LogQuery};
+use ekiden_model::{
+    id::{InstanceId, ServiceId},
+    image::Digest,
+    instance::{Exit, ExitCause, InstanceObservation, InstanceSpec, InstanceState, StopReason},
+    time::Timestamp,
+};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot, watch},
+    task::spawn_blocking,
+    time::{MissedTickBehavior, interval, timeout},
+};
+use tracing::{info, warn};
+
+use crate::{
+    cgroup::{CgroupError, Cgroups},
+    config::{AgentConfig, ConfigError},
+    disk::{self, DiskLimit},
+    durable,
+    images::Images,
+    instance::{self, Command, Origin},
+    log,
+    network::{Network, NetworkError},
+    record::{self, Record, StopRecord},
+    seccomp, tree,
+};
+
+/// Instances that are being started at one time; more wait.
+const STARTS_MAX: usize = 16;
+
+/// Arguments and environment of a spec together, in bytes: half of what Linux takes with its default
+/// stack limit (execve(2)).
+const SPEC_BYTES_MAX: usize = 1024 * 1024;
+
+/// One argument or variable: the kernel's `MAX_ARG_STRLEN` less its end.
+const STRING_BYTES_MAX: usize = 128 * 1024 - 1;
+
+/// Less memory than this cannot even hold the container's own start.
+const MEMORY_BYTES_MIN: u64 = 8 * 1024 * 1024;
+
+/// Requests waiting for one instance's task.
+const COMMANDS_MAX: usize = 16;
+
+/// How long an agent that has just started looks for the shims of the instances it finds.
+const FIND_MAX: Duration = Duration::from_secs(30);
+
+/// Why the agent cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// It is not root.
+    #[error("the agent must run as root: it makes namespaces, mounts and cgroups")]
+    NotRoot,
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Cgroups.
+    #[error("cannot limit instances")]
+    Cgroup(#[from] CgroupError),
+    /// The network.
+    #[error("cannot connect instances")]
+    Network(#[from] NetworkError),
+    /// A file or directory of ours.
+    #[error("cannot {doing} `{}`", path.display())]
+    File {
+        /// What was being done.
+        doing: &'static str,
+        /// With what.
+        path: std::path::PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// One Ekiden's instances on this host.
+pub(crate) struct Host<I> {
+    pub(crate) config: AgentConfig,
+    pub(crate) cgroups: Cgroups,
+    pub(crate) network: Network,
+    pub(crate) images: I,
+    pub(crate) disk: DiskLimit,
+    pub(crate) starts: Semaphore,
+    table: Mutex<BTreeMap<InstanceId, Entry>>,
+    /// Counts changes of the table.
+    changed: watch::Sender<u64>,
+}
+
+struct Entry {
+    record: Arc<Record>,
+    state: InstanceState,
+    stop: Option<StopRecord>,
+    commands: mpsc::Sender<Command>,
+    /// True once it is more than accepted.
+    settled: watch::Sender<bool>,
+}
+
+impl<I: Images> Host<I> {
+    /// Makes the host ready, finds the instances of the agent before, and removes what belongs to
+    /// none.
+    ///
+    /// # Errors
+    /// When the host lacks something without which no instance could be started.
+    pub(crate) async fn open(config: AgentConfig, images: I) -> Result<Arc<Self>, AgentError> {
+        config.check()?;
+        if !rustix::process::geteuid().is_root() {
+            return Err(AgentError::NotRoot);
+        }
+        let prepared = spawn_blocking(move || prepare(config)).await;
+        let Prepared { config, cgroups, network, disk } =
+            prepared.map_err(|source| panicked("prepare the host", source))??;
+        info!(cgroups = cgroups.describe(), disk_limit = disk.describe(), "host is ready");
+        let host = Arc::new(Self {
+            config,
+            cgroups,
+            network,
+            images,
+            disk,
+            starts: Semaphore::new(STARTS_MAX),
+            table: Mutex::default(),
+            changed: watch::Sender::new(0),
+        });
+        host.find_instances().await;
+        tokio::spawn(watch_disk(Arc::downgrade(&host)));
+        Ok(host)
+    }
+
+    /// Lets go of all instances, which live on.
+    pub(crate) fn close(&self) {
+        // Their tasks end when nobody can command them any more.
+        self.table().clear();
+    }
+
+    /// As [`ekiden_engine::Engine::start`].
+    pub(crate) async fn start(self: &Arc<Self>, spec: InstanceSpec) -> Result<(), EngineError> {
+        check(&spec)?;
+        let mut settled = self.admit(spec)?;
+        // It ends with the entry, and an instance that is gone again was started before.
+        let _ = settled.wait_for(|settled| *settled).await;
+        Ok(())
+    }
+
+    /// As [`ekiden_engine::Engine::stop`].
+    pub(crate) async fn stop(
+        &self,
+        id: InstanceId,
+        reason: StopReason,
+        grace_ms: u64,
+    ) -> Result<(), EngineError> {
+        let stop = StopRecord { reason, grace_ms, at: now() };
+        let Some(record) = self.live(id) else { return Ok(()) };
+        let path = record.paths(&self.config).stop();
+        blocking(move || {
+            // The first reason is the reason; later calls may shorten the wait.
+            match durable::read_json::<StopRecord>(&path)? {
+                None => durable::write_json(&path, &stop),
+                Some(_) => Ok(()),
+            }
+        })
+        .await
+        .map_err(|error| host_error("record the request to stop", &error))?;
+        let commands = self.update(id, |entry| {
+            entry.stop.get_or_insert(stop);
+            if let InstanceState::Running { address, .. } = entry.state {
+                entry.state = InstanceState::Stopping { address };
+            }
+            entry.commands.clone()
+        });
+        if let Some(commands) = commands {
+            // A task that is gone has nothing left to stop.
+            let _ = commands.send(Command::Stop { grace_ms }).await;
+        }
+        Ok(())
+    }
+
+    /// As [`ekiden_engine::Engine::remove`].
+    pub(crate) async fn remove(&self, id: InstanceId) -> Result<(), EngineError> {
+        let commands = self.table().get(&id).map(|entry| entry.commands.clone());
+        let Some(commands) = commands else { return Ok(()) };
+        let (done, removed) = oneshot::channel();
+        let _ = commands.send(Command::Remove { done }).await;
+        // A task that is gone has removed it for another caller.
+        removed.await.unwrap_or(Ok(()))
+    }
+
+    /// As [`ekiden_engine::Engine::logs`].
+    pub(crate) async fn logs(&self, query: LogQuery) -> Result<LogPage, EngineError> {
+        let logs = self.config.logs_dir();
+        let page = spawn_blocking(move || log::read::page(&logs, &query)).await;
+        page.unwrap_or_else(|error| Err(host_error("read logs", &io::Error::other(error))))
+    }
+
+    /// As [`ekiden_engine::Engine::forget_service`].
+    pub(crate) async fn forget_service(&self, service: ServiceId) -> Result<(), EngineError> {
+        let logs = self.config.logs_dir();
+        let forgotten = blocking(move || log::read::forget(&logs, service)).await;
+        forgotten.map_err(|error| host_error("remove logs", &error))
+    }
+
+    /// Every instance, in the order of ids.
+    pub(crate) fn observe(&self) -> Vec<InstanceObservation> {
+        let seen = |entry: &Entry| InstanceObservation {
+            id: entry.record.spec.id,
+            service: entry.record.spec.service,
+            revision: entry.record.spec.revision,
+            created_at: entry.record.created_at,
+            state: entry.state.clone(),
+        };
+        self.table().values().map(seen).collect()
+    }
+
+    /// Changes whenever [`Self::observe`] would say something else.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Its process runs.
+    pub(crate) fn set_running(&self, id: InstanceId, started_at: Timestamp) {
+        self.update(id, |entry| {
+            let address = IpAddr::from(self.network.addresses(entry.record.slot).ipv4);
+            entry.state = match entry.stop {
+                None => InstanceState::Running { address, started_at },
+                Some(_) => InstanceState::Stopping { address },
+            };
+        });
+    }
+
+    /// It is over.
+    pub(crate) fn set_exited(&self, id: InstanceId, cause: ExitCause, at: Timestamp) {
+        self.update(id, |entry| {
+            let stopped_for = entry.stop.map(|stop| stop.reason);
+            entry.state = InstanceState::Exited(Exit { cause, at, stopped_for });
+        });
+    }
+
+    /// Whether it was asked to stop, and how long that still may take.
+    pub(crate) fn stop_asked(&self, id: InstanceId) -> Option<u64> {
+        let stop = self.table().get(&id)?.stop?;
+        Some(stop.grace_ms.saturating_sub(now().since(stop.at).as_millis() as u64))
+    }
+
+    /// Takes it out of the table; the last thing done with it.
+    pub(crate) fn forget(&self, id: InstanceId) {
+        self.table().remove(&id);
+        self.keep_images();
+        self.announce();
+    }
+
+    /// The instances that are not over.
+    pub(crate) fn live_instances(&self) -> Vec<InstanceId> {
+        let table = self.table();
+        let live = table.values().filter(|entry| !matches!(entry.state, InstanceState::Exited(_)));
+        live.map(|entry| entry.record.spec.id).collect()
+    }
+
+    /// Puts an instance into the table and gives it a task, unless it is there.
+    fn admit(self: &Arc<Self>, spec: InstanceSpec) -> Result<watch::Receiver<bool>, EngineError> {
+        let mut table = self.table();
+        if let Some(entry) = table.get(&spec.id) {
+            return Ok(entry.settled.subscribe());
+        }
+        let slot = free_slot(&table, self.config.slots()).ok_or_else(|| EngineError::Host {
+            message: format!(
+                "all {} places for instances are taken: remove some, or give instances a larger network",
+                self.config.slots()
+            ),
+        })?;
+        let record = Arc::new(Record { spec, slot, created_at: now() });
+        let settled = self.insert(&mut table, record, None, Origin::New);
+        drop(table);
+        self.keep_images();
+        self.announce();
+        Ok(settled)
+    }
+
+    fn insert(
+        self: &Arc<Self>,
+        table: &mut BTreeMap<InstanceId, Entry>,
+        record: Arc<Record>,
+        stop: Option<StopRecord>,
+        origin: Origin,
+    ) -> watch::Receiver<bool> {
+        let (commands, received) = mpsc::channel(COMMANDS_MAX);
+        let settled = watch::Sender::new(false);
+        let receiver = settled.subscribe();
+        let state = InstanceState::Creating;
+        let entry = Entry { record: record.clone(), state, stop, commands, settled };
+        table.insert(record.spec.id, entry);
+        tokio::spawn(instance::run(self.clone(), record, origin, received));
+        receiver
+    }
+
+    /// Takes up what is on disk, waits until each instance's state is known, and removes what is
+    /// nobody's.
+    async fn find_instances(self: &Arc<Self>) {
+        let directory = self.config.instances_dir();
+        let found = spawn_blocking(move || read_records(&directory)).await.unwrap_or_default();
+        let settling: Vec<_> = {
+            let mut table = self.table();
+            found
+                .into_iter()
+                .map(|(record, stop)| {
+                    self.insert(&mut table, Arc::new(record), stop, Origin::Found)
+                })
+                .collect()
+        };
+        let count = settling.len();
+        let all_settled = async {
+            for mut settled in settling {
+                let _ = settled.wait_for(|settled| *settled).await;
+            }
+        };
+        if timeout(FIND_MAX, all_settled).await.is_err() {
+            warn!("some shims do not answer; their instances are shown as being created");
+        }
+        info!(count, "found instances of the agent before");
+        self.keep_images();
+        let host = self.clone();
+        // What cannot be removed now is tried again at the next start.
+        let _ = spawn_blocking(move || host.remove_strays()).await;
+    }
+
+    /// Removes cgroups, sockets and links of instances that are not in the table. Blocks.
+    fn remove_strays(&self) {
+        let (ids, slots): (Vec<InstanceId>, Vec<u32>) =
+            self.table().values().map(|entry| (entry.record.spec.id, entry.record.slot)).unzip();
+        for id in self.cgroups.list().into_iter().filter(|id| !ids.contains(id)) {
+            if let Err(error) = self.cgroups.group(id).remove() {
+                warn!(instance = %id, %error, "cannot remove a cgroup that belongs to no instance");
+            }
+        }
+        if let Err(error) = self.network.remove_strays(&slots) {
+            warn!(%error, "cannot look for links that belong to no instance");
+        }
+        for entry in fs::read_dir(self.config.shims_dir()).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let id = name.to_str().and_then(|name| name.strip_suffix(".sock")?.parse().ok());
+            if id.is_none_or(|id| !ids.contains(&id)) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// The record of an instance that has not ended.
+    fn live(&self, id: InstanceId) -> Option<Arc<Record>> {
+        let table = self.table();
+        let entry = table.get(&id)?;
+        (!matches!(entry.state, InstanceState::Exited(_))).then(|| entry.record.clone())
+    }
+
+    fn update<T>(&self, id: InstanceId, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        let mut table = self.table();
+        let entry = table.get_mut(&id)?;
+        let result = change(entry);
+        if !matches!(entry.state, InstanceState::Creating) {
+            entry.settled.send_replace(true);
+        }
+        drop(table);
+        self.announce();
+        Some(result)
+    }
+
+    fn announce(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    fn keep_images(&self) {
+        let mut images: Vec<Digest> =
+            self.table().values().map(|entry| entry.record.spec.image).collect();
+        images.sort_unstable();
+        images.dedup();
+        self.images.keep(&images);
+    }
+
+    fn table(&self) -> MutexGuard<'_, BTreeMap<InstanceId, Entry>> {
+        // Every change is one assignment, so that a panic elsewhere leaves nothing half done.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What [`Host::open`] needs threads for.
+struct Prepared {
+    config: AgentConfig,
+    cgroups: Cgroups,
+    network: Network,
+    disk: DiskLimit,
+}
+
+fn prepare(config: AgentConfig) -> Result<Prepared, AgentError> {
+    for directory in [config.agent_dir(), config.instances_dir(), config.logs_dir()] {
+        make_private(&directory)?;
+    }
+    make_private(&config.shims_dir())?;
+    let filter = config.seccomp();
+    seccomp::compile_to(&filter).map_err(|source| AgentError::File {
+        doing: "write the system call filter",
+        path: filter,
+        source,
+    })?;
+    let cgroups = Cgroups::detect(&config.name)?;
+    cgroups.prepare()?;
+    let network = Network::prepare(&config)?;
+    let disk = DiskLimit::detect(&config.agent_dir());
+    Ok(Prepared { config, cgroups, network, disk })
+}
+
+fn make_private(directory: &Path) -> Result<(), AgentError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(directory)
+        .and_then(|()| fs::set_permissions(directory, fs::Permissions::from_mode(0o700)))
+        .map_err(|source| AgentError::File {
+            doing: "make the directory",
+            path: directory.to_owned(),
+            source,
+        })
+}
+
+/// The instances on disk. A directory without a readable record was left by a power cut in the middle
+/// of a start that was never acknowledged: it is removed. Blocks.
+fn read_records(directory: &Path) -> Vec<(Record, Option<StopRecord>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match durable::read_json::<Record>(&record::spec_in(&path)) {
+            Ok(Some(record)) => {
+                let stop = durable::read_json(&path.join("stop.json")).unwrap_or_default();
+                found.push((record, stop));
+            }
+            other => {
+                let error = other.err().map(|error| error.to_string());
+                warn!(path = %path.display(), ?error, "removing an instance without a record");
+                if let Err(error) = tree::remove(&path) {
+                    warn!(path = %path.display(), %error, "cannot remove it");
+                }
+            }
+        }
+    }
+    found
+}
+
+fn free_slot(table: &BTreeMap<InstanceId, Entry>, slots: u32) -> Option<u32> {
+    let mut taken: Vec<u32> = table.values().map(|entry| entry.record.slot).collect();
+    taken.sort_unstable();
+    // The first number that is not in its place.
+    let free = taken.iter().zip(0..).find(|(slot, place)| *slot != place);
+    let free = free.map_or(taken.len() as u32, |(_, place)| place);
+    (free < slots).then_some(free)
+}
+
+fn check(spec: &InstanceSpec) -> Result<(), EngineError> {
+    let strings = || {
+        let pairs = spec.env.iter().map(|(name, value)| name.len() + value.len() + 1);
+        spec.args.iter().map(String::len).chain(pairs)
+    };
+    let has_zero = |text: &String| text.contains('\0');
+    let problem = if strings().sum::<usize>() > SPEC_BYTES_MAX {
+        "arguments and environment together are longer than 1 MiB"
+    } else if strings().any(|length| length > STRING_BYTES_MAX) {
+        "an argument or a variable is longer than 128 KiB"
+    } else if spec.args.iter().any(has_zero)
+        || spec.env.iter().any(|(name, value)| has_zero(name) || has_zero(value))
+    {
+        "an argument or a variable contains a zero byte"
+    } else if spec.env.keys().any(|name| name.is_empty() || name.contains('=')) {
+        "a variable's name is empty or contains `=`"
+    } else if !spec.cwd.is_empty() && !spec.cwd.starts_with('/') || has_zero(&spec.cwd) {
+        "the working directory is not absolute"
+    } else if spec.limits.memory_bytes < MEMORY_BYTES_MIN {
+        "the memory limit is below 8 MiB"
+    } else if spec.limits.cpu_millis < 10 || spec.limits.pids_max == 0 {
+        "the CPU limit is below 10 thousandths, or no process is allowed"
+    } else if !(1..=64).contains(&spec.stop_signal) {
+        "the stop signal is not 1 to 64"
+    } else {
+        return Ok(());
+    };
+    Err(EngineError::Invalid { message: problem.to_owned() })
+}
+
+/// Kills instances that hold more than they may, where the kernel does not keep the limit itself.
+async fn watch_disk<I: Images>(host: std::sync::Weak<Host<I>>) {
+    let mut watch = disk::Watch::default();
+    let mut tick = interval(disk::WATCH_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let Some(host) = host.upgrade().filter(|host| host.disk == DiskLimit::Watched) else {
+            return;
+        };
+        let directory = host.config.agent_dir();
+        let free = blocking(move || Ok(disk::free_bytes(&directory))).await.unwrap_or(u64::MAX);
+        if watch.is_due(free) {
+            host.kill_too_large().await;
+        }
+    }
+}
+
+impl<I: Images> Host<I> {
+    async fn kill_too_large(&self) {
+        let live: Vec<_> = self
+            .live_instances()
+            .into_iter()
+            .filter_map(|id| {
+                let table = self.table();
+                let entry = table.get(&id)?;
+                Some((entry.record.clone(), entry.commands.clone()))
+            })
+            .collect();
+        for (record, commands) in live {
+            let [upper, ..] = record.paths(&self.config).trees();
+            let held = blocking(move || Ok(tree::measure(&upper))).await.unwrap_or(0);
+            if held > record.spec.limits.disk_bytes {
+                warn!(instance = %record.spec.id, held, "instance exceeds its disk limit");
+                let _ = commands.send(Command::Kill { cause: ExitCause::OutOfDisk }).await;
+            }
+        }
+    }
+}
+
+/// Runs what blocks where it may.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(since.as_millis() as u64)
+}
+
+fn host_error(doing: &str, error: &io::Error) -> EngineError {
+    EngineError::Host { message: format!("cannot {doing}: {error}") }
+}
+
+fn panicked(doing: &'static str, source: tokio::task::JoinError) -> AgentError {
+    AgentError::File { doing, path: Default::default(), source: io::Error::other(source) }
+}

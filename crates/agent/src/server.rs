@@ -1,0 +1,212 @@
+//! The agent's socket: serving the engine protocol.
+//!
+//! Who may speak is decided by the kernel's word on the peer ([`unix(7)`] `SO_PEERCRED`): root, and
+//! the users the configuration names. Work on the image store, whose requests name paths, is root's
+//! alone. A call goes on when its connection is lost: the caller asks again, and every call may be
+//! asked twice.
+//!
+//! [`unix(7)`]: https://man7.org/linux/man-pages/man7/unix.7.html
+
+use std::{future::Future, io, sync::Arc, time::Duration};
+
+use ekiden_engine::{
+    EngineError,
+    frame::{read_frame, write_frame},
+    remote::{Answer, CALLS_MAX, Call, Event, Hello, ImageCommand, Request},
+};
+use tokio::{
+    net::{
+        UnixListener, UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::mpsc,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tracing::{debug, info, warn};
+
+use crate::{
+    config::AgentConfig,
+    host::{AgentError, Host},
+    images::Images,
+};
+
+/// Connections at one time: control, and a few commands of the administrator.
+const CONNECTIONS_MAX: usize = 64;
+
+/// Events waiting for a connection's socket.
+const QUEUE_MAX: usize = 64;
+
+/// How long a peer may take to say hello, and to take an event.
+const PEER_MAX: Duration = Duration::from_secs(10);
+
+/// The pause after a failed `accept`, which is out of descriptors as a rule.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Runs the agent on a socket that somebody else has bound, until `stop` completes. Instances live on
+/// then, and the next agent with this configuration finds them.
+///
+/// # Errors
+/// When the host lacks something without which no instance could be started.
+pub async fn run<I: Images>(
+    config: AgentConfig,
+    images: I,
+    listener: UnixListener,
+    stop: impl Future<Output = ()>,
+) -> Result<(), AgentError> {
+    let host = Host::open(config, images).await?;
+    info!("agent serves");
+    let mut connections = JoinSet::new();
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        tokio::select! {
+            // Cancel-safe: the end stays an end, and a connection stays in the backlog.
+            () = &mut stop => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(Box::pin(greet(host.clone(), stream)));
+                }
+                Err(error) => {
+                    warn!(%error, "cannot accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    connections.shutdown().await;
+    host.close();
+    info!("agent stopped, its instances go on");
+    Ok(())
+}
+
+/// Checks who it is and which version is spoken, then serves.
+async fn greet<I: Images>(host: Arc<Host<I>>, stream: UnixStream) {
+    let peer = match stream.peer_cred() {
+        Ok(peer) => peer.uid(),
+        Err(error) => return warn!(%error, "cannot tell who connects"),
+    };
+    if peer != 0 && !host.config.allowed_uids.contains(&peer) {
+        return warn!(peer, "refused a connection: only root and the configured users may speak");
+    }
+    let (mut reader, mut writer) = stream.into_split();
+    let greeting = async {
+        write_frame(&mut writer, &Hello::ours()).await?;
+        read_frame::<Hello>(&mut reader).await
+    };
+    match timeout(PEER_MAX, greeting).await {
+        // The client decides whether it can speak our version; this one has spoken only 1.
+        Ok(Ok(Some(hello))) => debug!(peer, release = hello.release, "a client said hello"),
+        _ => return debug!(peer, "a client left without a hello"),
+    }
+    let (events, queue) = mpsc::channel(QUEUE_MAX);
+    let writing = tokio::spawn(write_events(writer, queue));
+    if let Err(error) = serve(&host, peer, reader, events).await {
+        debug!(peer, %error, "a connection broke");
+    }
+    // It ends with the last call's answer, or with the socket.
+    let _ = writing.await;
+}
+
+/// Reads calls until the client closes, then waits for those that are still being worked on.
+async fn serve<I: Images>(
+    host: &Arc<Host<I>>,
+    peer: u32,
+    mut reader: OwnedReadHalf,
+    events: mpsc::Sender<Event>,
+) -> io::Result<()> {
+    let mut calls = JoinSet::new();
+    let mut subscription = JoinSet::new();
+    let ended = loop {
+        let call: Call = match read_frame(&mut reader).await {
+            Ok(Some(call)) => call,
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        };
+        while calls.try_join_next().is_some() {}
+        if let Request::Subscribe = call.request {
+            if subscription.is_empty() {
+                subscription.spawn(publish(host.clone(), events.clone()));
+            }
+        } else if calls.len() >= CALLS_MAX {
+            let message = "too many calls at one time".to_owned();
+            let result = Err(EngineError::Unavailable { message });
+            let _ = events.send(Event::Answered { id: call.id, result }).await;
+        } else {
+            calls.spawn(Box::pin(answer(host.clone(), peer, call, events.clone())));
+        }
+    };
+    drop(events);
+    subscription.shutdown().await;
+    while calls.join_next().await.is_some() {}
+    ended
+}
+
+async fn answer<I: Images>(host: Arc<Host<I>>, peer: u32, call: Call, events: mpsc::Sender<Event>) {
+    let id = call.id;
+    let result = match call.request {
+        Request::PrepareImage { reference } => {
+            host.images.prepare(&reference).await.map(|image| Answer::Image { image })
+        }
+        Request::Start { spec } => host.start(*spec).await.map(|()| Answer::Done),
+        Request::Stop { instance, reason, grace_ms } => {
+            host.stop(instance, reason, grace_ms).await.map(|()| Answer::Done)
+        }
+        Request::Remove { instance } => host.remove(instance).await.map(|()| Answer::Done),
+        Request::Logs { query } => host.logs(query).await.map(|page| Answer::Logs { page }),
+        Request::ForgetService { service } => {
+            host.forget_service(service).await.map(|()| Answer::Done)
+        }
+        Request::RetainImages { images } => {
+            let host = host.clone();
+            let retained = tokio::task::spawn_blocking(move || host.images.retain(&images)).await;
+            let failed = |error: tokio::task::JoinError| EngineError::Host { message: error.to_string() };
+            retained.map_err(failed).and_then(|retained| retained).map(|()| Answer::Done)
+        }
+        Request::Images { command } => work_on_images(&host, peer, id, command, &events).await,
+        // Taken by the reader of calls.
+        Request::Subscribe => Ok(Answer::Done),
+    };
+    // A client that has left asks again.
+    let _ = events.send(Event::Answered { id, result }).await;
+}
+
+async fn work_on_images<I: Images>(
+    host: &Host<I>,
+    peer: u32,
+    id: u64,
+    command: ImageCommand,
+    events: &mpsc::Sender<Event>,
+) -> Result<Answer, EngineError> {
+    if peer != 0 {
+        let message = "only root may work on the image store: run the command with sudo".to_owned();
+        return Err(EngineError::Invalid { message });
+    }
+    let events = events.clone();
+    // A line that does not fit is a line less.
+    let progress = move |text| drop(events.try_send(Event::Progress { id, text }));
+    host.images.command(command, progress).await
+}
+
+/// Sends all instances at each change; changes that come while one list is on its way make one.
+async fn publish<I: Images>(host: Arc<Host<I>>, events: mpsc::Sender<Event>) {
+    let mut changes = host.changes();
+    loop {
+        changes.borrow_and_update();
+        if events.send(Event::Observed { instances: host.observe() }).await.is_err() {
+            return;
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn write_events(mut writer: OwnedWriteHalf, mut queue: mpsc::Receiver<Event>) {
+    while let Some(event) = queue.recv().await {
+        match timeout(PEER_MAX, write_frame(&mut writer, &event)).await {
+            Ok(Ok(())) => {}
+            _ => return,
+        }
+    }
+}
