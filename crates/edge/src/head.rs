@@ -547,7 +547,9 @@ fn version_refusal(head: &[u8]) -> Cause {
     let version = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
     match version {
         [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
-            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+            if major.is_ascii_digit()
+                && minor.is_ascii_digit()
+                && !matches!((major, minor), (b'1', b'0' | b'1')) =>
         {
             Cause::VersionNotSupported
         }
@@ -644,5 +646,99 @@ fn origin_form<'b>(method: &str, target: &'b str, host: &[u8]) -> Result<&'b str
         // `http://host?query` has no path to stand before the query; too rare to rewrite.
         query if query.starts_with('?') => Err(Cause::BadRequest),
         path => Ok(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_heads_end_is_found_however_it_arrives() {
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\nrest";
+        for scanned in 0..head.len() - 6 {
+            assert_eq!(
+                find_end(head, scanned),
+                Ok(Some(head.len() - 4)),
+                "{scanned}"
+            );
+        }
+        assert_eq!(find_end(b"GET / HTTP/1.1\r\nHost: a\r\n\r", 0), Ok(None));
+        assert_eq!(find_end(b"", 0), Ok(None));
+        for bare in ["\n", "a\n", "GET / HTTP/1.1\r\n\n", "a\r\nb\n\r\n"] {
+            assert_eq!(find_end(bare.as_bytes(), 0), Err(BareLineFeed), "{bare:?}");
+        }
+    }
+
+    #[test]
+    fn host_names_are_compared_without_port_case_and_trailing_dot() {
+        for (host, want) in [
+            ("App.Test", "app.test"),
+            ("app.test:80", "app.test"),
+            ("app.test.", "app.test"),
+            ("app.test.:80", "app.test"),
+            ("[::1]:80", "[::1]"),
+            ("[2001:DB8::1]", "[2001:db8::1]"),
+        ] {
+            let mut name = Vec::new();
+            host_name(host.as_bytes(), &mut name);
+            assert_eq!(name, want.as_bytes());
+        }
+    }
+
+    fn parse(head: &[u8]) -> Result<(), Cause> {
+        parse_request(head, &mut field_space(), 1024).map(drop)
+    }
+
+    /// Bytes that look like a head, more or less.
+    fn nearly_a_head() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            Just(b"\r\n".to_vec()),
+            Just(b"GET / HTTP/1.1\r\n".to_vec()),
+            Just(b"HTTP/1.1 200 OK\r\n".to_vec()),
+            Just(b"Host: a\r\n".to_vec()),
+            Just(b"Content-Length: 1\r\n".to_vec()),
+            Just(b"Transfer-Encoding: chunked\r\n".to_vec()),
+            Just(b"Connection: x, close\r\n".to_vec()),
+            Just(b"x: y\r\n".to_vec()),
+            Just(b": ".to_vec()),
+            proptest::collection::vec(any::<u8>(), 0..6),
+        ];
+        proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(mut bytes in nearly_a_head()) {
+            let _ = find_end(&bytes, 0);
+            bytes.extend_from_slice(b"\r\n\r\n");
+            if let Ok(Some(end)) = find_end(&bytes, 0) {
+                let _ = parse(&bytes[..end]);
+                let _ = parse_response(&bytes[..end], &mut field_space(), Method::Other);
+            }
+        }
+
+        /// What is accepted here, `httparse` accepts, with the same parts; what is kept is no
+        /// field of the connection.
+        #[test]
+        fn what_is_accepted_is_what_httparse_reads(bytes in nearly_a_head()) {
+            let head = [b"GET /path HTTP/1.1\r\nHost: a\r\n".as_slice(), &bytes, b"\r\n"].concat();
+            let Ok(Some(end)) = find_end(&head, 0) else { return Ok(()) };
+            let mut space = field_space();
+            let Ok(read) = parse_request(&head[..end], &mut space, 1024) else { return Ok(()) };
+            let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
+            let mut parsed = httparse::Request::new(&mut fields);
+            prop_assert_eq!(parsed.parse(&head), Ok(httparse::Status::Complete(end)));
+            prop_assert_eq!(parsed.headers.len(), read.fields.len());
+            for (index, field) in read.fields.iter().enumerate() {
+                prop_assert!(!field.value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)));
+                let framing = ["content-length", "transfer-encoding", "connection", "host"];
+                if framing.contains(&field.name.to_ascii_lowercase().as_str()) {
+                    prop_assert!(!read.kept.contains(index));
+                }
+            }
+        }
     }
 }

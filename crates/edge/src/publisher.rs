@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Instant,
 };
 
@@ -26,6 +26,10 @@ pub(crate) struct Publisher {
     sequence: u64,
     services: HashMap<ServiceId, Arc<SharedService>>,
     instances: HashMap<InstanceId, Arc<Instance>>,
+    /// Each service's queue, as long as it is in the table or one of its requests is in flight: a
+    /// slot taken before a service left and given back after it returned has to wake the queue of
+    /// today.
+    queues: HashMap<ServiceId, Weak<Queue>>,
     /// Instances that are in `instances` but in no service.
     retired: Vec<InstanceId>,
     drained: Arc<Notify>,
@@ -40,6 +44,7 @@ impl Publisher {
             sequence: 0,
             services: HashMap::new(),
             instances: HashMap::new(),
+            queues: HashMap::new(),
             retired: Vec::new(),
             drained,
             epoch: Instant::now(),
@@ -99,6 +104,9 @@ impl Publisher {
         for id in &remove {
             self.services.remove(id);
         }
+        if !remove.is_empty() {
+            self.queues.retain(|_, queue| queue.strong_count() > 0);
+        }
         let set = set.into_iter().map(|route| self.set(route)).collect();
         Update {
             sequence: self.sequence,
@@ -129,10 +137,9 @@ impl Publisher {
     }
 
     fn set(&mut self, route: Route) -> Arc<SharedService> {
-        let queue = match self.services.get(&route.service) {
-            Some(service) => Arc::clone(&service.queue),
-            None => Arc::<Queue>::default(),
-        };
+        let known = self.queues.get(&route.service).and_then(Weak::upgrade);
+        let queue = known.unwrap_or_default();
+        self.queues.insert(route.service, Arc::downgrade(&queue));
         let instances = route
             .upstreams
             .iter()

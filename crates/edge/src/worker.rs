@@ -73,6 +73,10 @@ pub(crate) struct Worker {
     pub(crate) log: Option<LogBuffer>,
     /// Whether connections are to end when they can.
     pub(crate) stopping: Cell<bool>,
+    #[expect(
+        clippy::vec_box,
+        reason = "a borrower moves it, and keeps it across awaits"
+    )]
     scratch: RefCell<Vec<Box<Scratch>>>,
     connections: Cell<usize>,
     /// Told when the first connection has come or one has gone.

@@ -1,0 +1,189 @@
+//! Tables: acknowledged, drained, saved, and served without control.
+
+use std::{
+    fs,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::channel,
+    },
+};
+
+use ekiden_model::route::{Generation, ToEdge};
+
+use crate::support::{App, GET, PATIENCE, World, instance, route, saying, wait_until};
+
+#[test]
+fn after_the_acknowledgement_no_request_goes_to_an_instance_that_left() {
+    let old = App::saying("old");
+    let new = App::saying("new");
+    let mut world = World::with(4, |_| {});
+    let mut clients: Vec<_> = (0..16).map(|_| world.client()).collect();
+    for _ in 0..20 {
+        world
+            .control
+            .publish(vec![route(1, "app.test", &[old.address])]);
+        for client in &mut clients {
+            assert_eq!(client.ask(GET).text(), "old");
+        }
+        world
+            .control
+            .publish(vec![route(2, "app.test", &[new.address])]);
+        for client in &mut clients {
+            assert_eq!(client.ask(GET).text(), "new");
+        }
+    }
+}
+
+#[test]
+fn an_instance_that_left_is_draining_until_its_last_request_is_over() {
+    let (answer, told) = channel::<()>();
+    let told = Mutex::new(told);
+    let old = App::new(move |_, mut client| {
+        client.message(true);
+        told.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+        client.send(saying("old"));
+        client.rest();
+    });
+    let new = App::saying("new");
+    let mut world = World::with(2, |_| {});
+    world
+        .control
+        .publish(vec![route(1, "app.test", &[old.address])]);
+    let (mut one, mut two) = (world.client(), world.client());
+    one.send(GET);
+    two.send(GET);
+    wait_until("both arrive", || old.connections() == 2);
+
+    let mut deployed = route(1, "app.test", &[old.address, new.address]);
+    deployed.upstreams.remove(0);
+    let sent = world.control.send_change(vec![deployed], vec![]);
+    assert_eq!(world.control.served(sent), [instance(1, 0)]);
+    assert_eq!(world.client().ask(GET).text(), "new");
+
+    answer.send(()).unwrap();
+    answer.send(()).unwrap();
+    world.control.wait_for_draining(&[]);
+    assert_eq!(
+        (one.response().text(), two.response().text()),
+        ("old", "old")
+    );
+    // The kept connection to the instance that left was not kept after all.
+    assert_eq!(one.ask(GET).text(), "new");
+}
+
+#[test]
+fn an_instance_that_comes_back_while_it_drains_is_the_same_instance() {
+    let (answer, told) = channel::<()>();
+    let told = Mutex::new(told);
+    let held = Arc::new((AtomicUsize::new(0), AtomicUsize::new(0)));
+    let counted = Arc::clone(&held);
+    let app = App::new(move |_, mut client| {
+        while client.message(true).is_some() {
+            let now = counted.0.fetch_add(1, Ordering::SeqCst) + 1;
+            counted.1.fetch_max(now, Ordering::SeqCst);
+            told.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+            counted.0.fetch_sub(1, Ordering::SeqCst);
+            client.send(saying("hello"));
+        }
+    });
+    let mut world = World::new();
+    let mut narrow = route(1, "app.test", &[app.address]);
+    narrow.concurrency_per_instance = 1;
+    world.control.publish(vec![narrow.clone()]);
+    let mut first = world.client();
+    first.send(GET);
+    wait_until("it arrives", || held.0.load(Ordering::SeqCst) == 1);
+    assert_eq!(world.control.publish(vec![]), [instance(1, 0)]);
+    assert_eq!(world.control.publish(vec![narrow]), []);
+    let mut second = world.client();
+    second.send(GET);
+    answer.send(()).unwrap();
+    assert_eq!(first.response().text(), "hello");
+    answer.send(()).unwrap();
+    assert_eq!(second.response().text(), "hello");
+    assert_eq!(
+        held.1.load(Ordering::SeqCst),
+        1,
+        "the second waited for the first's slot"
+    );
+}
+
+#[test]
+fn without_control_the_last_table_is_served_and_control_is_heard_again() {
+    let app = App::saying("hello");
+    let other = App::saying("other");
+    let mut world = World::serving(app.address);
+    world.control.restart();
+    let mut client = world.client();
+    assert_eq!(client.ask(GET).text(), "hello");
+    // A change without a table first is refused by hanging up.
+    world.control.send(&ToEdge::Change {
+        generation: Generation(9),
+        set: vec![],
+        remove: vec![],
+    });
+    world.control.restart();
+    assert_eq!(client.ask(GET).text(), "hello");
+    world.serve(&[other.address]);
+    assert_eq!(client.ask(GET).text(), "other");
+}
+
+#[test]
+fn a_restarted_edge_serves_by_the_saved_table_before_control_has_spoken() {
+    let app = App::saying("hello");
+    let mut world = World::with(2, |_| {});
+    world
+        .control
+        .publish(vec![route(1, "app.test", &[app.address])]);
+    let dir = world.end();
+    let saved: serde_json::Value =
+        serde_json::from_slice(&fs::read(dir.path().join("routes.json")).unwrap()).unwrap();
+    assert_eq!(
+        (&saved["version"], &saved["generation"]),
+        (&1.into(), &1.into())
+    );
+
+    let world = World::in_dir(dir, 3, |_| {});
+    assert_eq!(world.client().ask(GET).text(), "hello");
+}
+
+#[test]
+fn a_saved_table_that_cannot_be_read_is_as_good_as_none() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("routes.json"), "{\"version\":1,\"gener").unwrap();
+    let app = App::saying("hello");
+    let mut world = World::in_dir(dir, 1, |_| {});
+    assert_eq!(world.client().ask(GET).cause(), "no_routes");
+    world.serve(&[app.address]);
+    assert_eq!(world.client().ask(GET).text(), "hello");
+}
+
+#[test]
+fn a_stopping_edge_finishes_its_requests_and_takes_no_more() {
+    let (answer, told) = channel::<()>();
+    let told = Mutex::new(told);
+    let app = App::new(move |_, mut client| {
+        client.message(true);
+        told.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+        client.send(saying("hello"));
+        client.rest();
+    });
+    let mut world = World::with(2, |_| {});
+    world.serve(&[app.address]);
+    let mut idle = world.client();
+    idle.ask("GET / HTTP/1.1\r\nHost: other.test\r\n\r\n");
+    let mut client = world.client();
+    client.send(GET);
+    wait_until("it arrives", || app.connections() == 1);
+    world.stop();
+    assert!(idle.is_closed());
+    answer.send(()).unwrap();
+    let response = client.response();
+    assert_eq!(
+        (response.text(), response.field("connection").as_deref()),
+        ("hello", Some("close"))
+    );
+    assert!(client.is_closed());
+    world.end();
+}
