@@ -1,0 +1,299 @@
+"""Images, registries and applications that are wrong in every way they can be.
+
+Each test: the operation says what is wrong, a second service keeps answering meanwhile without a
+failed request, and nothing is left behind.
+"""
+
+import gzip
+import io
+import json
+import pathlib
+import tarfile
+import tempfile
+
+from support import images, oci
+from support.case import EkidenCase
+from support.census import census, settled
+from support.registry import BrokenRegistry
+from support.server import service_request
+
+GIB = 1 << 30
+
+
+class BadInput(EkidenCase):
+    label = "bad"
+    # An application has less time here than the default five minutes, so that tests end.
+    extra = '[service]\nstart_limit = "6s"\nstop_grace = "2s"'
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.healthy = cls.ekiden.create("healthy", images.web())
+        assert cls.healthy["Status"] == "RUNNING", cls.healthy
+        # What is made once and kept: connections, pools.
+        spare = cls.ekiden.create("spare", images.tiny())
+        cls.ekiden.delete(spare["ServiceArn"])
+
+    def setUp(self):
+        self.before = census(self.ekiden)
+
+    def failing(self, image, *sentences, logs=(), **more):
+        """Creating a service of it fails and says so, and hurts nobody; the operation."""
+        with self.under_load(self.healthy, rate=30, large=1):
+            operation = self.fails(image, **more)
+        for sentence in sentences:
+            self.assertIn(sentence.lower(), operation["Failure"]["Reason"].lower())
+        for line in logs:
+            self.assertIn(line, "\n".join(operation["Failure"]["LogLines"]))
+        self.nothing_leaks()
+        return operation
+
+    def fails(self, image, **more):
+        service = self.ekiden.create("bad-one", image, **more)
+        arn = service["ServiceArn"]
+        operation = self.ekiden.operation(arn)
+        self.ekiden.delete(arn)
+        self.assertEqual(service["Status"], "CREATE_FAILED", operation)
+        self.assertEqual(operation["Status"], "FAILED")
+        self.assertTrue(operation["Failure"]["Step"])
+        print(f"    {operation['Failure']['Reason']}", flush=True)
+        return operation
+
+    def nothing_leaks(self):
+        # An image stays, as a cache within its budget: what holds images is left out.
+        def without_images(counts):
+            return {what: n for what, n in counts.items() if "files in data/agent" not in what}
+
+        settled(self.ekiden, without_images(self.before))
+
+    # ---- images
+
+    def served(self, image, stage="none", mode="none", times=None):
+        broken = BrokenRegistry(image, stage, mode, times)
+        self.enterContext(broken)
+        return broken.reference
+
+    def test_an_image_that_does_not_exist(self):
+        self.failing(f"{images.registry().address}/e2e/none:1", "e2e/none:1", "not found")
+
+    def test_a_tag_that_does_not_exist(self):
+        name, _, _ = images.tiny().rpartition(":")
+        self.failing(f"{name}:2", "not found")
+
+    def test_a_registry_that_does_not_exist(self):
+        self.failing("127.0.0.1:1/e2e/none:1", "127.0.0.1:1", "cannot be reached")
+
+    def test_a_local_image_that_was_never_imported(self):
+        self.failing("localhost/none:1", "localhost/none:1")
+
+    def test_an_image_for_another_platform(self):
+        image = oci.Image([oci.busybox_layer()], architecture="s390x")
+        self.failing(self.served(image), "nothing for `linux/amd64`", "linux/s390x")
+
+    def test_an_index_without_this_platform(self):
+        image = oci.Image([oci.busybox_layer()], architecture="arm64")
+        platforms = [{"architecture": "arm64", "os": "linux", "variant": "v8"},
+                     {"architecture": "s390x", "os": "linux"}]
+        entries = [{**image.manifest, "platform": platform} for platform in platforms]
+        image.manifest = image.add(oci.INDEX, oci.as_json(
+            {"schemaVersion": 2, "mediaType": oci.INDEX, "manifests": entries}))
+        self.failing(self.served(image), "nothing for `linux/amd64`", "linux/s390x", "linux/arm64")
+
+    def test_a_corrupt_layer(self):
+        image = oci.Image([oci.busybox_layer()])
+        name = image.layers[0]["digest"]
+        blob = bytearray(image.blobs[name])
+        blob[len(blob) // 2] ^= 1
+        image.blobs[name] = bytes(blob)
+        self.failing(self.served(image), "layer")
+
+    def test_a_layer_that_is_not_what_the_configuration_says(self):
+        image = oci.Image([oci.busybox_layer()], diff_ids=["sha256:" + "0" * 64])
+        self.failing(self.served(image), "corrupt")
+
+    def test_a_manifest_that_is_none(self):
+        image = oci.Image([oci.busybox_layer()])
+        image.manifest = image.add(oci.MANIFEST, b"[1, 2")
+        self.failing(self.served(image), "not usable")
+
+    def hostile(self, *entries):
+        """A layer with these entries after ordinary ones."""
+        return self.served(oci.Image([oci.busybox_layer(*entries)]))
+
+    def test_a_path_out_of_the_layer(self):
+        self.failing(self.hostile(oci.entry("../../../../ekiden-e2e-escape", data=b"x")),
+                     "refused", "`..`")
+
+    def test_a_link_out_of_the_layer(self):
+        """Links are the image's own business; what they point to is looked up inside of it."""
+        target = pathlib.Path(tempfile.mkdtemp(prefix="ekiden-e2e-target-"))
+        self.addCleanup(target.rmdir)
+        image = self.hostile(
+            oci.entry("door", tarfile.SYMTYPE, link=str(target)),
+            oci.entry("door/ekiden-e2e-escape", data=b"x"),
+            oci.entry("up", tarfile.SYMTYPE, link="../../../../../../../../" + str(target)),
+            oci.entry("up/ekiden-e2e-escape", data=b"x"),
+        )
+        service = self.ekiden.create("linked", image)
+        self.ekiden.delete(service["ServiceArn"])
+        self.assertEqual(list(target.iterdir()), [], f"the host was written to: {service}")
+
+    def test_a_hard_link_out_of_the_layer(self):
+        self.failing(self.hostile(oci.entry("shadow", tarfile.LNKTYPE, link="../../../etc/shadow")),
+                     "refused")
+
+    def test_a_hard_link_to_what_is_not_there(self):
+        self.failing(self.hostile(oci.entry("shadow", tarfile.LNKTYPE, link="etc/shadow")),
+                     "refused", "shadow")
+
+    def test_a_device(self):
+        disk = oci.entry("disk", tarfile.BLKTYPE, devmajor=8, devminor=0)
+        self.failing(self.hostile(disk), "refused", "device")
+
+    def test_a_truncated_layer(self):
+        data = oci.busybox_layer()
+        half = gzip.compress(data, 1)[: 200_000]
+        image = oci.Image([data])
+        bad = image.add(oci.LAYER, half)
+        image.manifest = image.add(oci.MANIFEST, oci.as_json({
+            "schemaVersion": 2, "mediaType": oci.MANIFEST,
+            "config": {"mediaType": oci.CONFIG, "digest": self.config_of(image),
+                       "size": len(image.blobs[self.config_of(image)])}, "layers": [bad]}))
+        self.failing(self.served(image), "layer")
+
+    def config_of(self, image):
+        return json.loads(image.blobs[image.manifest["digest"]])["config"]["digest"]
+
+    def test_a_zip_bomb(self):
+        """A file of 64 GiB of zeros: the archive is 64 times the same compressed member."""
+        info = tarfile.TarInfo("zeros")
+        info.size = 64 * GIB
+        head = gzip.compress(info.tobuf(tarfile.GNU_FORMAT))
+        buffer = io.BytesIO()
+        with gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=9) as member:
+            for _ in range(64):
+                member.write(bytes(1 << 20))
+        bomb = head + buffer.getvalue() * (64 * 16)
+        image = oci.Image([oci.busybox_layer()])
+        layer = image.add(oci.LAYER, bomb)
+        config = self.config_of(image)
+        image.manifest = image.add(oci.MANIFEST, oci.as_json({
+            "schemaVersion": 2, "mediaType": oci.MANIFEST,
+            "config": {"mediaType": oci.CONFIG, "digest": config,
+                       "size": len(image.blobs[config])}, "layers": [layer]}))
+        self.failing(self.served(image), "layer")
+
+    # ---- registries
+
+    def good(self):
+        return oci.Image([oci.busybox_layer()])
+
+    def test_a_registry_that_wants_a_password(self):
+        self.failing(self.served(self.good(), "manifest", "401"), "401")
+
+    def test_a_registry_that_is_always_busy(self):
+        self.failing(self.served(self.good(), "manifest", "429"), "429")
+
+    def test_a_registry_that_always_fails(self):
+        self.failing(self.served(self.good(), "blob", "500"), "500")
+
+    def test_a_registry_that_closes_in_the_middle(self):
+        self.failing(self.served(self.good(), "blob", "close"), "registry")
+
+    def test_a_registry_that_hangs_half_way(self):
+        self.failing(self.served(self.good(), "blob", "hang"), "stopped answering")
+
+    def test_a_registry_that_fails_for_a_moment_is_asked_again(self):
+        for stage, mode in (("manifest", "500"), ("blob", "close"), ("blob", "429")):
+            with self.subTest(stage=stage, mode=mode):
+                # Content of its own, so that it is not there already.
+                unique = oci.entry(f"{stage}-{mode}", data=mode.encode())
+                image = oci.Image([oci.busybox_layer(unique)])
+                service = self.ekiden.create("retried", self.served(image, stage, mode, times=1))
+                operation = self.ekiden.operation(service["ServiceArn"])
+                self.ekiden.delete(service["ServiceArn"])
+                self.assertEqual(service["Status"], "RUNNING", operation)
+
+    # ---- applications
+
+    def failing_app(self, command, *sentences, **more):
+        return self.failing(images.tiny(), *sentences, command=command, **more)
+
+    def test_a_start_command_that_does_not_exist(self):
+        self.failing_app("/bin/not-there --flag", "could not be started", "/bin/not-there")
+
+    def test_a_start_command_that_is_no_program(self):
+        self.failing_app("/etc/passwd", "could not be started", "/etc/passwd")
+
+    def test_an_app_that_ends_at_once_with_success(self):
+        operation = self.failing_app("true", "exited with code 0")
+        self.assertIn("foreground", operation["Failure"]["Hint"])
+
+    def test_an_app_that_fails_after_a_while(self):
+        self.failing_app("sh -c 'echo out of luck; sleep 0.3; exit 1'", "exited with code 1",
+                         logs=["out of luck"])
+
+    def test_an_app_that_listens_on_another_port(self):
+        self.failing_app("httpd -f -p 8081 -h /www", "port 8080", "did not pass within 6 s")
+
+    def test_an_app_that_listens_on_localhost_only(self):
+        self.failing_app("httpd -f -p 127.0.0.1:8080 -h /www", "port 8080",
+                         "did not pass within 6 s")
+
+    def test_an_app_that_never_listens(self):
+        self.failing_app("sleep 1000", "port 8080", "did not pass within 6 s")
+
+    def test_an_app_whose_health_check_fails(self):
+        health = {"Protocol": "HTTP", "Path": "/none", "Interval": 1, "Timeout": 1,
+                  "HealthyThreshold": 1, "UnhealthyThreshold": 2}
+        self.failing(images.tiny(), "404", "did not pass within 6 s", health=health)
+
+    def test_an_app_that_eats_all_memory(self):
+        self.failing_app("sh -c 'tail /dev/zero'", "memory", memory="0.5 GB", cpu="0.25 vCPU")
+
+    def test_an_app_that_forks_without_end(self):
+        """It stays within its limit of processes, and the healthy service does not notice."""
+        self.failing_app("sh -c 'while true; do sleep 1000 & done'", "port 8080")
+
+    def runs(self, command, act=lambda service: None, **more):
+        """An application that misbehaves and yet serves: nobody else notices."""
+        with self.under_load(self.healthy, rate=30, large=1):
+            service = self.ekiden.create("odd-one", images.tiny(), command=command, **more)
+            arn = service["ServiceArn"]
+            try:
+                self.assertEqual(service["Status"], "RUNNING", self.ekiden.operation(arn))
+                act(service)
+            finally:
+                self.ekiden.delete(arn)
+        self.nothing_leaks()
+
+    def test_an_app_that_ignores_the_stop_signal(self):
+        self.runs("""sh -c 'trap "" TERM; httpd -f -p 8080 -h /www & while true; do wait; done'""")
+
+    def test_an_app_that_logs_without_end(self):
+        self.runs("sh -c 'yes a line of some length that is written again and again & "
+                  "exec httpd -f -p 8080 -h /www'", self.logs_are_bounded)
+
+    def test_an_app_that_logs_without_a_newline(self):
+        self.runs("sh -c 'tr \"\\0\" x < /dev/zero & exec httpd -f -p 8080 -h /www'",
+                  self.logs_are_bounded)
+
+    def logs_are_bounded(self, service):
+        lines = self.ekiden.logs(service["ServiceArn"], MaxLines=1000)
+        self.assertTrue(lines)
+        self.assertLessEqual(max(map(len, lines)), 16 * 1024)
+        logs = self.ekiden.data / "agent/logs" / service["ServiceId"]
+        size = sum(file.stat().st_size for file in logs.rglob("*") if file.is_file())
+        self.assertLess(size, 64 << 20)
+
+    def test_an_app_that_fills_its_disk(self):
+        """It may write what its limit allows, and is ended when it writes on."""
+        self.failing_app("sh -c 'dd if=/dev/zero of=/fill bs=1M count=3500 && sleep 1000'", "disk")
+
+    # ---- requests
+
+    def test_a_reference_that_is_none(self):
+        client = self.ekiden.client()
+        for reference in ("UPPER/case", "a b", "localhost/x@sha256:12", "../etc"):
+            with self.assertRaises(client.exceptions.InvalidRequestException, msg=reference):
+                client.create_service(**service_request("bad-one", reference))
