@@ -98,7 +98,10 @@ impl ImageStore {
             progress.phase(format!("`{}` is here and fresh", bootstrap.name));
             return Ok(prepared);
         }
-        let (key, name) = (format!("bootstrap {recipe:?} {}", bootstrap.name), bootstrap.name);
+        let (key, name) = (
+            format!("bootstrap {recipe:?} {}", bootstrap.name),
+            bootstrap.name,
+        );
         let work = || make(Arc::clone(store), name, recipe, progress.clone());
         let (_, made) = store.pulls.run(key, || Box::pin(work())).await;
         made.unwrap_or_else(|| Err(lost()))
@@ -110,7 +113,11 @@ fn fresh(store: &Store, name: &ImageReference, recipe: &Recipe) -> Option<Prepar
     let record = store.record(&digest)?;
     let is_fresh =
         record.recipe() == Some(recipe) && now().since(record.added_at) < BOOTSTRAP_FRESH;
-    if is_fresh { store.use_image(&digest) } else { None }
+    if is_fresh {
+        store.use_image(&digest)
+    } else {
+        None
+    }
 }
 
 async fn make(
@@ -122,7 +129,12 @@ async fn make(
     let fail = |error| ImageError::host("write in", &store.dir, &error);
     let (draft, archive) = store.drafts.file().map_err(fail)?;
     let tool = store.settings.mmdebstrap.clone();
-    match timeout(BOOTSTRAP_DEADLINE, run(&tool, &recipe, draft.path(), &progress)).await {
+    match timeout(
+        BOOTSTRAP_DEADLINE,
+        run(&tool, &recipe, draft.path(), &progress),
+    )
+    .await
+    {
         Ok(made) => made?,
         Err(_) => {
             let (image, deadline) = (name.to_string(), BOOTSTRAP_DEADLINE);
@@ -137,7 +149,11 @@ async fn make(
         let archive = archive.map_err(|error| ImageError::host("read", draft.path(), &error))?;
         let prepared = take(&store, archive, &name, recipe);
         drop(draft);
-        let tidied = if prepared.is_ok() { store.collect() } else { store.sweep() };
+        let tidied = if prepared.is_ok() {
+            store.collect()
+        } else {
+            store.sweep()
+        };
         if let Err(error) = tidied {
             tracing::warn!(%error, "images could not be collected");
         }
@@ -160,8 +176,14 @@ async fn run(
     }
     command.args(LEFT_OUT.map(|rule| format!("--dpkgopt={rule}")));
     command.arg(&recipe.suite).arg(output).args(&recipe.mirror);
-    command.env("SOURCE_DATE_EPOCH", SOURCE_DATE_EPOCH.to_string()).env("LC_ALL", "C.UTF-8");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+        .env("SOURCE_DATE_EPOCH", SOURCE_DATE_EPOCH.to_string())
+        .env("LC_ALL", "C.UTF-8");
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
     let mut child = command.spawn().map_err(|error| spawn_error(tool, &error))?;
     let mut last = Vec::new();
     if let Some(stderr) = child.stderr.take() {
@@ -174,19 +196,27 @@ async fn run(
         })
         .await;
     }
-    let status = child.wait().await.map_err(|error| ImageError::host("wait for", tool, &error))?;
+    let status = child
+        .wait()
+        .await
+        .map_err(|error| ImageError::host("wait for", tool, &error))?;
     if status.success() {
         return Ok(());
     }
     let (tool, status) = (tool.display().to_string(), describe(status));
-    Err(ImageError::ToolFailed { tool, status, lines: last.join("; ") })
+    Err(ImageError::ToolFailed {
+        tool,
+        status,
+        lines: last.join("; "),
+    })
 }
 
 fn spawn_error(tool: &Path, error: &io::Error) -> ImageError {
     match error.kind() {
-        io::ErrorKind::NotFound => {
-            ImageError::ToolMissing { tool: tool.display().to_string(), package: "mmdebstrap" }
-        }
+        io::ErrorKind::NotFound => ImageError::ToolMissing {
+            tool: tool.display().to_string(),
+            package: "mmdebstrap",
+        },
         _ => ImageError::host("run", tool, error),
     }
 }
@@ -231,8 +261,10 @@ fn take(
     let source = GzEncoder::new(archive, Compression::new(3));
     let diff_id = parts.take_layer(store, source, None, None)?;
     let bytes = configuration(&diff_id, &recipe);
-    let parsed = Configuration::parse(&bytes, 1)
-        .map_err(|problem| ImageError::Invalid { image: name.to_string(), problem })?;
+    let parsed = Configuration::parse(&bytes, 1).map_err(|problem| ImageError::Invalid {
+        image: name.to_string(),
+        problem,
+    })?;
     parts.configure(store, &bytes, parsed)?;
     parts.describe(store, None)?;
     parts.add(store, name, Some(recipe))
@@ -241,7 +273,10 @@ fn take(
 fn configuration(diff_id: &Digest, recipe: &Recipe) -> Vec<u8> {
     let platform = Platform::here();
     let packages = recipe.packages.join(",");
-    let made_by = format!("mmdebstrap --variant=minbase --include={packages} {}", recipe.suite);
+    let made_by = format!(
+        "mmdebstrap --variant=minbase --include={packages} {}",
+        recipe.suite
+    );
     let configuration = json!({
         "architecture": platform.architecture,
         "os": platform.os,
@@ -281,15 +316,23 @@ fn recipe(bootstrap: &Bootstrap) -> Result<Recipe, ImageError> {
     if let Some(mirror) = &bootstrap.mirror
         && (!schemes.iter().any(|scheme| mirror.starts_with(scheme)) || mirror.contains(' '))
     {
-        return bad(format!("`{mirror}` is no package mirror: write `https://host/debian`"));
+        return bad(format!(
+            "`{mirror}` is no package mirror: write `https://host/debian`"
+        ));
     }
-    Ok(Recipe { suite, packages, mirror: bootstrap.mirror.clone() })
+    Ok(Recipe {
+        suite,
+        packages,
+        mirror: bootstrap.mirror.clone(),
+    })
 }
 
 /// Lower-case letters, digits and `others`, the first a letter or a digit (Debian Policy 5.6.7).
 fn is_word(text: &str, others: &str) -> bool {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    text.starts_with(plain) && text.len() <= 100 && text.chars().all(|c| plain(c) || others.contains(c))
+    text.starts_with(plain)
+        && text.len() <= 100
+        && text.chars().all(|c| plain(c) || others.contains(c))
 }
 
 #[cfg(test)]
@@ -308,7 +351,11 @@ mod tests {
 
     #[test]
     fn recipes_hold_nothing_that_is_an_option() {
-        let good = asked("debian:bookworm", &["python3", "libstdc++6", "python3"], "localhost/a");
+        let good = asked(
+            "debian:bookworm",
+            &["python3", "libstdc++6", "python3"],
+            "localhost/a",
+        );
         assert_eq!(recipe(&good).unwrap().packages, ["libstdc++6", "python3"]);
         for bad in [
             asked("debian:--help", &[], "localhost/a"),
@@ -318,7 +365,10 @@ mod tests {
             asked("debian:bookworm", &["a,b"], "localhost/a"),
             asked("debian:bookworm", &[], "quay.io/a"),
         ] {
-            assert!(matches!(recipe(&bad), Err(ImageError::BadRequest { .. })), "{bad:?}");
+            assert!(
+                matches!(recipe(&bad), Err(ImageError::BadRequest { .. })),
+                "{bad:?}"
+            );
         }
     }
 

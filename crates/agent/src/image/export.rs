@@ -37,17 +37,25 @@ impl ImageStore {
 
 fn export(store: &Store, reference: &ImageReference, path: &Path) -> Result<(), ImageError> {
     let image = || reference.to_string();
-    let found = store.find(reference).ok_or_else(|| ImageError::NotHere { image: image() })?;
+    let found = store
+        .find(reference)
+        .ok_or_else(|| ImageError::NotHere { image: image() })?;
     // Held, so that a removal meanwhile leaves the blobs.
-    let record = store.record(&found).ok_or_else(|| ImageError::NotHere { image: image() })?;
-    let _holds: Vec<_> = record.blobs().iter().map(|blob| store.blobs.hold(blob.digest)).collect();
+    let record = store
+        .record(&found)
+        .ok_or_else(|| ImageError::NotHere { image: image() })?;
+    let _holds: Vec<_> = record
+        .blobs()
+        .iter()
+        .map(|blob| store.blobs.hold(blob.digest))
+        .collect();
     let [manifest, ..] = record.blobs() else {
         return Err(ImageError::NotExportable { image: image() });
     };
     let (partial, file) = create(path)?;
     let tag = reference.tag.as_deref().unwrap_or("latest");
-    let written = write(store, file, manifest, record.blobs(), tag)
-        .and_then(|()| fs::rename(&partial, path));
+    let written =
+        write(store, file, manifest, record.blobs(), tag).and_then(|()| fs::rename(&partial, path));
     written.map_err(|error| {
         // It may be the full disk itself that keeps the file from being removed.
         let _ = fs::remove_file(&partial);
@@ -82,11 +90,21 @@ fn write(
     tag: &str,
 ) -> io::Result<()> {
     let mut archive = tar::Builder::new(BufWriter::with_capacity(1 << 20, file));
-    append(&mut archive, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    append(
+        &mut archive,
+        "oci-layout",
+        br#"{"imageLayoutVersion":"1.0.0"}"#,
+    )?;
     let mut descriptor = Descriptor::new(OCI_MANIFEST, manifest.digest, manifest.bytes);
-    descriptor.annotations.insert(REF_NAME.to_owned(), tag.to_owned());
+    descriptor
+        .annotations
+        .insert(REF_NAME.to_owned(), tag.to_owned());
     let media_type = OCI_INDEX.to_owned();
-    let index = Index { schema_version: 2, media_type, manifests: vec![descriptor] };
+    let index = Index {
+        schema_version: 2,
+        media_type,
+        manifests: vec![descriptor],
+    };
     append(&mut archive, "index.json", &serde_json::to_vec(&index)?)?;
     let mut written = Vec::new();
     for blob in blobs {

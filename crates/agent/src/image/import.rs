@@ -55,7 +55,11 @@ impl ImageStore {
         blocking(move || {
             let imported = import(&store, &path, name, &progress);
             // What a failed import has left; a good one may have made the store too large.
-            let tidied = if imported.is_ok() { store.collect() } else { store.sweep() };
+            let tidied = if imported.is_ok() {
+                store.collect()
+            } else {
+                store.sweep()
+            };
             if let Err(error) = tidied {
                 tracing::warn!(%error, "images could not be collected");
             }
@@ -86,11 +90,11 @@ fn import(
              docker archive",
         ));
     };
-    let name = name.or_else(|| found.name.as_deref().and_then(local_name)).ok_or_else(|| {
-        ImageError::BadRequest {
+    let name = name
+        .or_else(|| found.name.as_deref().and_then(local_name))
+        .ok_or_else(|| ImageError::BadRequest {
             problem: format!("the image in `{}` has no name: give it one", path.display()),
-        }
-    })?;
+        })?;
     let parts = take_layers(store, &files, found, progress)?;
     progress.phase("syncing");
     let prepared = parts.add(store, &name, None)?;
@@ -158,28 +162,44 @@ fn choose_named<'a>(
     let wanted = name.and_then(|name| name.tag.as_deref());
     let meant = index.manifests.iter().find(|manifest| {
         let own = own_name(manifest);
-        own.is_some() && (own.as_deref() == wanted || own.as_deref().and_then(local_name).as_ref() == name)
+        own.is_some()
+            && (own.as_deref() == wanted || own.as_deref().and_then(local_name).as_ref() == name)
     });
     if let Some(meant) = meant {
         return Ok(meant);
     }
     // Several platforms of one image, without a name for any.
-    if index.manifests.iter().all(|manifest| own_name(manifest).is_none()) {
-        return index.choose(&Platform::here()).map_err(|no| no.tell("the layout"));
+    if index
+        .manifests
+        .iter()
+        .all(|manifest| own_name(manifest).is_none())
+    {
+        return index
+            .choose(&Platform::here())
+            .map_err(|no| no.tell("the layout"));
     }
-    let names: Vec<String> =
-        index.manifests.iter().filter_map(own_name).take(NAMES_LISTED_MAX).collect();
+    let names: Vec<String> = index
+        .manifests
+        .iter()
+        .filter_map(own_name)
+        .take(NAMES_LISTED_MAX)
+        .collect();
     Err(several(files, &names))
 }
 
 fn several(files: &Files, names: &[String]) -> ImageError {
     let names = names.join(", ");
-    files.bad(format!("it holds several images ({names}): give the name of one of them"))
+    files.bad(format!(
+        "it holds several images ({names}): give the name of one of them"
+    ))
 }
 
 fn own_name(descriptor: &Descriptor) -> Option<String> {
     let annotations = &descriptor.annotations;
-    annotations.get(IMAGE_NAME).or_else(|| annotations.get(REF_NAME)).cloned()
+    annotations
+        .get(IMAGE_NAME)
+        .or_else(|| annotations.get(REF_NAME))
+        .cloned()
 }
 
 fn find_in_docker_archive(
@@ -200,10 +220,15 @@ fn find_in_docker_archive(
     let image = match list.as_slice() {
         [only] => only,
         _ => {
-            let is_meant =
-                |image: &&Image| tags(image).iter().any(|tag| local_name(tag).as_ref() == name);
+            let is_meant = |image: &&Image| {
+                tags(image)
+                    .iter()
+                    .any(|tag| local_name(tag).as_ref() == name)
+            };
             let all: Vec<String> = list.iter().flat_map(tags).take(NAMES_LISTED_MAX).collect();
-            list.iter().find(is_meant).ok_or_else(|| several(files, &all))?
+            list.iter()
+                .find(is_meant)
+                .ok_or_else(|| several(files, &all))?
         }
     };
     let configuration = files.document(&image.config)?;
@@ -212,7 +237,12 @@ fn find_in_docker_archive(
         manifest: None,
         configuration: configuration
             .ok_or_else(|| files.bad(format!("its configuration `{}` is missing", image.config)))?,
-        layers: layers.map(|layer| FoundLayer { member: layer.clone(), promised: None }).collect(),
+        layers: layers
+            .map(|layer| FoundLayer {
+                member: layer.clone(),
+                promised: None,
+            })
+            .collect(),
         name: tags(image).into_iter().next(),
     })
 }
@@ -221,12 +251,24 @@ fn find_in_docker_archive(
 fn blob_document(files: &Files, digest: &Digest) -> Result<Vec<u8>, ImageError> {
     let bytes = files.document(&blob_member(digest))?;
     let bytes = bytes.ok_or_else(|| missing(files, digest))?;
-    check(format!("`{}`", blob_member(digest)), *digest, digest_of(&bytes))?;
+    check(
+        format!("`{}`", blob_member(digest)),
+        *digest,
+        digest_of(&bytes),
+    )?;
     Ok(bytes)
 }
 
 fn check(what: String, expected: Digest, actual: Digest) -> Result<(), ImageError> {
-    if expected == actual { Ok(()) } else { Err(ImageError::Corrupt { what, expected, actual }) }
+    if expected == actual {
+        Ok(())
+    } else {
+        Err(ImageError::Corrupt {
+            what,
+            expected,
+            actual,
+        })
+    }
 }
 
 fn missing(files: &Files, digest: &Digest) -> ImageError {
@@ -258,8 +300,8 @@ fn take_layers(
     for (at, (layer, diff_id)) in found.layers.iter().zip(&configuration.diff_ids).enumerate() {
         progress.phase(format!("unpacking layer {} of {count}", at + 1));
         let opened = files.reader(&layer.member)?;
-        let (reader, _) = opened
-            .ok_or_else(|| files.bad(format!("its layer `{}` is missing", layer.member)))?;
+        let (reader, _) =
+            opened.ok_or_else(|| files.bad(format!("its layer `{}` is missing", layer.member)))?;
         parts.take_layer(store, reader, Some(*diff_id), layer.promised.as_ref())?;
     }
     parts.configure(store, &found.configuration, configuration)?;
@@ -303,14 +345,20 @@ impl Parts {
         let fail = |error: &io::Error| ImageError::host("keep a layer in", &store.dir, error);
         // One byte more than may be, so that a blob that is too large is seen to be.
         let bytes_max = store.settings.image_bytes_max;
-        let mut copy = store.blobs.copy(source.take(bytes_max + 1)).map_err(|e| fail(&e))?;
+        let mut copy = store
+            .blobs
+            .copy(source.take(bytes_max + 1))
+            .map_err(|e| fail(&e))?;
         let media_type = match Compression::of(copy.fill_buf().map_err(|e| fail(&e))?) {
             Compression::None => OCI_LAYER,
             Compression::Gzip => OCI_LAYER_GZIP,
             Compression::Zstd => OCI_LAYER_ZSTD,
         };
         let ratio_max = store.settings.compression_ratio_max;
-        let bounds = DecodeBounds { budget: &self.budget, ratio_max };
+        let bounds = DecodeBounds {
+            budget: &self.budget,
+            ratio_max,
+        };
         let filled = store.layers.fill(&mut copy, diff_id, bounds);
         let stored = store.blobs.finish(copy).map_err(|e| fail(&e))?;
         let blob_digest = stored.digest;
@@ -322,8 +370,14 @@ impl Parts {
             check(what, promised.digest, blob_digest)?;
         }
         let (layer, hold) = filled.map_err(|error| error.tell(&blob_digest, &store.dir))?;
-        let media_type = promised.map_or(media_type, |promised| &promised.media_type).to_owned();
-        self.layer_blobs.push(BlobRecord { media_type, digest: blob_digest, bytes: stored.bytes });
+        let media_type = promised
+            .map_or(media_type, |promised| &promised.media_type)
+            .to_owned();
+        self.layer_blobs.push(BlobRecord {
+            media_type,
+            digest: blob_digest,
+            bytes: stored.bytes,
+        });
         self.layers.push(layer);
         self.holds.push(hold);
         self.stored.push(stored);
@@ -363,7 +417,10 @@ impl Parts {
         let manifest = self.manifest.expect("`describe` has been called");
         let (record, configuration) = self.configuration.expect("`configure` has been called");
         let digest = manifest.digest;
-        let blobs = [manifest, record].into_iter().chain(self.layer_blobs).collect();
+        let blobs = [manifest, record]
+            .into_iter()
+            .chain(self.layer_blobs)
+            .collect();
         let record = ImageRecord {
             config: configuration.process,
             layers: self.layers,
@@ -385,12 +442,20 @@ impl Parts {
         let stored = stored.map_err(|error| ImageError::host("write in", &store.dir, &error))?;
         let (digest, bytes) = (stored.digest, stored.bytes);
         self.stored.push(stored);
-        Ok(BlobRecord { media_type: media_type.to_owned(), digest, bytes })
+        Ok(BlobRecord {
+            media_type: media_type.to_owned(),
+            digest,
+            bytes,
+        })
     }
 
     fn make_manifest(&self) -> Vec<u8> {
-        let describe = |blob: &BlobRecord| Descriptor::new(&blob.media_type, blob.digest, blob.bytes);
-        let (configuration, _) = self.configuration.as_ref().expect("`configure` has been called");
+        let describe =
+            |blob: &BlobRecord| Descriptor::new(&blob.media_type, blob.digest, blob.bytes);
+        let (configuration, _) = self
+            .configuration
+            .as_ref()
+            .expect("`configure` has been called");
         let manifest = Manifest {
             schema_version: 2,
             media_type: OCI_MANIFEST.to_owned(),
@@ -408,7 +473,10 @@ pub(super) fn check_local(name: &ImageReference) -> Result<(), ImageError> {
         return Ok(());
     }
     let tag = name.tag.as_deref().unwrap_or("latest");
-    let repository = name.repository.strip_prefix("library/").unwrap_or(&name.repository);
+    let repository = name
+        .repository
+        .strip_prefix("library/")
+        .unwrap_or(&name.repository);
     let problem = format!(
         "`{name}` would be looked for in a registry: name what is only here \
          `{LOCAL_REGISTRY}/{repository}:{tag}`"
@@ -419,7 +487,11 @@ pub(super) fn check_local(name: &ImageReference) -> Result<(), ImageError> {
 /// An image's own name, moved below `localhost/`.
 fn local_name(own: &str) -> Option<ImageReference> {
     let own: ImageReference = own.parse().ok()?;
-    let repository = own.repository.strip_prefix("library/").unwrap_or(&own.repository).to_owned();
+    let repository = own
+        .repository
+        .strip_prefix("library/")
+        .unwrap_or(&own.repository)
+        .to_owned();
     Some(ImageReference {
         registry: LOCAL_REGISTRY.to_owned(),
         repository,
@@ -435,7 +507,10 @@ mod tests {
     #[test]
     fn own_names_become_local() {
         let check = |own: &str, want: &str| {
-            assert_eq!(local_name(own).map(|name| name.to_string()).as_deref(), Some(want));
+            assert_eq!(
+                local_name(own).map(|name| name.to_string()).as_deref(),
+                Some(want)
+            );
         };
         check("hello:1", "localhost/hello:1");
         check("localhost/hello", "localhost/hello:latest");
@@ -445,7 +520,9 @@ mod tests {
 
     #[test]
     fn names_of_registries_are_refused_with_the_right_one() {
-        let error = check_local(&"hello:1".parse().unwrap()).unwrap_err().to_string();
+        let error = check_local(&"hello:1".parse().unwrap())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("`localhost/hello:1`"), "{error}");
         assert!(check_local(&"localhost/hello".parse().unwrap()).is_ok());
     }

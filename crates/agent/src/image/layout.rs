@@ -47,12 +47,17 @@ impl Files {
             true => Kind::Folder,
             false => open_archive(path, drafts, bytes_max)?,
         };
-        Ok(Self { path: path.to_owned(), kind })
+        Ok(Self {
+            path: path.to_owned(),
+            kind,
+        })
     }
 
     /// A small file whole; `None` when there is none of this name.
     pub(super) fn document(&self, name: &str) -> Result<Option<Vec<u8>>, ImageError> {
-        let Some((reader, size)) = self.reader(name)? else { return Ok(None) };
+        let Some((reader, size)) = self.reader(name)? else {
+            return Ok(None);
+        };
         if size > DOCUMENT_BYTES_MAX {
             let what = format!("`{name}` in `{}`", self.path.display());
             return Err(self.bad(format!("{what} is larger than 4 MiB, which no manifest is")));
@@ -71,8 +76,14 @@ impl Files {
         match &self.kind {
             Kind::Folder => open_in_folder(&self.path, name),
             Kind::Archive { file, members, .. } => {
-                let Some(&(at, left)) = members.get(name.as_bytes()) else { return Ok(None) };
-                let section = Section { file: Arc::clone(file), at, left };
+                let Some(&(at, left)) = members.get(name.as_bytes()) else {
+                    return Ok(None);
+                };
+                let section = Section {
+                    file: Arc::clone(file),
+                    at,
+                    left,
+                };
                 Ok(Some((Box::new(section), left)))
             }
         }
@@ -80,7 +91,10 @@ impl Files {
 
     /// An error about these files.
     pub(super) fn bad(&self, problem: impl Into<String>) -> ImageError {
-        ImageError::Invalid { image: self.path.display().to_string(), problem: problem.into() }
+        ImageError::Invalid {
+            image: self.path.display().to_string(),
+            problem: problem.into(),
+        }
     }
 }
 
@@ -113,17 +127,26 @@ fn open_archive(path: &Path, drafts: &Drafts, bytes_max: u64) -> Result<Kind, Im
         let mut source = decompressed(file).map_err(fail)?.take(bytes_max + 1);
         if io::copy(&mut source, &mut plain).map_err(fail)? > bytes_max {
             let what = format!("archive `{}`", path.display());
-            return Err(ImageError::TooLarge { what, bytes_max, setting: "images.image_bytes_max" });
+            return Err(ImageError::TooLarge {
+                what,
+                bytes_max,
+                setting: "images.image_bytes_max",
+            });
         }
         (file, draft) = (plain, Some(place));
     }
     let members = members(&file).map_err(|error| match error {
         ArchiveError::Read(error) => fail(error),
-        ArchiveError::Malformed(problem) => {
-            ImageError::Invalid { image: path.display().to_string(), problem }
-        }
+        ArchiveError::Malformed(problem) => ImageError::Invalid {
+            image: path.display().to_string(),
+            problem,
+        },
     })?;
-    Ok(Kind::Archive { file: Arc::new(file), members, _decompressed: draft })
+    Ok(Kind::Archive {
+        file: Arc::new(file),
+        members,
+        _decompressed: draft,
+    })
 }
 
 fn members(file: &File) -> Result<BTreeMap<Vec<u8>, (u64, u64)>, ArchiveError> {
@@ -138,7 +161,11 @@ fn members(file: &File) -> Result<BTreeMap<Vec<u8>, (u64, u64)>, ArchiveError> {
             let problem = format!("it holds more than {MEMBERS_MAX} files, which no image does");
             return Err(ArchiveError::Malformed(problem));
         }
-        let name = entry.path.strip_prefix(b"./").unwrap_or(&entry.path).to_vec();
+        let name = entry
+            .path
+            .strip_prefix(b"./")
+            .unwrap_or(&entry.path)
+            .to_vec();
         members.insert(name, (archive.position(), entry.data_bytes));
     }
     Ok(members)
@@ -167,7 +194,9 @@ struct Section {
 
 impl Read for Section {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let most = buffer
+            .len()
+            .min(usize::try_from(self.left).unwrap_or(usize::MAX));
         let length = self.file.read_at(&mut buffer[..most], self.at)?;
         self.at += length as u64;
         self.left -= length as u64;

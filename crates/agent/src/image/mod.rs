@@ -21,8 +21,8 @@ mod decode;
 mod download;
 mod draft;
 pub mod error;
-mod flight;
 mod export;
+mod flight;
 mod holds;
 mod import;
 mod layer;
@@ -31,6 +31,8 @@ mod manifest;
 pub mod progress;
 mod pull;
 mod registry;
+#[cfg(test)]
+mod sample;
 pub mod settings;
 pub mod store;
 mod transport;

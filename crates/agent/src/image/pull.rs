@@ -289,7 +289,11 @@ impl Fetch {
                 budget: &fetch.budget,
                 ratio_max,
             };
-            fetch.store.layers.fill(source, Some(fetch.diff_id), bounds).map(|(layer, _)| layer)
+            fetch
+                .store
+                .layers
+                .fill(source, Some(fetch.diff_id), bounds)
+                .map(|(layer, _)| layer)
         });
         let on_bytes = |bytes| self.counter.add(bytes);
         let download = download(

@@ -615,3 +615,6 @@ fn times(modified: Modified) -> Timestamps {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;
