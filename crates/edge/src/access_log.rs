@@ -57,6 +57,18 @@ pub(crate) struct Stages {
     pub(crate) first_byte: Option<Instant>,
 }
 
+impl Stages {
+    /// A request that begins now.
+    pub(crate) fn begin() -> Self {
+        Self {
+            started: Instant::now(),
+            slot: None,
+            connected: None,
+            first_byte: None,
+        }
+    }
+}
+
 /// The file and the thread that writes it.
 #[derive(Debug)]
 pub(crate) struct AccessLog {
@@ -210,9 +222,8 @@ fn count(out: &mut Vec<u8>, field: &str, value: u64) {
     number(out, value);
 }
 
-/// A JSON string. What the client sent was checked to be printable ASCII or, in host names, is
-/// refused before it gets here; quotes and backslashes are all there is to escape, and anything
-/// else becomes `?`.
+/// A JSON string. Everything that gets here is printable ASCII, by the rules for heads; if a rule
+/// should ever let something else pass, it becomes `?` rather than a broken line.
 fn text(out: &mut Vec<u8>, field: &str, value: &[u8]) {
     name(out, field);
     out.push(b'"');

@@ -66,6 +66,10 @@ pub(crate) struct Request {
     /// Whether an instance was chosen and could not be reached.
     unreachable: bool,
     pub(crate) stages: Option<Stages>,
+    /// The status that the client was sent, once it was.
+    pub(crate) status: Option<u16>,
+    /// Bytes of the request's and the response's body that were passed on.
+    pub(crate) body_bytes: (u64, u64),
 }
 
 /// What becomes of the connection.
@@ -234,7 +238,7 @@ impl Connection {
         let mut slot = None;
         match self.forward(scratch, &mut request, &mut slot).await {
             Ok(delivered) => {
-                self.log(scratch, &request, slot.as_ref(), Ok(delivered));
+                self.log(scratch, &request, slot.as_ref(), None);
                 match delivered {
                     Delivered {
                         keep_alive: true, ..
@@ -246,12 +250,12 @@ impl Connection {
                 }
             }
             Err(Undelivered::Answer(cause)) => {
-                self.log(scratch, &request, slot.as_ref(), Err(cause));
+                self.log(scratch, &request, slot.as_ref(), Some(cause));
                 drop(slot);
                 self.answer(scratch, &request, cause).await
             }
             Err(Undelivered::Abort(cause)) => {
-                self.log(scratch, &request, slot.as_ref(), Err(cause));
+                self.log(scratch, &request, slot.as_ref(), Some(cause));
                 Next::Reset
             }
         }
@@ -279,12 +283,7 @@ impl Connection {
                 .request_line
                 .extend_from_slice(head.target.as_bytes());
             scratch.request_line.truncate(REQUEST_LINE_BYTES_MAX);
-            Stages {
-                started: Instant::now(),
-                slot: None,
-                connected: None,
-                first_byte: None,
-            }
+            Stages::begin()
         });
         Ok(Request {
             method: head.method,
@@ -296,6 +295,8 @@ impl Connection {
             give_up_at: None,
             unreachable: false,
             stages,
+            status: None,
+            body_bytes: (0, 0),
         })
     }
 
@@ -530,6 +531,7 @@ impl Connection {
 
     /// Answers what could not be read as a request.
     async fn refuse(&mut self, scratch: &mut Scratch, cause: Cause) -> Next {
+        self.log_refused(cause);
         let asked = Asked {
             version: Version::Http11,
             head_only: false,
@@ -586,13 +588,7 @@ impl Connection {
     }
 
     /// The one place where all that is known of a finished request comes together.
-    fn log(
-        &self,
-        scratch: &Scratch,
-        request: &Request,
-        slot: Option<&Slot>,
-        outcome: Result<Delivered, Cause>,
-    ) {
+    fn log(&self, scratch: &Scratch, request: &Request, slot: Option<&Slot>, cause: Option<Cause>) {
         let (Some(log), Some(stages)) = (&self.worker.log, &request.stages) else {
             return;
         };
@@ -602,12 +598,29 @@ impl Connection {
             host: &scratch.host,
             request_line: &scratch.request_line,
             slot,
-            status: outcome
-                .as_ref()
-                .map_or_else(|cause| cause.status(), |done| done.status),
-            cause: outcome.err(),
-            body_bytes: outcome.map_or((0, 0), |done| done.body_bytes),
+            status: request
+                .status
+                .or(cause.map(Cause::status))
+                .unwrap_or_default(),
+            cause,
+            body_bytes: request.body_bytes,
             stages,
+        });
+    }
+
+    /// The same for what could not be read as a request.
+    fn log_refused(&self, cause: Cause) {
+        let Some(log) = &self.worker.log else { return };
+        log.record(&Completion {
+            request_id: b"",
+            client: self.peer.ip().to_canonical(),
+            host: b"",
+            request_line: b"",
+            slot: None,
+            status: cause.status(),
+            cause: Some(cause),
+            body_bytes: (0, 0),
+            stages: &Stages::begin(),
         });
     }
 }

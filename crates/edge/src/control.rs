@@ -271,3 +271,104 @@ async fn read_messages(mut input: OwnedReadHalf, messages: mpsc::Sender<io::Resu
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ekiden_model::{
+        id::ServiceId,
+        instance::RevisionNumber,
+        route::{Route, RouteState, Upstream},
+    };
+
+    use super::*;
+
+    const INSTANCE: InstanceId = InstanceId::from_bytes([7; 16]);
+
+    fn table(generation: u64, upstreams: Vec<Upstream>) -> ToEdge {
+        let route = Route {
+            service: ServiceId::from_bytes([1; 16]),
+            service_name: "test".parse().unwrap(),
+            hosts: vec!["app.test".to_owned()],
+            state: RouteState::Serving,
+            concurrency_per_instance: 1,
+            upstreams,
+        };
+        ToEdge::Table {
+            generation: Generation(generation),
+            routes: vec![route],
+        }
+    }
+
+    fn upstream() -> Upstream {
+        Upstream {
+            instance: INSTANCE,
+            revision: RevisionNumber(1),
+            address: "127.0.0.1:1".parse().unwrap(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_generation_is_told_only_when_every_worker_serves_by_it() {
+        let (notify, stop) = (Arc::new(Notify::new()), watch::channel(false).1);
+        let dir = tempfile::tempdir().unwrap();
+        let mut received = Vec::new();
+        let workers = (0..2)
+            .map(|_| {
+                let (updates, end) = mpsc::channel(4);
+                received.push(end);
+                WorkerEnd {
+                    updates,
+                    served: Arc::new(Served::new(Arc::clone(&notify))),
+                }
+            })
+            .collect();
+        let mut control = Control {
+            socket: dir.path().join("none"),
+            publisher: Publisher::new(Arc::clone(&notify)),
+            saved: SavedTable::new(dir.path()),
+            workers,
+            adopted: Arc::clone(&notify),
+            drained: notify,
+            stop,
+        };
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let mut conversation = Conversation {
+            messages: mpsc::channel(1).1,
+            out: ours.into_split().1,
+            begun: false,
+            outstanding: VecDeque::new(),
+            serving: None,
+            told: None,
+        };
+        control
+            .publish(&mut conversation, table(5, vec![upstream()]))
+            .await
+            .unwrap();
+        let first = received[0].recv().await.unwrap();
+        for worker in 0..2 {
+            control.tell(&mut conversation).await.unwrap();
+            assert_eq!(conversation.told, None, "worker {worker} is behind");
+            control.workers[worker].served.adopted(first.sequence);
+        }
+        control.tell(&mut conversation).await.unwrap();
+        assert_eq!(conversation.told, Some((Generation(5), vec![])));
+
+        // A worker that is behind may still send requests to an instance that has left: it is
+        // neither draining nor gone until all have adopted the table without it.
+        let instance = Arc::clone(&first.set[0].instances[0]);
+        control
+            .publish(&mut conversation, table(6, vec![]))
+            .await
+            .unwrap();
+        control.workers[0].served.adopted(first.sequence + 1);
+        control.tell(&mut conversation).await.unwrap();
+        assert_eq!(conversation.told, Some((Generation(5), vec![])));
+        assert!(instance.try_take(0));
+        control.workers[1].served.adopted(first.sequence + 1);
+        control.tell(&mut conversation).await.unwrap();
+        assert_eq!(conversation.told, Some((Generation(6), vec![INSTANCE])));
+        instance.release();
+        control.tell(&mut conversation).await.unwrap();
+        assert_eq!(conversation.told, Some((Generation(6), vec![])));
+    }
+}

@@ -26,15 +26,12 @@ use crate::{
 /// A response that was passed on whole.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Delivered {
-    pub(crate) status: u16,
     /// Whether the client's connection can take the next request.
     pub(crate) keep_alive: bool,
     /// Whether the request was read to its end; if not, more of it may come.
     pub(crate) request_read: bool,
     /// Whether the connection to the instance can.
     pub(crate) link_is_reusable: bool,
-    /// Bytes of the request's and the response's body.
-    pub(crate) body_bytes: (u64, u64),
 }
 
 /// Why there is no whole response.
@@ -121,7 +118,8 @@ pub(crate) async fn exchange(
         scratch.to_client.bytes().truncate(informational_bytes);
         return Err(Failed::Answer(Cause::AppBadResponse));
     }
-    response_body(
+    request.status = Some(answer.status);
+    let passed_on = response_body(
         connection,
         scratch,
         link,
@@ -129,19 +127,19 @@ pub(crate) async fn exchange(
         &mut upload,
         &mut download,
     )
-    .await?;
+    .await;
+    request.body_bytes = (upload.pump.bytes, download.bytes);
+    passed_on?;
     scratch.to_client.clear();
 
     let request_read = upload.pump.is_read();
     Ok(Delivered {
-        status: answer.status,
         keep_alive: answer.side.keep_alive && request_read,
         request_read,
         // Bytes after the response belong to nothing: such a connection is out of step.
         link_is_reusable: answer.link_keep_alive
             && upload.state == UploadState::Done
             && scratch.from_app.is_empty(),
-        body_bytes: (upload.pump.bytes, download.bytes),
     })
 }
 

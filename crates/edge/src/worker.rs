@@ -91,6 +91,12 @@ impl Served {
         }
     }
 
+    /// The worker serves by this update.
+    pub(crate) fn adopted(&self, sequence: u64) {
+        self.sequence.store(sequence, Ordering::SeqCst);
+        self.changed.notify_one();
+    }
+
     pub(crate) fn sequence(&self) -> u64 {
         self.sequence.load(Ordering::SeqCst)
     }
@@ -267,8 +273,7 @@ impl Worker {
     /// Serves by the next table, and says so.
     fn adopt(&self, update: &Update, served: &Served) {
         self.routes.borrow_mut().adopt(update);
-        served.sequence.store(update.sequence, Ordering::SeqCst);
-        served.changed.notify_one();
+        served.adopted(update.sequence);
     }
 
     /// Waits until one connection more may be held.

@@ -265,6 +265,7 @@ fn each_request_is_logged_with_who_served_it_and_why_not() {
     let mut client = world.client();
     client.ask("POST /a\"b HTTP/1.1\r\nHost: app.test\r\nContent-Length: 3\r\n\r\nabc");
     client.ask("GET / HTTP/1.1\r\nHost: other.test\r\n\r\n");
+    assert_eq!(client.ask("GET\r\n\r\n").status(), 400);
     drop(client);
     let path = world.access_log.clone();
     let dir = world.end();
@@ -274,8 +275,12 @@ fn each_request_is_logged_with_who_served_it_and_why_not() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    assert_eq!(lines.len(), 2);
-    let (served, missed) = (&lines[0], &lines[1]);
+    assert_eq!(lines.len(), 3);
+    let (served, missed, refused) = (&lines[0], &lines[1], &lines[2]);
+    assert_eq!(
+        (&refused["status"], &refused["cause"]),
+        (&400.into(), &"bad_request".into())
+    );
     assert_eq!(served["request"], "POST /a\"b");
     assert_eq!(served["service"], "test-1");
     assert_eq!(served["revision"], 1);

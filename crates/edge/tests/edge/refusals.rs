@@ -1,8 +1,9 @@
 //! What is refused, and how.
 
-use std::time::Duration;
+use std::{io::Write, net::Shutdown, sync::LazyLock, time::Duration};
 
 use ekiden_model::route::RouteState;
+use proptest::{collection, prelude::*, sample};
 
 use crate::support::{App, GET, World, route};
 
@@ -288,4 +289,46 @@ fn an_application_that_is_silent_is_timed_out() {
         (response.status(), response.cause().as_str()),
         (504, "app_timed_out")
     );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Whatever is sent is answered or hung up on, soon, and harms nobody else.
+    #[test]
+    fn any_bytes_are_answered_or_hung_up_on(pieces in collection::vec(piece(), 0..12)) {
+        static WORLD: LazyLock<(App, World)> = LazyLock::new(|| {
+            let app = App::saying("hello");
+            let world = World::serving(app.address);
+            (app, world)
+        });
+        let mut client = WORLD.1.client();
+        // Refused long before all of it was sent, some of it may not be taken.
+        let _ = client.stream.write_all(&pieces.concat());
+        let _ = client.stream.shutdown(Shutdown::Write);
+        client.rest();
+        prop_assert_eq!(WORLD.1.client().ask(GET).text().to_owned(), "hello");
+    }
+}
+
+/// Something that may stand in a request.
+fn piece() -> impl Strategy<Value = Vec<u8>> {
+    let usual = [
+        "GET / HTTP/1.1\r\n",
+        "POST / HTTP/1.0\r\n",
+        "Host: app.test\r\n",
+        "Content-Length: 3\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "Connection: close\r\n",
+        "Expect: 100-continue\r\n",
+        "\r\n",
+        "3\r\nabc\r\n",
+        "0\r\n\r\n",
+        "abc",
+        "\n",
+    ];
+    prop_oneof![
+        4 => sample::select(usual.to_vec()).prop_map(|text| text.as_bytes().to_vec()),
+        1 => collection::vec(any::<u8>(), 0..8),
+    ]
 }
