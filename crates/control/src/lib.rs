@@ -1,1 +1,229 @@
-//! control
+//! The control plane: Ekiden's brain.
+//!
+//! It answers the API, keeps what was asked for in the store, and moves every service towards it:
+//! one worker per service asks the pure functions of `ekiden_model` what to do and does it, through
+//! an [`Engine`] that runs instances and edges that serve requests. It is an unprivileged process
+//! that can be killed and started again at any instant: what it has acknowledged is in the store,
+//! and everything else it finds again by looking.
+//!
+//! What it deliberately does not do: touch namespaces, cgroups, mounts or images, forward a request,
+//! or decide (see `ekiden_model::plan`).
+
+mod api;
+mod clock;
+mod config;
+mod edges;
+mod observations;
+mod probe;
+mod services;
+mod worker;
+
+use std::{io, sync::Arc, time::Duration};
+
+use ekiden_engine::Engine;
+use ekiden_store::{Store, StoreError};
+use tokio::{net::UnixListener, sync::Notify};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+pub use crate::config::ControlConfig;
+use crate::{
+    api::Api, edges::Edges, observations::Observations, services::Services, worker::Chain,
+    worker::Tools,
+};
+
+/// How long a deleted service is remembered: clients poll until they have seen `DELETED`
+/// (specification, section 5.1, asks for an hour).
+const DELETED_REMEMBERED: Duration = Duration::from_secs(3 * 3600);
+
+/// How often what is to be forgotten is looked for.
+const FORGET_INTERVAL: Duration = Duration::from_secs(600);
+
+/// The first wait before the engine is told again which images to keep; it doubles up to a minute.
+const RETAIN_RETRY: Duration = Duration::from_secs(1);
+
+/// Why a control plane could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The store cannot be used.
+    #[error("cannot use the store")]
+    Store(#[from] StoreError),
+    /// The key that the first client needs cannot be read or made.
+    #[error("cannot read or make the access key in `{path}`")]
+    AdminKey {
+        /// Where it is kept.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The socket for the edges cannot be made.
+    #[error("cannot listen for edges on `{path}`")]
+    EdgeSocket {
+        /// Where.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The API's socket cannot be used.
+    #[error("cannot use the API's listening socket")]
+    ApiSocket(#[source] io::Error),
+}
+
+/// Runs a control plane until `stop` is cancelled.
+///
+/// # Errors
+/// [`ControlError`], before anything is served.
+pub async fn run<E: Engine>(
+    config: ControlConfig,
+    engine: E,
+    api: std::net::TcpListener,
+    stop: CancellationToken,
+) -> Result<(), ControlError> {
+    let store = Arc::new(Store::open(&config.data_dir.join("ekiden.db")).await?);
+    let keys = api::keys::AdminKey::load_or_make(&config.data_dir.join("admin-key.json"))?;
+    let edges = Arc::new(Edges::load(Arc::clone(&store)).await?);
+    let edge_listener = listen(&config.edge_socket)?;
+    let api_listener = tokio_listener(api).map_err(ControlError::ApiSocket)?;
+
+    let engine = Arc::new(engine);
+    let observations = Arc::new(Observations::default());
+    let images_changed = Arc::new(Notify::new());
+    let tools = Arc::new(Tools {
+        store: Arc::clone(&store),
+        engine: Arc::clone(&engine),
+        edges: Arc::clone(&edges),
+        observations: Arc::clone(&observations),
+        timing: config.timing,
+        images_changed: Arc::clone(&images_changed),
+    });
+    // Services first, so that no instance is taken for a stray before its service is known.
+    let services = Arc::new(Services::load(tools, stop.clone()).await?);
+    info!(services = services.count(), "control plane started");
+
+    let tasks = TaskTracker::new();
+    tasks.spawn(Arc::clone(&edges).serve(edge_listener, config.edge_uids.clone(), stop.clone()));
+    tasks.spawn(observe(
+        Arc::clone(&engine),
+        Arc::clone(&observations),
+        stop.clone(),
+    ));
+    tasks.spawn(retain(
+        Arc::clone(&engine),
+        Arc::clone(&store),
+        images_changed,
+        stop.clone(),
+    ));
+    tasks.spawn(forget(Arc::clone(&services), store.clone(), stop.clone()));
+    let api = Api::new(
+        config,
+        store,
+        engine,
+        Arc::clone(&services),
+        edges,
+        observations,
+        keys,
+    );
+    tasks.spawn(Arc::new(api).serve(api_listener, stop.clone()));
+    tasks.close();
+    tasks.wait().await;
+    services.stopped().await;
+    Ok(())
+}
+
+fn listen(path: &std::path::Path) -> Result<UnixListener, ControlError> {
+    let error = |source| ControlError::EdgeSocket {
+        path: path.display().to_string(),
+        source,
+    };
+    match std::fs::remove_file(path) {
+        Err(gone) if gone.kind() != io::ErrorKind::NotFound => return Err(error(gone)),
+        _ => {}
+    }
+    UnixListener::bind(path).map_err(error)
+}
+
+fn tokio_listener(listener: std::net::TcpListener) -> io::Result<tokio::net::TcpListener> {
+    listener.set_nonblocking(true)?;
+    tokio::net::TcpListener::from_std(listener)
+}
+
+/// Hands the engine's observation to the workers; removes instances of services that are gone.
+async fn observe<E: Engine>(
+    engine: Arc<E>,
+    observations: Arc<Observations>,
+    stop: CancellationToken,
+) {
+    let mut whole = engine.observe();
+    loop {
+        let seen = whole.borrow_and_update().clone();
+        for stray in observations.update(seen) {
+            warn!(instance = %stray, "removing an instance of a service that is gone");
+            if let Err(error) = engine.remove(stray).await {
+                warn!(instance = %stray, %error, "a stray instance could not be removed");
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return, // cancel-safe: nothing is in flight here
+            changed = whole.changed() => if changed.is_err() { return }, // cancel-safe per its docs
+        }
+    }
+}
+
+/// Tells the engine which images must stay, whenever that may have changed.
+async fn retain<E: Engine>(
+    engine: Arc<E>,
+    store: Arc<Store>,
+    changed: Arc<Notify>,
+    stop: CancellationToken,
+) {
+    let mut retry: Option<Duration> = Some(RETAIN_RETRY);
+    loop {
+        let told = match store.images().await {
+            Ok(images) => engine
+                .retain_images(&images)
+                .await
+                .map_err(|error| error.to_string()),
+            Err(error) => Err(Chain(&error).to_string()),
+        };
+        retry = match told {
+            Ok(()) => None,
+            Err(error) => {
+                warn!(error, "the engine could not be told which images to keep");
+                Some(retry.map_or(RETAIN_RETRY, |wait| (wait * 2).min(Duration::from_secs(60))))
+            }
+        };
+        let retry_after = async {
+            match retry {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return, // cancel-safe: nothing is in flight here
+            () = changed.notified() => {} // cancel-safe per its docs
+            () = retry_after => {} // a timer
+        }
+    }
+}
+
+/// Forgets services that were deleted long enough ago.
+async fn forget<E: Engine>(services: Arc<Services<E>>, store: Arc<Store>, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(FORGET_INTERVAL);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return, // cancel-safe: nothing is in flight here
+            _ = tick.tick() => {} // cancel-safe per its docs
+        }
+        let now = clock::now();
+        let before = now
+            .as_millis()
+            .saturating_sub(DELETED_REMEMBERED.as_millis() as u64);
+        let before = ekiden_model::time::Timestamp::from_millis(before);
+        match store.forget_deleted(before).await {
+            Ok(ids) => services.forget(&ids),
+            Err(error) => warn!(error = %Chain(&error), "deleted services could not be forgotten"),
+        }
+    }
+}

@@ -44,3 +44,14 @@ CREATE TABLE routes (
     service TEXT PRIMARY KEY REFERENCES services (id) ON DELETE CASCADE,
     record  TEXT NOT NULL
 ) STRICT;
+
+-- Numbers to scale by. A revision never changes; a deleted one stays so that its number is not
+-- given again.
+CREATE TABLE auto_scaling_configurations (
+    region   TEXT NOT NULL,
+    name     TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    deleted  INTEGER NOT NULL DEFAULT 0,
+    record   TEXT NOT NULL,
+    PRIMARY KEY (region, name, revision)
+) STRICT;

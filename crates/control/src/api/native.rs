@@ -1,0 +1,216 @@
+//! Ekiden's own operations: what App Runner's API has no words for.
+
+use ekiden_aws::{
+    error::ApiError,
+    native::{
+        DescribeOperationRequest, DescribeOperationResponse, Failure as WireFailure,
+        GetLogsRequest, GetLogsResponse, GetStatusRequest, GetStatusResponse,
+        Instance as WireInstance, ListInstancesRequest, ListInstancesResponse, LogLine,
+        Operation as WireOperation,
+    },
+};
+use ekiden_engine::{Engine, EngineError, LOG_LINES_MAX, LogCursor, LogQuery, LogStream};
+use ekiden_model::{
+    health::Verdict,
+    instance::InstanceState,
+    plan::{InstanceView, Traffic},
+    service::Operation,
+};
+
+use super::{Api, Caller, store_error};
+use crate::worker::Snapshot;
+
+/// Log lines in an answer when the request does not say.
+const LOG_LINES_DEFAULT: u32 = 100;
+
+impl<E: Engine> Api<E> {
+    pub(super) async fn list_instances(
+        &self,
+        caller: &Caller,
+        request: ListInstancesRequest,
+    ) -> Result<ListInstancesResponse, ApiError> {
+        let snapshots = match request.service_arn.as_deref() {
+            Some(arn) => vec![self.find(caller, Some(arn))?],
+            None => self.services.list(&caller.region, None, usize::MAX),
+        };
+        let instances = snapshots
+            .iter()
+            .flat_map(|snapshot| self.wire_instances(snapshot));
+        Ok(ListInstancesResponse {
+            instances: instances.collect(),
+        })
+    }
+
+    pub(super) async fn describe_operation(
+        &self,
+        caller: &Caller,
+        request: DescribeOperationRequest,
+    ) -> Result<DescribeOperationResponse, ApiError> {
+        let snapshot = self.find(caller, Some(&request.service_arn))?;
+        let service = snapshot.stored.service.id;
+        let unknown = || ApiError::resource_not_found("The service has no such operation.");
+        let found = match request.operation_id.as_deref() {
+            Some(id) => {
+                let id = id.parse().map_err(|_| unknown())?;
+                self.store.operation(service, id).await
+            }
+            None => {
+                let newest = self.store.operations(service, None, 1).await;
+                newest.map(|page| page.into_iter().next().map(|(_, operation)| operation))
+            }
+        };
+        let found = found
+            .map_err(|error| store_error(&error))?
+            .ok_or_else(unknown)?;
+        // Read again: the operation may have ended since it was looked for.
+        let snapshot = self.find(caller, Some(&request.service_arn))?;
+        Ok(DescribeOperationResponse {
+            operation: wire_operation(&snapshot, &found),
+        })
+    }
+
+    pub(super) async fn get_logs(
+        &self,
+        caller: &Caller,
+        request: GetLogsRequest,
+    ) -> Result<GetLogsResponse, ApiError> {
+        let snapshot = self.find(caller, Some(&request.service_arn))?;
+        let instance = request.instance_id.as_deref().map(str::parse).transpose();
+        let query = LogQuery {
+            service: snapshot.stored.service.id,
+            instance: instance.map_err(|error| ApiError::invalid_request(format!("{error}.")))?,
+            after: request.after.map(LogCursor),
+            lines_max: request
+                .max_lines
+                .unwrap_or(LOG_LINES_DEFAULT)
+                .clamp(1, LOG_LINES_MAX),
+        };
+        let page = self.engine.logs(&query).await.map_err(engine_error)?;
+        let lines = page.lines.into_iter().map(|line| LogLine {
+            instance_id: line.instance.to_string(),
+            timestamp: line.at_micros / 1000,
+            stream: stream_name(line.stream).to_owned(),
+            text: line.text,
+        });
+        Ok(GetLogsResponse {
+            lines: lines.collect(),
+            next: page.next.0,
+        })
+    }
+
+    pub(super) async fn get_status(
+        &self,
+        _caller: &Caller,
+        _request: GetStatusRequest,
+    ) -> Result<GetStatusResponse, ApiError> {
+        let whole = self.observations.whole();
+        Ok(GetStatusResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            edge_current: self.edges.state().borrow().serving.is_some(),
+            engine_current: whole.current,
+            services: self.services.count() as u32,
+            instances: whole.instances.len() as u32,
+        })
+    }
+
+    fn wire_instances(&self, snapshot: &Snapshot) -> Vec<WireInstance> {
+        let mut views: Vec<&InstanceView> = snapshot.instances.iter().collect();
+        views.sort_by_key(|view| (view.created_at, view.id));
+        let arn = self.arn(&snapshot.stored);
+        let name = snapshot.stored.service.name.to_string();
+        let wire = |view: &InstanceView| {
+            let upstream = snapshot
+                .published
+                .iter()
+                .flat_map(|route| &route.upstreams)
+                .find(|upstream| upstream.instance == view.id);
+            WireInstance {
+                instance_id: view.id.to_string(),
+                service_arn: arn.clone(),
+                service_name: name.clone(),
+                revision: view.revision.0,
+                status: instance_status(view).to_owned(),
+                routed: upstream.is_some(),
+                address: upstream
+                    .map(|upstream| upstream.address.to_string())
+                    .or_else(|| instance_address(view)),
+                created_at: view.created_at.as_secs(),
+                reason: instance_reason(view),
+            }
+        };
+        views.into_iter().map(wire).collect()
+    }
+}
+
+fn instance_status(view: &InstanceView) -> &'static str {
+    match (&view.state, view.verdict, view.traffic) {
+        (InstanceState::Creating, _, _) => "STARTING",
+        (InstanceState::Running { .. }, _, Traffic::Unrouted { .. }) => "DRAINING",
+        (InstanceState::Running { .. }, Verdict::Starting, _) => "STARTING",
+        (InstanceState::Running { .. }, Verdict::Healthy, _) => "RUNNING",
+        (InstanceState::Running { .. }, Verdict::Unhealthy, _) => "UNHEALTHY",
+        (InstanceState::Stopping { .. }, _, _) => "STOPPING",
+        (InstanceState::Exited(_), _, _) => "EXITED",
+    }
+}
+
+fn instance_address(view: &InstanceView) -> Option<String> {
+    match view.state {
+        InstanceState::Running { address, .. } | InstanceState::Stopping { address } => {
+            Some(address.to_string())
+        }
+        InstanceState::Creating | InstanceState::Exited(_) => None,
+    }
+}
+
+fn instance_reason(view: &InstanceView) -> Option<String> {
+    match &view.state {
+        InstanceState::Exited(exit) => Some(exit.cause.to_string()),
+        InstanceState::Creating
+        | InstanceState::Running { .. }
+        | InstanceState::Stopping { .. } => {
+            let healthy = view.verdict == Verdict::Healthy;
+            view.last_failure.clone().filter(|_| !healthy)
+        }
+    }
+}
+
+fn wire_operation(snapshot: &Snapshot, operation: &Operation) -> WireOperation {
+    let failure = operation.failure.as_ref().map(|failure| WireFailure {
+        step: failure.phase.to_string(),
+        reason: failure.cause.to_string(),
+        hint: failure.hint().map(str::to_owned),
+        log_lines: failure.log_lines.clone(),
+    });
+    let current = snapshot.stored.service.operation.as_ref();
+    let is_current = current.is_some_and(|current| current.id == operation.id);
+    WireOperation {
+        id: operation.id.to_string(),
+        r#type: operation.kind.to_string(),
+        status: operation.status.to_string(),
+        step: operation.phase.to_string(),
+        waiting_for: snapshot.waiting_for.clone().filter(|_| is_current),
+        revision: operation.candidate.map(|number| number.0),
+        started_at: operation.started_at.as_secs(),
+        ended_at: operation.ended_at.map(|at| at.as_secs()),
+        failure,
+    }
+}
+
+fn stream_name(stream: LogStream) -> &'static str {
+    match stream {
+        LogStream::Stdout => "stdout",
+        LogStream::Stderr => "stderr",
+        LogStream::Ekiden => "ekiden",
+    }
+}
+
+fn engine_error(error: EngineError) -> ApiError {
+    match error {
+        EngineError::Unavailable { .. } => ApiError::service_unavailable(error.to_string()),
+        EngineError::Image { message } | EngineError::Invalid { message } => {
+            ApiError::invalid_request(message)
+        }
+        EngineError::Host { message } => ApiError::internal_service_error(message),
+    }
+}

@@ -1,0 +1,489 @@
+//! App Runner's service operations: unpack, call one function, wrap.
+
+use std::sync::Arc;
+
+use ekiden_aws::{
+    apprunner::shapes::{
+        CreateServiceRequest, CreateServiceResponse, DeleteServiceRequest, DeleteServiceResponse,
+        DescribeServiceRequest, DescribeServiceResponse, EgressConfiguration,
+        HealthCheckConfiguration, IngressConfiguration, ListOperationsRequest,
+        ListOperationsResponse, ListServicesRequest, ListServicesResponse, NetworkConfiguration,
+        OperationSummary, PauseServiceRequest, PauseServiceResponse, ResumeServiceRequest,
+        ResumeServiceResponse, Service as WireService, ServiceObservabilityConfiguration,
+        ServiceSummary, StartDeploymentRequest, StartDeploymentResponse, Tag, UpdateServiceRequest,
+        UpdateServiceResponse,
+    },
+    arn::{Arn, Resource},
+    epoch_seconds::EpochSeconds,
+    error::ApiError,
+};
+use ekiden_engine::Engine;
+use ekiden_model::{
+    id::{OperationId, ServiceId},
+    name::ServiceName,
+    service::{Change, Operation, OperationKind, Refusal, Service, ServiceStatus},
+    time::Timestamp,
+};
+use ekiden_store::{StoreError, StoredService};
+
+use super::{Api, Caller, configuration::Configuration, page, store_error};
+use crate::{clock, services::ChangeError, worker::Snapshot};
+
+/// Letters and digits of a service's own host name.
+const HOST_LABEL_LEN: usize = 10;
+
+impl<E: Engine> Api<E> {
+    pub(super) async fn create_service(
+        &self,
+        caller: &Caller,
+        request: CreateServiceRequest,
+    ) -> Result<CreateServiceResponse, ApiError> {
+        let name: ServiceName = request
+            .service_name
+            .clone()
+            .unwrap_or_default()
+            .parse()
+            .map_err(|error| ApiError::invalid_request(format!("{error}")))?;
+        let arn = request.auto_scaling_configuration_arn.as_deref();
+        let scaling = self.resolve_scaling(caller, arn).await?;
+        let mut configuration = Configuration::created(&request);
+        configuration.auto_scaling_configuration_arn = Some(scaling.arn);
+        let change = configuration.change(scaling.scaling)?;
+        let operation = OperationId::from_bytes(clock::random_id());
+        let service = Service::create(
+            ServiceId::from_bytes(clock::random_id()),
+            name.clone(),
+            vec![self.new_host(&caller.region)],
+            change,
+            operation,
+            clock::now(),
+        );
+        let mut tags: Vec<(String, String)> = request
+            .tags
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(tag_pair)
+            .collect();
+        tags.sort();
+        let stored = StoredService {
+            region: caller.region.clone(),
+            service,
+            tags,
+        };
+        self.services
+            .create(stored.clone())
+            .await
+            .map_err(|error| match error {
+                StoreError::NameTaken { name, .. } => ApiError::invalid_request(format!(
+                    "Service with the provided name already exists: {name}"
+                )),
+                other => store_error(&other),
+            })?;
+        Ok(CreateServiceResponse {
+            service: Some(self.wire_service(&stored)?),
+            operation_id: Some(operation.to_string()),
+        })
+    }
+
+    pub(super) async fn describe_service(
+        &self,
+        caller: &Caller,
+        request: DescribeServiceRequest,
+    ) -> Result<DescribeServiceResponse, ApiError> {
+        let snapshot = self.find(caller, request.service_arn.as_deref())?;
+        Ok(DescribeServiceResponse {
+            service: Some(self.wire_service(&snapshot.stored)?),
+        })
+    }
+
+    pub(super) async fn list_services(
+        &self,
+        caller: &Caller,
+        request: ListServicesRequest,
+    ) -> Result<ListServicesResponse, ApiError> {
+        let after = request
+            .next_token
+            .as_deref()
+            .map(page::parse_service)
+            .transpose()?;
+        let count = request
+            .max_results
+            .map_or(usize::MAX - 1, |count| count.max(1) as usize);
+        let mut found = self
+            .services
+            .list(&caller.region, after, count.saturating_add(1));
+        let more = found.len() > count;
+        found.truncate(count);
+        let next_token = match (more, found.last()) {
+            (true, Some(last)) => Some(page::service(&last.stored)),
+            _ => None,
+        };
+        let summaries = found
+            .iter()
+            .map(|snapshot| self.wire_summary(&snapshot.stored))
+            .collect();
+        Ok(ListServicesResponse {
+            service_summary_list: Some(summaries),
+            next_token,
+        })
+    }
+
+    pub(super) async fn update_service(
+        &self,
+        caller: &Caller,
+        request: UpdateServiceRequest,
+    ) -> Result<UpdateServiceResponse, ApiError> {
+        let snapshot = self.find(caller, request.service_arn.as_deref())?;
+        let scaling = match request.auto_scaling_configuration_arn.as_deref() {
+            Some(arn) => Some(self.resolve_scaling(caller, Some(arn)).await?),
+            None => None,
+        };
+        let (stored, operation) = self
+            .accept(&snapshot, OperationKind::UpdateService, move |stored| {
+                let now = Configuration::parse(&stored.service.configuration)?;
+                if nothing_given(&request) && stored.service.settled == ServiceStatus::Running {
+                    return Err(ApiError::invalid_request(
+                        "No configurations provided in the UpdateService request.",
+                    ));
+                }
+                let mut next = now.updated(&request)?;
+                let scaling = match scaling {
+                    Some(scaling) => {
+                        next.auto_scaling_configuration_arn = Some(scaling.arn);
+                        scaling.scaling
+                    }
+                    None => stored.service.settings.scaling,
+                };
+                next.change(scaling).map(Some)
+            })
+            .await?;
+        Ok(UpdateServiceResponse {
+            service: Some(self.wire_service(&stored)?),
+            operation_id: operation,
+        })
+    }
+
+    pub(super) async fn start_deployment(
+        &self,
+        caller: &Caller,
+        request: StartDeploymentRequest,
+    ) -> Result<StartDeploymentResponse, ApiError> {
+        let snapshot = self.find(caller, request.service_arn.as_deref())?;
+        let (_, operation) = self
+            .accept(&snapshot, OperationKind::StartDeployment, |_| Ok(None))
+            .await?;
+        Ok(StartDeploymentResponse {
+            operation_id: operation,
+        })
+    }
+
+    pub(super) async fn pause_service(
+        &self,
+        caller: &Caller,
+        request: PauseServiceRequest,
+    ) -> Result<PauseServiceResponse, ApiError> {
+        let snapshot = self.find(caller, request.service_arn.as_deref())?;
+        let (stored, operation_id) = self
+            .accept(&snapshot, OperationKind::PauseService, |_| Ok(None))
+            .await?;
+        Ok(PauseServiceResponse {
+            service: Some(self.wire_service(&stored)?),
+            operation_id,
+        })
+    }
+
+    pub(super) async fn resume_service(
+        &self,
+        caller: &Caller,
+        request: ResumeServiceRequest,
+    ) -> Result<ResumeServiceResponse, ApiError> {
+        let snapshot = self.find(caller, request.service_arn.as_deref())?;
+        let (stored, operation_id) = self
+            .accept(&snapshot, OperationKind::ResumeService, |_| Ok(None))
+            .await?;
+        Ok(ResumeServiceResponse {
+            service: Some(self.wire_service(&stored)?),
+            operation_id,
+        })
+    }
+
+    pub(super) async fn delete_service(
+        &self,
+        caller: &Caller,
+        request: DeleteServiceRequest,
+    ) -> Result<DeleteServiceResponse, ApiError> {
+        let snapshot = self.find(caller, request.service_arn.as_deref())?;
+        let (stored, operation_id) = self
+            .accept(&snapshot, OperationKind::DeleteService, |_| Ok(None))
+            .await?;
+        Ok(DeleteServiceResponse {
+            service: Some(self.wire_service(&stored)?),
+            operation_id,
+        })
+    }
+
+    pub(super) async fn list_operations(
+        &self,
+        caller: &Caller,
+        request: ListOperationsRequest,
+    ) -> Result<ListOperationsResponse, ApiError> {
+        let snapshot = self.find(caller, request.service_arn.as_deref())?;
+        let service = snapshot.stored.service.id;
+        let before = request
+            .next_token
+            .as_deref()
+            .map(|token| page::parse_operation(service, token))
+            .transpose()?;
+        let count = request
+            .max_results
+            .map_or(u32::MAX - 1, |count| count.max(1) as u32);
+        let mut found = self
+            .store
+            .operations(service, before, count + 1)
+            .await
+            .map_err(|error| store_error(&error))?;
+        let more = found.len() > count as usize;
+        found.truncate(count as usize);
+        let next_token = match (more, found.last()) {
+            (true, Some((place, _))) => Some(page::operation(service, *place)),
+            _ => None,
+        };
+        let arn = self.arn(&snapshot.stored);
+        let summaries = found
+            .iter()
+            .map(|(_, operation)| wire_operation(&arn, operation));
+        Ok(ListOperationsResponse {
+            operation_summary_list: Some(summaries.collect()),
+            next_token,
+        })
+    }
+
+    /// Asks the service's worker to accept an operation; answers the service as it was stored and
+    /// the operation's id, which is absent when the service already is as asked.
+    async fn accept(
+        &self,
+        snapshot: &Snapshot,
+        kind: OperationKind,
+        change: impl FnOnce(&StoredService) -> Result<Option<Change>, ApiError> + Send + 'static,
+    ) -> Result<(Arc<StoredService>, Option<String>), ApiError> {
+        let operation = OperationId::from_bytes(clock::random_id());
+        let now = clock::now();
+        let moved = move |stored: &mut StoredService| {
+            // The status first: in a state that forbids the operation nothing else matters.
+            let mut trial = stored.service.clone();
+            trial
+                .accept(kind, None, operation, now)
+                .map_err(Rejection::Status)?;
+            let change = change(stored).map_err(Rejection::Error)?;
+            stored
+                .service
+                .accept(kind, change, operation, now)
+                .map_err(Rejection::Status)
+        };
+        match self
+            .services
+            .change(snapshot.stored.service.id, moved)
+            .await
+        {
+            Ok(stored) => Ok((stored, Some(operation.to_string()))),
+            Err(ChangeError::Refused(Rejection::Status(Refusal::AlreadySo(_)))) => {
+                Ok((Arc::clone(&snapshot.stored), None))
+            }
+            Err(ChangeError::Refused(Rejection::Status(Refusal::WrongStatus(status)))) => {
+                Err(wrong_status(kind, status))
+            }
+            Err(ChangeError::Refused(Rejection::Error(error))) => Err(error),
+            Err(ChangeError::Unknown) => Err(unknown_service(&self.arn(&snapshot.stored))),
+            Err(ChangeError::Busy) => Err(ApiError::throttling(
+                "Too many requests wait for this service. Try again.",
+            )),
+            Err(ChangeError::Store(error)) => Err(store_error(&error)),
+        }
+    }
+
+    /// Finds a service by its ARN, deleted ones that are still remembered included.
+    pub(super) fn find(
+        &self,
+        caller: &Caller,
+        arn: Option<&str>,
+    ) -> Result<Arc<Snapshot>, ApiError> {
+        let text = arn.unwrap_or_default();
+        let unknown = || unknown_service(text);
+        let parsed = text.parse::<Arn>().ok().and_then(|arn| match arn.resource {
+            Resource::Service(service) => Some((arn.region, arn.account, service)),
+            _ => None,
+        });
+        let (region, account, service) = parsed.ok_or_else(|| {
+            ApiError::invalid_request(format!(
+                "The service ARN you specified isn't valid. ARN: '{text}'"
+            ))
+        })?;
+        if account != self.config.account_id || region != caller.region {
+            return Err(unknown());
+        }
+        let id = service.id.parse().map_err(|_| unknown())?;
+        let snapshot = self.services.get(&caller.region, id).ok_or_else(unknown)?;
+        match snapshot.stored.service.name.as_str() == service.name {
+            true => Ok(snapshot),
+            false => Err(unknown()),
+        }
+    }
+
+    pub(super) fn arn(&self, stored: &StoredService) -> String {
+        let service = &stored.service;
+        let id = service.id.to_string();
+        Arn::service(
+            &stored.region,
+            &self.config.account_id,
+            service.name.as_str(),
+            &id,
+        )
+        .to_string()
+    }
+
+    fn new_host(&self, region: &str) -> String {
+        const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+        let bytes = clock::random_id();
+        let label: String = bytes[..HOST_LABEL_LEN]
+            .iter()
+            .map(|byte| char::from(ALPHABET[usize::from(byte % 32)]))
+            .collect();
+        format!("{label}.{region}.{}", self.config.domain)
+    }
+
+    fn wire_service(&self, stored: &StoredService) -> Result<WireService, ApiError> {
+        let service = &stored.service;
+        let configuration = Configuration::parse(service.configuration_wanted())?;
+        Ok(WireService {
+            service_name: Some(service.name.to_string()),
+            service_id: Some(service.id.to_string()),
+            service_arn: Some(self.arn(stored)),
+            service_url: service.hosts.first().cloned(),
+            created_at: Some(seconds(service.created_at)),
+            updated_at: Some(seconds(service.updated_at)),
+            deleted_at: service.deleted_at.map(seconds),
+            status: Some(service.status().to_string()),
+            source_configuration: Some(configuration.source_configuration),
+            instance_configuration: configuration.instance_configuration,
+            encryption_configuration: configuration.encryption_configuration,
+            health_check_configuration: Some(wire_health(configuration.health_check_configuration)),
+            auto_scaling_configuration_summary: Some(Self::scaling_summary(
+                configuration
+                    .auto_scaling_configuration_arn
+                    .as_deref()
+                    .unwrap_or_default(),
+            )),
+            network_configuration: Some(wire_network(configuration.network_configuration)),
+            observability_configuration: Some(
+                configuration
+                    .observability_configuration
+                    .unwrap_or_else(|| ServiceObservabilityConfiguration {
+                        observability_enabled: Some(false),
+                        ..ServiceObservabilityConfiguration::default()
+                    }),
+            ),
+        })
+    }
+
+    fn wire_summary(&self, stored: &StoredService) -> ServiceSummary {
+        let service = &stored.service;
+        ServiceSummary {
+            service_name: Some(service.name.to_string()),
+            service_id: Some(service.id.to_string()),
+            service_arn: Some(self.arn(stored)),
+            service_url: service.hosts.first().cloned(),
+            created_at: Some(seconds(service.created_at)),
+            updated_at: Some(seconds(service.updated_at)),
+            status: Some(service.status().to_string()),
+        }
+    }
+}
+
+/// Why a worker did not accept an operation.
+enum Rejection {
+    Status(Refusal),
+    Error(ApiError),
+}
+
+/// What App Runner says when a status forbids an operation (specification, section 4.1.1).
+fn wrong_status(kind: OperationKind, status: ServiceStatus) -> ApiError {
+    let verb = match kind {
+        OperationKind::StartDeployment => {
+            return ApiError::invalid_request(
+                "Can't start a deployment on the specified service, because it isn't in RUNNING \
+                 state.",
+            );
+        }
+        OperationKind::CreateService | OperationKind::UpdateService => "updated",
+        OperationKind::PauseService => "paused",
+        OperationKind::ResumeService => "resumed",
+        OperationKind::DeleteService => "deleted",
+    };
+    ApiError::invalid_state(format!(
+        "Service cannot be {verb} in the current state: {status}."
+    ))
+}
+
+fn unknown_service(arn: &str) -> ApiError {
+    ApiError::resource_not_found(format!(
+        "Service cannot be found for the provided ARN: {arn}"
+    ))
+}
+
+fn nothing_given(request: &UpdateServiceRequest) -> bool {
+    request.source_configuration.is_none()
+        && request.instance_configuration.is_none()
+        && request.auto_scaling_configuration_arn.is_none()
+        && request.health_check_configuration.is_none()
+        && request.network_configuration.is_none()
+        && request.observability_configuration.is_none()
+}
+
+pub(super) fn tag_pair(tag: Tag) -> Option<(String, String)> {
+    Some((tag.key?, tag.value.unwrap_or_default()))
+}
+
+fn seconds(at: Timestamp) -> EpochSeconds {
+    EpochSeconds(at.as_secs())
+}
+
+fn wire_operation(arn: &str, operation: &Operation) -> OperationSummary {
+    OperationSummary {
+        id: Some(operation.id.to_string()),
+        r#type: Some(operation.kind.to_string()),
+        status: Some(operation.status.to_string()),
+        target_arn: Some(arn.to_owned()),
+        started_at: Some(seconds(operation.started_at)),
+        ended_at: operation.ended_at.map(seconds),
+        updated_at: Some(seconds(operation.ended_at.unwrap_or(operation.phase_since))),
+    }
+}
+
+/// Answers always show the whole block (specification, section 3.4).
+fn wire_health(given: Option<HealthCheckConfiguration>) -> HealthCheckConfiguration {
+    let given = given.unwrap_or_default();
+    HealthCheckConfiguration {
+        protocol: given.protocol.or_else(|| Some("TCP".to_owned())),
+        path: given.path.or_else(|| Some("/".to_owned())),
+        interval: given.interval.or(Some(5)),
+        timeout: given.timeout.or(Some(2)),
+        healthy_threshold: given.healthy_threshold.or(Some(1)),
+        unhealthy_threshold: given.unhealthy_threshold.or(Some(5)),
+    }
+}
+
+fn wire_network(given: Option<NetworkConfiguration>) -> NetworkConfiguration {
+    let given = given.unwrap_or_default();
+    let egress = given.egress_configuration.unwrap_or_default();
+    let ingress = given.ingress_configuration.unwrap_or_default();
+    NetworkConfiguration {
+        egress_configuration: Some(EgressConfiguration {
+            egress_type: egress.egress_type.or_else(|| Some("DEFAULT".to_owned())),
+            ..egress
+        }),
+        ingress_configuration: Some(IngressConfiguration {
+            is_publicly_accessible: ingress.is_publicly_accessible.or(Some(true)),
+        }),
+        ip_address_type: given.ip_address_type.or_else(|| Some("IPV4".to_owned())),
+    }
+}

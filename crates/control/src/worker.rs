@@ -1,0 +1,800 @@
+//! The worker of one service: its only writer.
+//!
+//! A worker owns a service from creation to deletion. It takes requests that change the service
+//! one after another, looks at what the engine, the probes and the edges show, asks
+//! [`ekiden_model::plan`] what to do, and does it. It decides nothing itself.
+//!
+//! Everything it remembers beyond the store may be lost at any instant: starts in flight are found
+//! again among the engine's instances, an image is asked for again, and instances that were in the
+//! stored route are taken to be healthy until their probes say otherwise.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use ekiden_engine::{Engine, EngineError, LOG_LINES_MAX, LogQuery};
+use ekiden_model::{
+    health::{Health, Verdict},
+    id::{InstanceId, ServiceId},
+    image::{ImageReference, PreparedImage},
+    instance::{InstanceState, RevisionNumber, StopReason},
+    plan::{self, ImageProgress, InstanceView, Plan, Step, Timing, Traffic, View},
+    revision::Revision,
+    route::{Generation, Route},
+    service::{FAILURE_LOG_LINES_MAX, Failure, ServiceStatus, Transition},
+    time::Timestamp,
+};
+use ekiden_store::{Store, StoreError, StoredService};
+use tokio::{
+    sync::{Notify, mpsc, oneshot, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::{
+    clock,
+    edges::{EdgeState, Edges},
+    observations::{Observations, ServiceObservation},
+    probe::Prober,
+};
+
+/// Requests that may wait for one service's worker; more are told to try again.
+pub(crate) const REQUESTS_WAITING_MAX: usize = 64;
+
+/// The first wait after something failed that may work later; it doubles up to [`RETRY_MAX`].
+const RETRY_MIN: Duration = Duration::from_millis(50);
+
+/// The longest wait before something that failed is tried again.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// How long a call that the engine has answered is taken to explain what its observation does not
+/// show yet.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// What every worker works with.
+#[derive(Debug)]
+pub(crate) struct Tools<E> {
+    pub(crate) store: Arc<Store>,
+    pub(crate) engine: Arc<E>,
+    pub(crate) edges: Arc<Edges>,
+    pub(crate) observations: Arc<Observations>,
+    pub(crate) timing: Timing,
+    /// Told when the set of images in use may have changed.
+    pub(crate) images_changed: Arc<Notify>,
+}
+
+/// A change of the service that its owner asked for.
+pub(crate) struct Request {
+    /// Changes it or refuses; called on a copy, which is stored if it agrees.
+    pub(crate) change: Change,
+    /// Gets the stored result.
+    pub(crate) reply: oneshot::Sender<Result<Arc<StoredService>, RequestError>>,
+}
+
+/// See [`Request::change`]. A refusal is the caller's own and travels by its own way.
+pub(crate) type Change = Box<dyn FnOnce(&mut StoredService) -> Result<(), Refused> + Send>;
+
+/// The change was refused by the closure that brought it.
+#[derive(Debug)]
+pub(crate) struct Refused;
+
+/// Why a request was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RequestError {
+    /// By its own closure.
+    #[error("refused")]
+    Refused,
+    /// By the store; nothing was changed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What a worker shows of its service.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshot {
+    /// As stored.
+    pub(crate) stored: Arc<StoredService>,
+    /// As seen.
+    pub(crate) instances: Vec<InstanceView>,
+    /// What the edges were last told.
+    pub(crate) published: Option<Route>,
+    /// What an operation waits for, as a sentence.
+    pub(crate) waiting_for: Option<String>,
+}
+
+/// What ended of what the worker had begun.
+enum Done {
+    Image(Result<PreparedImage, EngineError>),
+    Call {
+        instance: InstanceId,
+        kind: CallKind,
+        result: Result<(), EngineError>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum CallKind {
+    Start(RevisionNumber),
+    Stop,
+    Remove,
+}
+
+/// A call to the engine about one instance.
+#[derive(Debug)]
+enum CallState {
+    Running,
+    /// Answered; the observation should show it soon.
+    Answered(Timestamp),
+}
+
+/// Why a round of steps could not be finished.
+#[derive(Debug, thiserror::Error)]
+enum StepError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("revision {0} is not in the store")]
+    NoRevision(RevisionNumber),
+    #[error(transparent)]
+    Illegal(#[from] ekiden_model::service::IllegalTransition),
+}
+
+pub(crate) struct Worker<E> {
+    tools: Arc<Tools<E>>,
+    stored: Arc<StoredService>,
+    snapshot: watch::Sender<Arc<Snapshot>>,
+    revisions: HashMap<RevisionNumber, Arc<Revision>>,
+    image: ImageProgress,
+    published: Option<Route>,
+    published_in: Generation,
+    observed: watch::Receiver<ServiceObservation>,
+    edge: watch::Receiver<EdgeState>,
+    probers: HashMap<InstanceId, Prober>,
+    health_changed: Arc<Notify>,
+    /// Instances that this worker started itself: no edge knows them unless they are `routed`.
+    started: HashSet<InstanceId>,
+    /// Instances that are, or may be, known to an edge.
+    routed: HashSet<InstanceId>,
+    /// Since when the edges have been known to serve without them.
+    unrouted: HashMap<InstanceId, Timestamp>,
+    calls: HashMap<(InstanceId, CallKind), CallState>,
+    tasks: JoinSet<Done>,
+    /// Ids of starts that got no answer: used again, so that a start that did happen is not
+    /// doubled.
+    unanswered: Vec<(RevisionNumber, InstanceId)>,
+    retry_after: Option<Timestamp>,
+    failures_in_a_row: u32,
+}
+
+impl<E: Engine> Worker<E> {
+    /// Takes up a service as the store has it.
+    pub(crate) async fn new(
+        tools: Arc<Tools<E>>,
+        stored: StoredService,
+    ) -> (Self, watch::Receiver<Arc<Snapshot>>) {
+        let id = stored.service.id;
+        let (published, published_in) = tools.edges.published(id).await;
+        let stored = Arc::new(stored);
+        let snapshot = Snapshot {
+            stored: Arc::clone(&stored),
+            instances: Vec::new(),
+            published: published.clone(),
+            waiting_for: None,
+        };
+        let (sender, receiver) = watch::channel(Arc::new(snapshot));
+        let worker = Self {
+            observed: tools.observations.subscribe(id),
+            edge: tools.edges.state(),
+            tools,
+            stored,
+            snapshot: sender,
+            revisions: HashMap::new(),
+            image: ImageProgress::NotAsked,
+            published,
+            published_in,
+            probers: HashMap::new(),
+            health_changed: Arc::new(Notify::new()),
+            started: HashSet::new(),
+            routed: HashSet::new(),
+            unrouted: HashMap::new(),
+            calls: HashMap::new(),
+            tasks: JoinSet::new(),
+            unanswered: Vec::new(),
+            retry_after: None,
+            failures_in_a_row: 0,
+        };
+        (worker, receiver)
+    }
+
+    /// Works until the service is deleted or the control plane stops.
+    pub(crate) async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<Request>,
+        stop: CancellationToken,
+    ) {
+        self.observed();
+        loop {
+            let wait = self.rounds().await;
+            if self.stored.service.settled == ServiceStatus::Deleted {
+                break;
+            }
+            let edge_matters = self.edge_matters();
+            // Waiting only: every arm is cancel-safe per its docs (`recv`, `changed`, `join_next`,
+            // `notified`, `sleep`), and the work is done after the select.
+            let event = tokio::select! {
+                () = stop.cancelled() => return,
+                request = requests.recv() => match request {
+                    Some(request) => Event::Request(request),
+                    None => return,
+                },
+                Some(done) = self.tasks.join_next() => Event::Done(done),
+                _ = self.observed.changed() => Event::Observed,
+                _ = self.edge.changed(), if edge_matters => Event::Looked,
+                () = self.health_changed.notified() => Event::Looked,
+                () = tokio::time::sleep(wait) => Event::Looked,
+            };
+            match event {
+                Event::Request(request) => self.request(request).await,
+                Event::Done(Ok(done)) => self.done(done),
+                Event::Done(Err(error)) => warn!(service = %self.id(), %error, "a task broke"),
+                Event::Observed => self.observed(),
+                Event::Looked => {}
+            }
+        }
+        self.tools.observations.forget(self.id());
+        self.tools.images_changed.notify_one();
+    }
+
+    fn id(&self) -> ServiceId {
+        self.stored.service.id
+    }
+
+    /// Plans and steps until nothing can be done now; answers how long to wait at most.
+    async fn rounds(&mut self) -> Duration {
+        loop {
+            self.settle();
+            if let Err(error) = self.load_revisions().await {
+                return self.hold_off(&error.into());
+            }
+            self.probe();
+            let instances = self.instances();
+            let plan = self.plan(&instances);
+            let again = plan.steps.iter().any(|step| {
+                matches!(
+                    step,
+                    Step::Transition(_) | Step::Publish(_) | Step::Unpublish
+                )
+            });
+            let outcome = self.execute(plan.steps).await;
+            self.show(instances);
+            match outcome {
+                Err(error) => return self.hold_off(&error),
+                Ok(()) if again => continue,
+                Ok(()) => {
+                    let retry = self.retry_after.map(|at| at.since(clock::now()));
+                    let waits = [plan.look_again_in, retry, self.settles_in()];
+                    // An hour: nothing is lost by looking at a service that does not change.
+                    return waits
+                        .into_iter()
+                        .flatten()
+                        .min()
+                        .unwrap_or(Duration::from_secs(3600));
+                }
+            }
+        }
+    }
+
+    fn plan(&self, instances: &[InstanceView]) -> Plan {
+        let service = &self.stored.service;
+        let candidate = service
+            .operation
+            .as_ref()
+            .and_then(|operation| operation.candidate);
+        let revision = |number: Option<RevisionNumber>| {
+            number
+                .and_then(|number| self.revisions.get(&number))
+                .map(AsRef::as_ref)
+        };
+        plan::plan(&View {
+            now: clock::now(),
+            timing: self.tools.timing,
+            service,
+            active: revision(service.active),
+            candidate: revision(candidate),
+            image: &self.image,
+            engine_current: self.observed.borrow().current,
+            instances,
+            published: self.published.as_ref(),
+            acknowledged: self.acknowledged(),
+        })
+    }
+
+    fn acknowledged(&self) -> bool {
+        self.edge
+            .borrow()
+            .serving
+            .is_some_and(|serving| serving >= self.published_in)
+    }
+
+    /// Whether a report of the edges can change what there is to do.
+    fn edge_matters(&self) -> bool {
+        !self.acknowledged() || self.routed.iter().any(|id| !self.in_route(*id))
+    }
+
+    fn in_route(&self, id: InstanceId) -> bool {
+        let route = self.published.as_ref();
+        route.is_some_and(|route| {
+            route
+                .upstreams
+                .iter()
+                .any(|upstream| upstream.instance == id)
+        })
+    }
+
+    // ---- what is seen ------------------------------------------------------------------------
+
+    /// Takes in what the engine has now. An instance that an earlier worker started may be known to
+    /// an edge, whatever the stored route says.
+    fn observed(&mut self) {
+        let current = self.observed.borrow_and_update().clone();
+        let ids: HashSet<InstanceId> = current.instances.iter().map(|i| i.id).collect();
+        self.probers.retain(|id, _| ids.contains(id));
+        if current.current {
+            self.started
+                .retain(|id| ids.contains(id) || self.calls.keys().any(|(c, _)| c == id));
+            self.routed.retain(|id| ids.contains(id));
+            self.unrouted.retain(|id, _| ids.contains(id));
+            self.unanswered.retain(|(_, id)| !ids.contains(id));
+        }
+        self.routed.extend(ids.difference(&self.started));
+        self.retry_after = None;
+    }
+
+    /// Every instance the engine has and every one that is being started.
+    fn instances(&mut self) -> Vec<InstanceView> {
+        let observed = self.observed.borrow().clone();
+        let mut views = Vec::with_capacity(observed.instances.len());
+        let now = clock::now();
+        for instance in observed.instances {
+            let health = self.probers.get(&instance.id).map(Prober::health);
+            let health = health.unwrap_or_else(Health::starting);
+            views.push(InstanceView {
+                id: instance.id,
+                revision: instance.revision,
+                state: instance.state,
+                created_at: instance.created_at,
+                verdict: health.verdict,
+                last_failure: health.last_failure,
+                traffic: self.traffic(instance.id, now),
+            });
+        }
+        for ((id, kind), state) in &self.calls {
+            let CallKind::Start(revision) = kind else {
+                continue;
+            };
+            if views.iter().any(|view| view.id == *id) {
+                continue;
+            }
+            let created_at = match state {
+                CallState::Running => now,
+                CallState::Answered(at) => *at,
+            };
+            views.push(InstanceView {
+                id: *id,
+                revision: *revision,
+                state: InstanceState::Creating,
+                created_at,
+                verdict: Verdict::Starting,
+                last_failure: None,
+                traffic: Traffic::Never,
+            });
+        }
+        views
+    }
+
+    fn traffic(&mut self, id: InstanceId, now: Timestamp) -> Traffic {
+        if self.in_route(id) {
+            self.unrouted.remove(&id);
+            return Traffic::Routed;
+        }
+        if !self.routed.contains(&id) {
+            return Traffic::Never;
+        }
+        let edge = self.edge.borrow();
+        match (self.unrouted.get(&id), edge.serving) {
+            // An edge that was restarted may serve by an older table until it says otherwise.
+            (_, None) => Traffic::Routed,
+            (None, Some(serving)) if serving < self.published_in => Traffic::Routed,
+            (since, Some(_)) => {
+                let since = since.copied().unwrap_or(now);
+                let busy = edge.draining.contains(&id);
+                self.unrouted.insert(id, since);
+                Traffic::Unrouted { since, busy }
+            }
+        }
+    }
+
+    /// Probes every running instance, and no other.
+    fn probe(&mut self) {
+        let observed = self.observed.borrow();
+        for instance in &observed.instances {
+            let InstanceState::Running {
+                address,
+                started_at,
+            } = instance.state
+            else {
+                self.probers.remove(&instance.id);
+                continue;
+            };
+            if self.probers.contains_key(&instance.id) {
+                continue;
+            }
+            let Some(revision) = self.revisions.get(&instance.revision) else {
+                continue;
+            };
+            let in_route = self.published.as_ref().is_some_and(|route| {
+                route
+                    .upstreams
+                    .iter()
+                    .any(|upstream| upstream.instance == instance.id)
+            });
+            let health = match in_route {
+                true => Health::assumed_healthy(),
+                false => Health::starting(),
+            };
+            let prober = Prober::start(
+                revision.settings.health.clone(),
+                (address, revision.settings.port).into(),
+                started_at,
+                health,
+                Arc::clone(&self.health_changed),
+            );
+            self.probers.insert(instance.id, prober);
+        }
+    }
+
+    /// Revisions that are planned by or have instances; the others are let go.
+    async fn load_revisions(&mut self) -> Result<(), StoreError> {
+        let service = &self.stored.service;
+        let candidate = service
+            .operation
+            .as_ref()
+            .and_then(|operation| operation.candidate);
+        let mut needed: HashSet<RevisionNumber> =
+            service.active.into_iter().chain(candidate).collect();
+        needed.extend(self.observed.borrow().instances.iter().map(|i| i.revision));
+        self.revisions.retain(|number, _| needed.contains(number));
+        for number in needed {
+            if self.revisions.contains_key(&number) {
+                continue;
+            }
+            if let Some(revision) = self.tools.store.revision(service.id, number).await? {
+                self.revisions.insert(number, Arc::new(revision));
+            }
+        }
+        Ok(())
+    }
+
+    // ---- what is done ------------------------------------------------------------------------
+
+    async fn execute(&mut self, steps: Vec<Step>) -> Result<(), StepError> {
+        for step in steps {
+            match step {
+                Step::Transition(transition) => self.record(transition).await?,
+                Step::PrepareImage(reference) => self.prepare_image(reference),
+                Step::Start(revision) => self.start(revision)?,
+                Step::Publish(route) => self.publish(Some(route)).await?,
+                Step::Unpublish => self.publish(None).await?,
+                Step::Stop(instance, reason) => self.stop(instance, reason),
+                Step::Remove(instance) => self.remove(instance),
+                Step::ForgetService => self.tools.engine.forget_service(self.id()).await?,
+            }
+        }
+        self.failures_in_a_row = match self.retry_after {
+            Some(_) => self.failures_in_a_row,
+            None => 0,
+        };
+        Ok(())
+    }
+
+    async fn record(&mut self, transition: Transition) -> Result<(), StepError> {
+        let transition = match transition {
+            Transition::Fail(failure) => Transition::Fail(self.with_log_lines(failure).await),
+            other => other,
+        };
+        let name = transition.name();
+        let mut next = (*self.stored).clone();
+        let applied = next.service.apply(transition, clock::now())?;
+        self.tools
+            .store
+            .update_service(&next, applied.revision.as_ref(), applied.ended.as_ref())
+            .await?;
+        self.stored = Arc::new(next);
+        let service = &self.stored.service;
+        match &service.operation {
+            Some(operation) => info!(
+                service = %service.name, operation = %operation.id, kind = %operation.kind,
+                phase = %operation.phase, step = name,
+                failure = operation.failure.as_ref().map(|f| tracing::field::display(&f.cause)),
+                "operation moved"
+            ),
+            None => info!(service = %service.name, status = %service.settled, "operation ended"),
+        }
+        if let Some(revision) = applied.revision {
+            self.revisions.insert(revision.number, Arc::new(revision));
+        }
+        self.image = ImageProgress::NotAsked;
+        self.tools.images_changed.notify_one();
+        Ok(())
+    }
+
+    async fn with_log_lines(&self, failure: Failure) -> Failure {
+        let Some(instance) = failure.instance else {
+            return failure;
+        };
+        let query = LogQuery {
+            service: self.id(),
+            instance: Some(instance),
+            after: None,
+            lines_max: (FAILURE_LOG_LINES_MAX as u32).min(LOG_LINES_MAX),
+        };
+        let log_lines = match self.tools.engine.logs(&query).await {
+            Ok(page) => page.lines.into_iter().map(|line| line.text).collect(),
+            Err(error) => {
+                debug!(%instance, %error, "the last log lines cannot be had");
+                Vec::new()
+            }
+        };
+        Failure {
+            log_lines,
+            ..failure
+        }
+    }
+
+    fn prepare_image(&mut self, reference: ImageReference) {
+        if self.retry_after.is_some() {
+            return;
+        }
+        self.image = ImageProgress::Preparing;
+        let engine = Arc::clone(&self.tools.engine);
+        self.tasks
+            .spawn(async move { Done::Image(engine.prepare_image(&reference).await) });
+    }
+
+    fn start(&mut self, number: RevisionNumber) -> Result<(), StepError> {
+        let revision = self
+            .revisions
+            .get(&number)
+            .ok_or(StepError::NoRevision(number))?;
+        let again = self
+            .unanswered
+            .iter()
+            .position(|(other, _)| *other == number);
+        let id = match again {
+            Some(index) => self.unanswered.swap_remove(index).1,
+            None => InstanceId::from_bytes(clock::random_id()),
+        };
+        self.started.insert(id);
+        let service = &self.stored.service;
+        let spec = revision.instance_spec(id, service.id, &service.name);
+        let engine = Arc::clone(&self.tools.engine);
+        self.call(id, CallKind::Start(number), async move {
+            engine.start(&spec).await
+        });
+        Ok(())
+    }
+
+    fn stop(&mut self, id: InstanceId, reason: StopReason) {
+        let engine = Arc::clone(&self.tools.engine);
+        let grace_ms = self.tools.timing.stop_grace.as_millis() as u64;
+        self.call(id, CallKind::Stop, async move {
+            engine.stop(id, reason, grace_ms).await
+        });
+    }
+
+    fn remove(&mut self, id: InstanceId) {
+        let engine = Arc::clone(&self.tools.engine);
+        self.call(id, CallKind::Remove, async move { engine.remove(id).await });
+    }
+
+    /// Makes a call in the background, unless the same one is on its way or has just been answered.
+    fn call(
+        &mut self,
+        instance: InstanceId,
+        kind: CallKind,
+        call: impl Future<Output = Result<(), EngineError>> + Send + 'static,
+    ) {
+        if self.retry_after.is_some() || self.calls.contains_key(&(instance, kind)) {
+            return;
+        }
+        self.calls.insert((instance, kind), CallState::Running);
+        self.tasks.spawn(async move {
+            Done::Call {
+                instance,
+                kind,
+                result: call.await,
+            }
+        });
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Image(Ok(image)) => self.image = ImageProgress::Ready(image),
+            Done::Image(Err(error @ EngineError::Unavailable { .. })) => {
+                self.image = ImageProgress::NotAsked;
+                self.hold_off(&error.into());
+            }
+            Done::Image(Err(error)) => self.image = ImageProgress::Failed(error.to_string()),
+            Done::Call {
+                instance,
+                kind,
+                result: Ok(()),
+            } => {
+                self.calls
+                    .insert((instance, kind), CallState::Answered(clock::now()));
+            }
+            Done::Call {
+                instance,
+                kind,
+                result: Err(error),
+            } => {
+                self.calls.remove(&(instance, kind));
+                if let CallKind::Start(revision) = kind {
+                    self.unanswered.push((revision, instance));
+                }
+                self.hold_off(&error.into());
+            }
+        }
+    }
+
+    /// Forgets answered calls that the observation shows by now, or should.
+    fn settle(&mut self) {
+        let now = clock::now();
+        if self.retry_after.is_some_and(|at| at <= now) {
+            self.retry_after = None;
+        }
+        let observed = self.observed.borrow();
+        self.calls.retain(|(id, kind), state| {
+            let CallState::Answered(at) = state else {
+                return true;
+            };
+            let seen = observed
+                .instances
+                .iter()
+                .find(|instance| instance.id == *id);
+            let shown = match (kind, seen.map(|instance| &instance.state)) {
+                (CallKind::Start(_), seen) => seen.is_some(),
+                (CallKind::Stop, Some(InstanceState::Creating | InstanceState::Running { .. })) => {
+                    false
+                }
+                (CallKind::Stop, _) => true,
+                (CallKind::Remove, seen) => seen.is_none(),
+            };
+            !shown && now.since(*at) < SETTLE
+        });
+    }
+
+    fn settles_in(&self) -> Option<Duration> {
+        let answered = |state: &CallState| matches!(state, CallState::Answered(_));
+        self.calls.values().any(answered).then_some(SETTLE)
+    }
+
+    async fn publish(&mut self, route: Option<Route>) -> Result<(), StepError> {
+        let upstreams = route.as_ref().map_or(0, |route| route.upstreams.len());
+        self.published_in = self.tools.edges.publish(self.id(), route.clone()).await?;
+        let ids = route
+            .iter()
+            .flat_map(|route| &route.upstreams)
+            .map(|u| u.instance);
+        self.routed.extend(ids);
+        self.published = route;
+        debug!(service = %self.stored.service.name, generation = self.published_in.0, upstreams,
+            "route published");
+        Ok(())
+    }
+
+    /// Waits longer after each failure in a row.
+    fn hold_off(&mut self, error: &StepError) -> Duration {
+        let doublings = self.failures_in_a_row.min(10);
+        let wait = (RETRY_MIN * (1 << doublings)).min(RETRY_MAX);
+        self.failures_in_a_row += 1;
+        self.retry_after = Some(clock::now().plus(wait));
+        warn!(service = %self.stored.service.name, error = %Chain(error),
+            retry_in_ms = wait.as_millis() as u64, "a step failed and is tried again");
+        wait
+    }
+
+    async fn request(&mut self, request: Request) {
+        let mut next = (*self.stored).clone();
+        let outcome = match (request.change)(&mut next) {
+            Err(Refused) => Err(RequestError::Refused),
+            Ok(()) => match self.tools.store.update_service(&next, None, None).await {
+                Ok(()) => {
+                    self.stored = Arc::new(next);
+                    Ok(Arc::clone(&self.stored))
+                }
+                Err(error) => Err(error.into()),
+            },
+        };
+        // Shown before it is answered: whoever asked reads its own write.
+        self.snapshot.send_modify(|snapshot| {
+            let stored = Arc::clone(&self.stored);
+            *snapshot = Arc::new(Snapshot {
+                stored,
+                ..(**snapshot).clone()
+            });
+        });
+        // The caller may have left; its request stands.
+        let _ = request.reply.send(outcome);
+    }
+
+    fn show(&mut self, instances: Vec<InstanceView>) {
+        let waiting_for = self.waiting_for(&instances);
+        let snapshot = Snapshot {
+            stored: Arc::clone(&self.stored),
+            instances,
+            published: self.published.clone(),
+            waiting_for,
+        };
+        self.snapshot.send_replace(Arc::new(snapshot));
+    }
+
+    /// What the operation waits for, for people.
+    fn waiting_for(&self, instances: &[InstanceView]) -> Option<String> {
+        use ekiden_model::service::Phase;
+        let operation = self.stored.service.operation.as_ref()?;
+        if !self.observed.borrow().current {
+            return Some("the agent to answer".to_owned());
+        }
+        Some(match operation.phase {
+            Phase::Accepted => "its turn".to_owned(),
+            Phase::Prepare => {
+                format!("image {}", self.stored.service.settings_wanted().image)
+            }
+            Phase::Start => {
+                let candidates = instances
+                    .iter()
+                    .filter(|i| Some(i.revision) == operation.candidate);
+                let failure = candidates.filter_map(|i| i.last_failure.as_deref()).next();
+                match failure {
+                    Some(failure) => format!("the health check to pass; last: {failure}"),
+                    None => "the health check to pass".to_owned(),
+                }
+            }
+            Phase::Switch => "the edge to take over the new route".to_owned(),
+            Phase::Drain => {
+                format!(
+                    "{} instances to finish their requests and stop",
+                    instances.len()
+                )
+            }
+            Phase::Undo => "what was started to be removed".to_owned(),
+        })
+    }
+}
+
+enum Event {
+    Request(Request),
+    Done(Result<Done, tokio::task::JoinError>),
+    Observed,
+    Looked,
+}
+
+/// An error with everything that caused it, as one line.
+pub(crate) struct Chain<'a>(pub(crate) &'a (dyn std::error::Error + 'a));
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
