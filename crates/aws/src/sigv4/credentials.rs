@@ -1,0 +1,43 @@
+//! Access keys, and the keys derived from them.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use super::{TERMINATOR, canonical::Scope};
+
+/// The secret half of an access key. Has no `Debug`, so that it cannot be logged.
+#[derive(Clone)]
+pub struct SecretAccessKey(String);
+
+impl SecretAccessKey {
+    /// Takes the secret as text.
+    pub fn new(secret: impl Into<String>) -> Self {
+        Self(secret.into())
+    }
+
+    /// Signs for a scope: the signature in hexadecimal digits.
+    pub(super) fn sign(&self, scope: &Scope<'_>, string_to_sign: &str) -> String {
+        let first = format!("AWS4{}", self.0);
+        let key = [scope.date, scope.region, scope.service, TERMINATOR]
+            .iter()
+            .fold(first.into_bytes(), |key, part| hmac(&key, part.as_bytes()));
+        super::canonical::hex(&hmac(&key, string_to_sign.as_bytes()))
+    }
+}
+
+/// An access key as a client has it. Has no `Debug`, so that it cannot be logged.
+#[derive(Clone)]
+pub struct Credentials {
+    /// The public half.
+    pub access_key_id: String,
+    /// The secret half.
+    pub secret_access_key: SecretAccessKey,
+    /// Of temporary credentials.
+    pub session_token: Option<String>,
+}
+
+fn hmac(key: &[u8], message: &[u8]) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
+    mac.update(message);
+    mac.finalize().into_bytes().to_vec()
+}
