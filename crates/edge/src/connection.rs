@@ -31,7 +31,7 @@ use crate::{
     exchange::{self, Delivered, Failed},
     forward,
     head::{self, Framing, Method, Version},
-    link::Link,
+    link::{self, Link},
     queue::Place,
     routes::{NoSlot, Service, Slot},
     scratch::Scratch,
@@ -480,7 +480,7 @@ impl Connection {
             }
         })
         .await?;
-        match connected.and_then(|stream| stream.set_nodelay(true).map(|()| stream)) {
+        match connected.and_then(link::prepare) {
             Ok(stream) => Ok(Some(Link {
                 stream,
                 reused: false,

@@ -87,7 +87,7 @@ pub fn run(
         tokio::select! {
             _ = terminate.recv() => tracing::info!("stopping: SIGTERM"),
             _ = interrupt.recv() => tracing::info!("stopping: SIGINT"),
-            _ = edge.ended.recv() => {}
+            () = edge.ended() => {}
         }
     });
     edge.stop();
@@ -172,6 +172,12 @@ impl Edge {
     /// have. Does not wait.
     pub fn stop(&self) {
         self.stop.send_replace(true);
+    }
+
+    /// Resolves when a thread has ended, which none does before [`Edge::stop`] unless it failed;
+    /// [`Edge::join`] says why.
+    pub async fn ended(&mut self) {
+        self.ended.recv().await;
     }
 
     /// Waits until every thread has ended.

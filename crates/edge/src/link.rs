@@ -4,11 +4,22 @@ use std::{
     io,
     mem::MaybeUninit,
     task::{Context, Waker},
+    time::Duration,
 };
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 use crate::watch::{Clock, Moment};
+
+/// A connection on which nothing came for so long is probed.
+const PROBE_AFTER: Duration = Duration::from_secs(10);
+
+/// The time between probes.
+const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// After so many probes without an answer the connection has failed.
+const PROBES: u32 = 3;
 
 /// One connection to one instance.
 #[derive(Debug)]
@@ -80,6 +91,23 @@ impl IdleLinks {
     }
 }
 
+/// Sets a new connection up.
+///
+/// An instance that vanishes with its network sends no word of it; the kernel's probes notice after
+/// [`PROBE_AFTER`] and [`PROBES`] times [`PROBE_INTERVAL`].
+///
+/// # Errors
+/// The connection has failed already.
+pub(crate) fn prepare(stream: TcpStream) -> io::Result<TcpStream> {
+    stream.set_nodelay(true)?;
+    let probes = TcpKeepalive::new()
+        .with_time(PROBE_AFTER)
+        .with_interval(PROBE_INTERVAL)
+        .with_retries(PROBES);
+    SockRef::from(&stream).set_tcp_keepalive(&probes)?;
+    Ok(stream)
+}
+
 /// Whether the event loop has seen neither bytes nor an end on an idle connection.
 fn is_quiet(stream: &TcpStream) -> bool {
     stream
@@ -90,6 +118,6 @@ fn is_quiet(stream: &TcpStream) -> bool {
 /// Whether the kernel has neither bytes nor an end on an idle connection.
 fn is_quiet_now(stream: &TcpStream) -> bool {
     let mut byte = [MaybeUninit::uninit()];
-    let peeked = socket2::SockRef::from(stream).peek(&mut byte);
+    let peeked = SockRef::from(stream).peek(&mut byte);
     matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }

@@ -31,7 +31,7 @@ pub(crate) struct Publisher {
     /// today.
     queues: HashMap<ServiceId, Weak<Queue>>,
     /// Instances that are in `instances` but in no service.
-    retired: Vec<InstanceId>,
+    retired: HashSet<InstanceId>,
     drained: Arc<Notify>,
     epoch: Instant,
 }
@@ -45,7 +45,7 @@ impl Publisher {
             services: HashMap::new(),
             instances: HashMap::new(),
             queues: HashMap::new(),
-            retired: Vec::new(),
+            retired: HashSet::new(),
             drained,
             epoch: Instant::now(),
         }
@@ -67,19 +67,23 @@ impl Publisher {
         routes
     }
 
-    /// Replaces the whole table.
+    /// Replaces the whole table. Only what differs is for the workers to adopt: a restarted control
+    /// repeats a table of many services, and no request should have to wait for that.
     pub(crate) fn table(&mut self, generation: Generation, routes: Vec<Route>) -> Update {
         let named: HashSet<_> = routes.iter().map(|route| route.service).collect();
-        let remove: Vec<_> = self
+        let remove = self
             .services
             .keys()
             .filter(|id| !named.contains(id))
             .copied()
             .collect();
-        Update {
-            whole: true,
-            ..self.change(generation, routes, remove)
-        }
+        let changed = |route: &Route| {
+            self.services
+                .get(&route.service)
+                .is_none_or(|service| service.route != *route)
+        };
+        let set = routes.into_iter().filter(changed).collect();
+        self.change(generation, set, remove)
     }
 
     /// Changes some of the table.
@@ -110,7 +114,6 @@ impl Publisher {
         let set = set.into_iter().map(|route| self.set(route)).collect();
         Update {
             sequence: self.sequence,
-            whole: false,
             set,
             remove,
         }
@@ -131,7 +134,7 @@ impl Publisher {
             }
             holds_requests
         });
-        let mut draining = self.retired.clone();
+        let mut draining: Vec<_> = self.retired.iter().copied().collect();
         draining.sort();
         draining
     }
@@ -153,7 +156,7 @@ impl Publisher {
                     ))
                 });
                 instance.retire(false);
-                self.retired.retain(|id| *id != upstream.instance);
+                self.retired.remove(&upstream.instance);
                 Arc::clone(instance)
             })
             .collect();
@@ -170,7 +173,7 @@ impl Publisher {
     fn retire(&mut self, id: InstanceId) {
         if let Some(instance) = self.instances.get(&id) {
             instance.retire(true);
-            self.retired.push(id);
+            self.retired.insert(id);
         }
     }
 }

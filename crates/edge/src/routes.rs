@@ -36,8 +36,6 @@ pub(crate) struct SharedService {
 pub(crate) struct Update {
     /// Counts the updates of this process; the generation is control's.
     pub(crate) sequence: u64,
-    /// Whether everything that is not in `set` is gone.
-    pub(crate) whole: bool,
     pub(crate) set: Vec<Arc<SharedService>>,
     pub(crate) remove: Vec<ServiceId>,
 }
@@ -112,30 +110,17 @@ impl Routes {
     /// one service to another is never without one.
     pub(crate) fn adopt(&mut self, update: &Update) {
         self.known = true;
-        let mut before: Vec<Rc<Service>> = Vec::new();
-        if update.whole {
-            self.hosts.clear();
-            before.extend(self.services.drain().map(|(_, service)| service));
-        } else {
-            let set = update.set.iter().map(|service| &service.route.service);
-            for id in update.remove.iter().chain(set) {
-                if let Some(service) = self.services.remove(id) {
-                    for host in &service.shared.route.hosts {
-                        self.hosts.remove(host.as_bytes());
-                    }
-                    before.push(service);
-                }
+        let set = update.set.iter().map(|service| &service.route.service);
+        let mut before: HashMap<_, _, FnvBuildHasher> = HashMap::default();
+        for id in update.remove.iter().chain(set) {
+            if let Some(service) = self.services.remove(id) {
+                self.take_hosts(&service);
+                before.insert(*id, service);
             }
         }
-        let known: HashMap<_, _, FnvBuildHasher> = before
-            .iter()
-            .map(|service| (service.shared.route.service, service))
-            .collect();
         for shared in &update.set {
-            let service = Rc::new(Service::new(
-                shared,
-                known.get(&shared.route.service).map(|s| &***s),
-            ));
+            let old = before.get(&shared.route.service);
+            let service = Rc::new(Service::new(shared, old.map(Rc::as_ref)));
             for host in &shared.route.hosts {
                 self.hosts
                     .insert(host.as_bytes().into(), Rc::clone(&service));
@@ -145,8 +130,21 @@ impl Routes {
         // A queue lives as long as its service: waking the old ones wakes those of today, and those
         // of services that are gone.
         before
-            .iter()
+            .values()
             .for_each(|service| service.shared.queue.wake_first());
+    }
+
+    /// Takes a service's host names away, unless another has been given them since.
+    fn take_hosts(&mut self, service: &Rc<Service>) {
+        for host in &service.shared.route.hosts {
+            if self
+                .hosts
+                .get(host.as_bytes())
+                .is_some_and(|owner| Rc::ptr_eq(owner, service))
+            {
+                self.hosts.remove(host.as_bytes());
+            }
+        }
     }
 
     /// Closes connections that were idle for too long or were closed by the other side.

@@ -130,6 +130,36 @@ fn without_control_the_last_table_is_served_and_control_is_heard_again() {
 }
 
 #[test]
+fn a_table_that_is_repeated_is_acknowledged_and_changes_nothing() {
+    let app = App::saying("hello");
+    let mut world = World::serving(app.address);
+    let mut client = world.client();
+    assert_eq!(client.ask(GET).text(), "hello");
+    world.serve(&[app.address]);
+    assert_eq!(client.ask(GET).text(), "hello");
+    assert_eq!(app.connections(), 1);
+}
+
+#[test]
+fn a_host_name_belongs_to_whom_it_was_given_last() {
+    let (one, two) = (App::saying("one"), App::saying("two"));
+    let mut world = World::new();
+    world
+        .control
+        .publish(vec![route(1, "app.test", &[one.address])]);
+    let sent = world
+        .control
+        .send_change(vec![route(2, "app.test", &[two.address])], vec![]);
+    world.control.served(sent);
+    assert_eq!(world.client().ask(GET).text(), "two");
+    let sent = world
+        .control
+        .send_change(vec![], vec![route(1, "", &[]).service]);
+    world.control.served(sent);
+    assert_eq!(world.client().ask(GET).text(), "two");
+}
+
+#[test]
 fn a_restarted_edge_serves_by_the_saved_table_before_control_has_spoken() {
     let app = App::saying("hello");
     let mut world = World::with(2, |_| {});
