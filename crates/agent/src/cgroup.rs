@@ -66,8 +66,12 @@ pub struct Cgroups {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Hierarchy {
-    Unified { mount: PathBuf },
-    Legacy { controllers: Vec<(&'static str, PathBuf)> },
+    Unified {
+        mount: PathBuf,
+    },
+    Legacy {
+        controllers: Vec<(&'static str, PathBuf)>,
+    },
 }
 
 /// One instance's group: plain paths, so that its shim needs to detect nothing.
@@ -95,12 +99,15 @@ impl Cgroups {
     /// [`CgroupError::Missing`] when a controller that limits instances is nowhere mounted.
     pub fn detect(name: &str) -> Result<Self, CgroupError> {
         let path = PathBuf::from("/proc/self/mountinfo");
-        let mounts = fs::read_to_string(&path)
-            .map_err(|source| CgroupError::Access { path, source })?;
+        let mounts =
+            fs::read_to_string(&path).map_err(|source| CgroupError::Access { path, source })?;
         let hierarchy = Hierarchy::of(&mounts, |mount| {
             fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default()
         })?;
-        Ok(Self { hierarchy, name: format!("ekiden-{name}") })
+        Ok(Self {
+            hierarchy,
+            name: format!("ekiden-{name}"),
+        })
     }
 
     /// How the host has them, for people.
@@ -162,7 +169,9 @@ impl Cgroups {
     /// When a group still holds a process after two seconds.
     pub fn remove_all(&self) -> Result<(), CgroupError> {
         self.shims().remove()?;
-        self.roots().iter().try_for_each(|root| remove_directory(&root.join(&self.name)))
+        self.roots()
+            .iter()
+            .try_for_each(|root| remove_directory(&root.join(&self.name)))
     }
 
     fn group_named(&self, group: &str) -> Group {
@@ -207,8 +216,12 @@ impl Hierarchy {
     fn of(mounts: &str, controllers_of: impl Fn(&Path) -> String) -> Result<Self, CgroupError> {
         let mut legacy: Vec<(&'static str, PathBuf)> = Vec::new();
         for line in mounts.lines() {
-            let Some((left, right)) = line.split_once(" - ") else { continue };
-            let Some(mount) = left.split(' ').nth(4).map(PathBuf::from) else { continue };
+            let Some((left, right)) = line.split_once(" - ") else {
+                continue;
+            };
+            let Some(mount) = left.split(' ').nth(4).map(PathBuf::from) else {
+                continue;
+            };
             let mut right = right.split(' ');
             let (kind, options) = (right.next(), right.nth(1).unwrap_or_default());
             match kind {
@@ -228,9 +241,14 @@ impl Hierarchy {
         }
         // Memory first: `Group` relies on it.
         legacy.sort_by_key(|(name, _)| CONTROLLERS.iter().position(|known| known == name));
-        match CONTROLLERS.iter().find(|wanted| legacy.iter().all(|(name, _)| name != *wanted)) {
+        match CONTROLLERS
+            .iter()
+            .find(|wanted| legacy.iter().all(|(name, _)| name != *wanted))
+        {
             Some(controller) => Err(CgroupError::Missing { controller }),
-            None => Ok(Self::Legacy { controllers: legacy }),
+            None => Ok(Self::Legacy {
+                controllers: legacy,
+            }),
         }
     }
 }
@@ -308,8 +326,13 @@ impl Group {
             return Vec::new();
         }
         // `<mount>/ekiden-<name>/<instance>`, where mounts are named for their controllers.
-        let mounts = self.directories.iter().filter_map(|directory| directory.ancestors().nth(2));
-        mounts.filter_map(|mount| Some(mount.file_name()?.to_str()?.to_owned())).collect()
+        let mounts = self
+            .directories
+            .iter()
+            .filter_map(|directory| directory.ancestors().nth(2));
+        mounts
+            .filter_map(|mount| Some(mount.file_name()?.to_str()?.to_owned()))
+            .collect()
     }
 
     /// Moves a process into the group; 0 is the caller.
@@ -326,7 +349,11 @@ impl Group {
     ///
     /// `oom_kill` of `memory.events` on v2 and of `memory.oom_control` (since Linux 4.13) on v1.
     pub(crate) fn oom_kills(&self) -> u64 {
-        let file = if self.unified { "memory.events" } else { "memory.oom_control" };
+        let file = if self.unified {
+            "memory.events"
+        } else {
+            "memory.oom_control"
+        };
         let text = fs::read_to_string(self.directories[0].join(file)).unwrap_or_default();
         field(&text, "oom_kill").unwrap_or(0)
     }
@@ -338,12 +365,21 @@ impl Group {
             let directory = &self.directories[0];
             return Usage {
                 cpu_micros: field(&read(directory.join("cpu.stat")), "usage_usec").unwrap_or(0),
-                memory_bytes: read(directory.join("memory.current")).trim().parse().unwrap_or(0),
+                memory_bytes: read(directory.join("memory.current"))
+                    .trim()
+                    .parse()
+                    .unwrap_or(0),
             };
         }
-        let nanos: u64 = read(self.cpuacct.join("cpuacct.usage")).trim().parse().unwrap_or(0);
+        let nanos: u64 = read(self.cpuacct.join("cpuacct.usage"))
+            .trim()
+            .parse()
+            .unwrap_or(0);
         let memory = read(self.directories[0].join("memory.usage_in_bytes"));
-        Usage { cpu_micros: nanos / 1000, memory_bytes: memory.trim().parse().unwrap_or(0) }
+        Usage {
+            cpu_micros: nanos / 1000,
+            memory_bytes: memory.trim().parse().unwrap_or(0),
+        }
     }
 
     /// Kills every process in the group, and what they fork meanwhile as far as one pass sees it.
@@ -367,7 +403,11 @@ impl Group {
     /// # Errors
     /// When it still holds a process after that.
     pub fn remove(&self) -> Result<(), CgroupError> {
-        if self.directories.iter().all(|directory| fs::remove_dir(directory).is_ok()) {
+        if self
+            .directories
+            .iter()
+            .all(|directory| fs::remove_dir(directory).is_ok())
+        {
             return Ok(());
         }
         self.kill();
@@ -380,9 +420,10 @@ impl Group {
 
 fn remove_directory(directory: &Path) -> Result<(), CgroupError> {
     match fs::remove_dir(directory) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(CgroupError::Access { path: directory.to_owned(), source })
-        }
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(CgroupError::Access {
+            path: directory.to_owned(),
+            source,
+        }),
         _ => Ok(()),
     }
 }
@@ -401,9 +442,10 @@ fn remove_directory_killing(directory: &Path, group: &Group) -> Result<(), Cgrou
 
 fn make(directory: &Path) -> Result<(), CgroupError> {
     match fs::create_dir(directory) {
-        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
-            Err(CgroupError::Access { path: directory.to_owned(), source })
-        }
+        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => Err(CgroupError::Access {
+            path: directory.to_owned(),
+            source,
+        }),
         _ => Ok(()),
     }
 }
@@ -414,12 +456,21 @@ fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
     open.write(true)
         .open(path)
         .and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()))
-        .map_err(|source| CgroupError::Access { path: path.to_owned(), source })
+        .map_err(|source| CgroupError::Access {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 /// The number after `name ` at the beginning of a line.
 fn field(text: &str, name: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+    text.lines().find_map(|line| {
+        line.strip_prefix(name)?
+            .strip_prefix(' ')?
+            .trim()
+            .parse()
+            .ok()
+    })
 }
 
 #[cfg(test)]
@@ -446,11 +497,21 @@ mod tests {
         let unified = Hierarchy::of("24 23 0:5 / /cg rw shared:4 - cgroup2 none rw", |_| {
             "cpuset cpu io memory pids".to_owned()
         });
-        assert_eq!(unified.unwrap(), Hierarchy::Unified { mount: "/cg".into() });
+        assert_eq!(
+            unified.unwrap(),
+            Hierarchy::Unified {
+                mount: "/cg".into()
+            }
+        );
         let hybrid = Hierarchy::of(HYBRID, |_| "hugetlb".to_owned()).unwrap();
-        let Hierarchy::Legacy { controllers } = hybrid else { panic!("hybrid is not unified") };
+        let Hierarchy::Legacy { controllers } = hybrid else {
+            panic!("hybrid is not unified")
+        };
         assert_eq!(controllers[0], ("memory", "/sys/fs/cgroup/memory".into()));
-        assert_eq!(controllers[3], ("cpuacct", "/sys/fs/cgroup/cpu,cpuacct".into()));
+        assert_eq!(
+            controllers[3],
+            ("cpuacct", "/sys/fs/cgroup/cpu,cpuacct".into())
+        );
     }
 
     #[test]
@@ -476,22 +537,38 @@ mod tests {
     fn limits_are_written_as_v2_has_them() {
         let root = tempfile::tempdir().unwrap();
         let cgroups = Cgroups {
-            hierarchy: Hierarchy::Unified { mount: root.path().into() },
+            hierarchy: Hierarchy::Unified {
+                mount: root.path().into(),
+            },
             name: "ekiden-t".to_owned(),
         };
         fake(root.path(), ".", &["cgroup.subtree_control"]);
         fake(root.path(), "ekiden-t", &["cgroup.subtree_control"]);
         cgroups.prepare().unwrap();
-        assert_eq!(read(root.path(), "cgroup.subtree_control"), "+cpu +memory +pids");
+        assert_eq!(
+            read(root.path(), "cgroup.subtree_control"),
+            "+cpu +memory +pids"
+        );
         let id = InstanceId::from_bytes([1; 16]);
         let group = cgroups.group(id);
         let path = format!("ekiden-t/{id}");
-        fake(root.path(), &path, &["memory.max", "cpu.max", "pids.max", "memory.events"]);
+        fake(
+            root.path(),
+            &path,
+            &["memory.max", "cpu.max", "pids.max", "memory.events"],
+        );
         group.create(&LIMITS).unwrap();
         assert_eq!(read(root.path(), &format!("{path}/memory.max")), "67108864");
-        assert_eq!(read(root.path(), &format!("{path}/cpu.max")), "25000 100000");
+        assert_eq!(
+            read(root.path(), &format!("{path}/cpu.max")),
+            "25000 100000"
+        );
         assert_eq!(read(root.path(), &format!("{path}/pids.max")), "32");
-        fs::write(root.path().join(&path).join("memory.events"), "oom 3\noom_kill 2\n").unwrap();
+        fs::write(
+            root.path().join(&path).join("memory.events"),
+            "oom 3\noom_kill 2\n",
+        )
+        .unwrap();
         assert_eq!(group.oom_kills(), 2);
         assert_eq!(cgroups.list(), [id]);
     }
@@ -500,15 +577,22 @@ mod tests {
     fn limits_are_written_as_v1_has_them() {
         let root = tempfile::tempdir().unwrap();
         let at = |name: &str| root.path().join(name);
-        let controllers =
-            vec![("memory", at("memory")), ("cpu", at("cpu")), ("pids", at("pids")), ("cpuacct", at("cpu"))];
+        let controllers = vec![
+            ("memory", at("memory")),
+            ("cpu", at("cpu")),
+            ("pids", at("pids")),
+            ("cpuacct", at("cpu")),
+        ];
         let cgroups = Cgroups {
             hierarchy: Hierarchy::Legacy { controllers },
             name: "ekiden-t".to_owned(),
         };
         let id = InstanceId::from_bytes([1; 16]);
         for (controller, files) in [
-            ("memory", &["memory.limit_in_bytes", "memory.oom_control"][..]),
+            (
+                "memory",
+                &["memory.limit_in_bytes", "memory.oom_control"][..],
+            ),
             ("cpu", &["cpu.cfs_quota_us", "cpu.cfs_period_us"]),
             ("pids", &["pids.max"]),
         ] {
@@ -520,7 +604,11 @@ mod tests {
         assert_eq!(file("memory/*/memory.limit_in_bytes"), "67108864");
         assert_eq!(file("cpu/*/cpu.cfs_quota_us"), "25000");
         assert_eq!(file("pids/*/pids.max"), "32");
-        fs::write(at("memory").join(format!("ekiden-t/{id}/memory.oom_control")), "oom_kill 1\n").unwrap();
+        fs::write(
+            at("memory").join(format!("ekiden-t/{id}/memory.oom_control")),
+            "oom_kill 1\n",
+        )
+        .unwrap();
         assert_eq!(group.oom_kills(), 1);
     }
 
@@ -528,10 +616,17 @@ mod tests {
     fn group_that_cannot_be_limited_is_an_error() {
         let root = tempfile::tempdir().unwrap();
         let cgroups = Cgroups {
-            hierarchy: Hierarchy::Unified { mount: root.path().into() },
+            hierarchy: Hierarchy::Unified {
+                mount: root.path().into(),
+            },
             name: "ekiden-t".to_owned(),
         };
         fs::create_dir(root.path().join("ekiden-t")).unwrap();
-        assert!(cgroups.group(InstanceId::from_bytes([1; 16])).create(&LIMITS).is_err());
+        assert!(
+            cgroups
+                .group(InstanceId::from_bytes([1; 16]))
+                .create(&LIMITS)
+                .is_err()
+        );
     }
 }

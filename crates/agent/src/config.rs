@@ -79,7 +79,10 @@ impl AgentConfig {
             ipv4: Ipv4Net::new_assert(Ipv4Addr::new(10, 201, 0, 0), 16),
             ipv6: None,
             // Quad9 and Cloudflare: only when the host has no resolver an instance could reach.
-            dns: vec![Ipv4Addr::new(9, 9, 9, 9).into(), Ipv4Addr::new(1, 1, 1, 1).into()],
+            dns: vec![
+                Ipv4Addr::new(9, 9, 9, 9).into(),
+                Ipv4Addr::new(1, 1, 1, 1).into(),
+            ],
             allowed_uids: Vec::new(),
             shim_program: PathBuf::from("/proc/self/exe"),
         }
@@ -93,12 +96,16 @@ impl AgentConfig {
         let name = &self.name;
         let well_formed = name.len() <= NAME_BYTES_MAX
             && name.starts_with(|c: char| c.is_ascii_lowercase())
-            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+            && name
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
         if !well_formed {
             return Err(ConfigError::Name { name: name.clone() });
         }
         if self.run_dir.as_os_str().len() > RUN_DIR_BYTES_MAX {
-            return Err(ConfigError::RunDirectory { path: self.run_dir.clone() });
+            return Err(ConfigError::RunDirectory {
+                path: self.run_dir.clone(),
+            });
         }
         if self.ipv4.prefix_len() > 28 {
             return Err(ConfigError::Network { network: self.ipv4 });

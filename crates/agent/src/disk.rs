@@ -44,7 +44,11 @@ impl DiskLimit {
             sys::set_project_quota(file.as_fd(), 1, 0, 0)
         });
         let _ = fs::remove_dir(&probe);
-        if tried.is_ok() { Self::Quota } else { Self::Watched }
+        if tried.is_ok() {
+            Self::Quota
+        } else {
+            Self::Watched
+        }
     }
 
     /// What it means, for people.
@@ -72,9 +76,16 @@ pub(crate) fn limit(
     for directory in directories {
         sys::set_project(File::open(directory)?.as_fd(), project)?;
     }
-    let Some(directory) = directories.first() else { return Ok(()) };
+    let Some(directory) = directories.first() else {
+        return Ok(());
+    };
     let files_max = (bytes_max / BYTES_PER_FILE).max(FILES_MIN);
-    sys::set_project_quota(File::open(directory)?.as_fd(), project, bytes_max, files_max)
+    sys::set_project_quota(
+        File::open(directory)?.as_fd(),
+        project,
+        bytes_max,
+        files_max,
+    )
 }
 
 /// Says when free space has fallen enough for instances to be measured.

@@ -46,7 +46,10 @@ pub fn check(data_dir: &Path) -> Vec<Finding> {
         forwarding(),
         foreign_filters(),
         disk_limit(data_dir),
-        optional("mmdebstrap", "makes base images from Debian packages (`ekiden image bootstrap`)"),
+        optional(
+            "mmdebstrap",
+            "makes base images from Debian packages (`ekiden image bootstrap`)",
+        ),
         optional("buildah", "builds images from Dockerfiles"),
     ]
 }
@@ -54,7 +57,11 @@ pub fn check(data_dir: &Path) -> Vec<Finding> {
 fn root() -> Finding {
     match rustix::process::geteuid().is_root() {
         true => ok("root", "runs as root"),
-        false => missing("root", "the agent makes namespaces, mounts and cgroups", "run it as root or with sudo"),
+        false => missing(
+            "root",
+            "the agent makes namespaces, mounts and cgroups",
+            "run it as root or with sudo",
+        ),
     }
 }
 
@@ -65,7 +72,9 @@ fn kernel() -> Finding {
         Some(version) if version >= KERNEL_MIN => ok("kernel", release),
         _ => missing(
             "kernel",
-            &format!("{release} is older than 5.19, the first with idmapped layers below overlayfs"),
+            &format!(
+                "{release} is older than 5.19, the first with idmapped layers below overlayfs"
+            ),
             "use a newer kernel: Debian 12 and Ubuntu 24.04 have one",
         ),
     }
@@ -83,7 +92,10 @@ fn namespaces() -> Finding {
         .collect();
     let users = fs::read_to_string("/proc/sys/user/max_user_namespaces").unwrap_or_default();
     if !absent.is_empty() {
-        let why = format!("this kernel has no namespaces of kind {}", absent.join(", "));
+        let why = format!(
+            "this kernel has no namespaces of kind {}",
+            absent.join(", ")
+        );
         return missing("namespaces", &why, "use a distribution's kernel");
     }
     match users.trim() {
@@ -98,46 +110,74 @@ fn namespaces() -> Finding {
 
 fn file_system() -> Finding {
     let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    let built_in = known.lines().any(|line| line.split_whitespace().last() == Some("overlay"));
+    let built_in = known
+        .lines()
+        .any(|line| line.split_whitespace().last() == Some("overlay"));
     // A module is loaded by the first mount.
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let module = Path::new("/lib/modules").join(release.trim()).join("kernel/fs/overlayfs");
+    let module = Path::new("/lib/modules")
+        .join(release.trim())
+        .join("kernel/fs/overlayfs");
     match built_in || module.exists() {
         true => ok("overlayfs", "there"),
-        false => missing("overlayfs", "this kernel cannot stack image layers", "run `modprobe overlay`"),
+        false => missing(
+            "overlayfs",
+            "this kernel cannot stack image layers",
+            "run `modprobe overlay`",
+        ),
     }
 }
 
 fn packet_filter() -> Finding {
     match find("nft") {
         Some(path) => ok("nftables", &path),
-        None => missing("nftables", "`nft` was not found", "run `apt install nftables`"),
+        None => missing(
+            "nftables",
+            "`nft` was not found",
+            "run `apt install nftables`",
+        ),
     }
 }
 
 fn cgroups() -> Finding {
     match Cgroups::detect("doctor") {
         Ok(cgroups) => ok("cgroups", cgroups.describe()),
-        Err(error) => missing("cgroups", &error.to_string(), "mount cgroup2 on /sys/fs/cgroup"),
+        Err(error) => missing(
+            "cgroups",
+            &error.to_string(),
+            "mount cgroup2 on /sys/fs/cgroup",
+        ),
     }
 }
 
 fn forwarding() -> Finding {
-    match fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap_or_default().trim() {
+    match fs::read_to_string("/proc/sys/net/ipv4/ip_forward")
+        .unwrap_or_default()
+        .trim()
+    {
         "1" => ok("forwarding", "on"),
-        _ => ok("forwarding", "off; the agent switches it on and `teardown` off again"),
+        _ => ok(
+            "forwarding",
+            "off; the agent switches it on and `teardown` off again",
+        ),
     }
 }
 
 /// A `drop` in any table is final, and Docker's is the usual one.
 fn foreign_filters() -> Finding {
-    let output = find("nft").and_then(|nft| Command::new(nft).args(["list", "chains"]).output().ok());
+    let output =
+        find("nft").and_then(|nft| Command::new(nft).args(["list", "chains"]).output().ok());
     let chains = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
     let drops = chains.is_some_and(|chains| {
-        chains.lines().any(|line| line.contains("hook forward") && line.contains("policy drop"))
+        chains
+            .lines()
+            .any(|line| line.contains("hook forward") && line.contains("policy drop"))
     });
     match drops {
-        false => ok("other packet filters", "none drops forwarded packets by default"),
+        false => ok(
+            "other packet filters",
+            "none drops forwarded packets by default",
+        ),
         true => warn(
             "other packet filters",
             "another table drops forwarded packets by default (Docker does): instances may not reach the internet",
@@ -160,7 +200,11 @@ fn disk_limit(data_dir: &Path) -> Finding {
 fn optional(program: &'static str, purpose: &str) -> Finding {
     match find(program) {
         Some(path) => ok(program, &path),
-        None => warn(program, &format!("not found; it {purpose}"), &format!("run `apt install {program}`")),
+        None => warn(
+            program,
+            &format!("not found; it {purpose}"),
+            &format!("run `apt install {program}`"),
+        ),
     }
 }
 
@@ -175,15 +219,30 @@ fn find(program: &str) -> Option<String> {
 }
 
 fn ok(what: &'static str, why: &str) -> Finding {
-    Finding { what, state: Health::Ok, why: why.to_owned(), mend: String::new() }
+    Finding {
+        what,
+        state: Health::Ok,
+        why: why.to_owned(),
+        mend: String::new(),
+    }
 }
 
 fn warn(what: &'static str, why: &str, mend: &str) -> Finding {
-    Finding { what, state: Health::Warn, why: why.to_owned(), mend: mend.to_owned() }
+    Finding {
+        what,
+        state: Health::Warn,
+        why: why.to_owned(),
+        mend: mend.to_owned(),
+    }
 }
 
 fn missing(what: &'static str, why: &str, mend: &str) -> Finding {
-    Finding { what, state: Health::Missing, why: why.to_owned(), mend: mend.to_owned() }
+    Finding {
+        what,
+        state: Health::Missing,
+        why: why.to_owned(),
+        mend: mend.to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,6 @@ use std::{
 use ekiden_engine::{EngineError, LogPage, LogQuery};
 use ekiden_model::{
     id::{InstanceId, ServiceId},
-    image::Digest,
     instance::{Exit, ExitCause, InstanceObservation, InstanceSpec, InstanceState, StopReason},
     time::Timestamp,
 };
@@ -122,9 +121,17 @@ impl<I: Images> Host<I> {
             return Err(AgentError::NotRoot);
         }
         let prepared = spawn_blocking(move || prepare(config)).await;
-        let Prepared { config, cgroups, network, disk } =
-            prepared.map_err(|source| panicked("prepare the host", source))??;
-        info!(cgroups = cgroups.describe(), disk_limit = disk.describe(), "host is ready");
+        let Prepared {
+            config,
+            cgroups,
+            network,
+            disk,
+        } = prepared.map_err(|source| panicked("prepare the host", source))??;
+        info!(
+            cgroups = cgroups.describe(),
+            disk_limit = disk.describe(),
+            "host is ready"
+        );
         let host = Arc::new(Self {
             config,
             cgroups,
@@ -162,8 +169,14 @@ impl<I: Images> Host<I> {
         reason: StopReason,
         grace_ms: u64,
     ) -> Result<(), EngineError> {
-        let stop = StopRecord { reason, grace_ms, at: now() };
-        let Some(record) = self.live(id) else { return Ok(()) };
+        let stop = StopRecord {
+            reason,
+            grace_ms,
+            at: now(),
+        };
+        let Some(record) = self.live(id) else {
+            return Ok(());
+        };
         let path = record.paths(&self.config).stop();
         blocking(move || {
             // The first reason is the reason; later calls may shorten the wait.
@@ -191,7 +204,9 @@ impl<I: Images> Host<I> {
     /// As [`ekiden_engine::Engine::remove`].
     pub(crate) async fn remove(&self, id: InstanceId) -> Result<(), EngineError> {
         let commands = self.table().get(&id).map(|entry| entry.commands.clone());
-        let Some(commands) = commands else { return Ok(()) };
+        let Some(commands) = commands else {
+            return Ok(());
+        };
         let (done, removed) = oneshot::channel();
         let _ = commands.send(Command::Remove { done }).await;
         // A task that is gone has removed it for another caller.
@@ -234,7 +249,10 @@ impl<I: Images> Host<I> {
         self.update(id, |entry| {
             let address = IpAddr::from(self.network.addresses(entry.record.slot).ipv4);
             entry.state = match entry.stop {
-                None => InstanceState::Running { address, started_at },
+                None => InstanceState::Running {
+                    address,
+                    started_at,
+                },
                 Some(_) => InstanceState::Stopping { address },
             };
         });
@@ -244,27 +262,35 @@ impl<I: Images> Host<I> {
     pub(crate) fn set_exited(&self, id: InstanceId, cause: ExitCause, at: Timestamp) {
         self.update(id, |entry| {
             let stopped_for = entry.stop.map(|stop| stop.reason);
-            entry.state = InstanceState::Exited(Exit { cause, at, stopped_for });
+            entry.state = InstanceState::Exited(Exit {
+                cause,
+                at,
+                stopped_for,
+            });
         });
     }
 
     /// Whether it was asked to stop, and how long that still may take.
     pub(crate) fn stop_asked(&self, id: InstanceId) -> Option<u64> {
         let stop = self.table().get(&id)?.stop?;
-        Some(stop.grace_ms.saturating_sub(now().since(stop.at).as_millis() as u64))
+        Some(
+            stop.grace_ms
+                .saturating_sub(now().since(stop.at).as_millis() as u64),
+        )
     }
 
     /// Takes it out of the table; the last thing done with it.
     pub(crate) fn forget(&self, id: InstanceId) {
         self.table().remove(&id);
-        self.keep_images();
         self.announce();
     }
 
     /// The instances that are not over.
     pub(crate) fn live_instances(&self) -> Vec<InstanceId> {
         let table = self.table();
-        let live = table.values().filter(|entry| !matches!(entry.state, InstanceState::Exited(_)));
+        let live = table
+            .values()
+            .filter(|entry| !matches!(entry.state, InstanceState::Exited(_)));
         live.map(|entry| entry.record.spec.id).collect()
     }
 
@@ -280,10 +306,13 @@ impl<I: Images> Host<I> {
                 self.config.slots()
             ),
         })?;
-        let record = Arc::new(Record { spec, slot, created_at: now() });
+        let record = Arc::new(Record {
+            spec,
+            slot,
+            created_at: now(),
+        });
         let settled = self.insert(&mut table, record, None, Origin::New);
         drop(table);
-        self.keep_images();
         self.announce();
         Ok(settled)
     }
@@ -299,7 +328,13 @@ impl<I: Images> Host<I> {
         let settled = watch::Sender::new(false);
         let receiver = settled.subscribe();
         let state = InstanceState::Creating;
-        let entry = Entry { record: record.clone(), state, stop, commands, settled };
+        let entry = Entry {
+            record: record.clone(),
+            state,
+            stop,
+            commands,
+            settled,
+        };
         table.insert(record.spec.id, entry);
         tokio::spawn(instance::run(self.clone(), record, origin, received));
         receiver
@@ -309,7 +344,9 @@ impl<I: Images> Host<I> {
     /// nobody's.
     async fn find_instances(self: &Arc<Self>) {
         let directory = self.config.instances_dir();
-        let found = spawn_blocking(move || read_records(&directory)).await.unwrap_or_default();
+        let found = spawn_blocking(move || read_records(&directory))
+            .await
+            .unwrap_or_default();
         let settling: Vec<_> = {
             let mut table = self.table();
             found
@@ -329,7 +366,6 @@ impl<I: Images> Host<I> {
             warn!("some shims do not answer; their instances are shown as being created");
         }
         info!(count, "found instances of the agent before");
-        self.keep_images();
         let host = self.clone();
         // What cannot be removed now is tried again at the next start.
         let _ = spawn_blocking(move || host.remove_strays()).await;
@@ -337,9 +373,17 @@ impl<I: Images> Host<I> {
 
     /// Removes cgroups, sockets and links of instances that are not in the table. Blocks.
     fn remove_strays(&self) {
-        let (ids, slots): (Vec<InstanceId>, Vec<u32>) =
-            self.table().values().map(|entry| (entry.record.spec.id, entry.record.slot)).unzip();
-        for id in self.cgroups.list().into_iter().filter(|id| !ids.contains(id)) {
+        let (ids, slots): (Vec<InstanceId>, Vec<u32>) = self
+            .table()
+            .values()
+            .map(|entry| (entry.record.spec.id, entry.record.slot))
+            .unzip();
+        for id in self
+            .cgroups
+            .list()
+            .into_iter()
+            .filter(|id| !ids.contains(id))
+        {
             if let Err(error) = self.cgroups.group(id).remove() {
                 warn!(instance = %id, %error, "cannot remove a cgroup that belongs to no instance");
             }
@@ -347,9 +391,15 @@ impl<I: Images> Host<I> {
         if let Err(error) = self.network.remove_strays(&slots) {
             warn!(%error, "cannot look for links that belong to no instance");
         }
-        for entry in fs::read_dir(self.config.shims_dir()).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(self.config.shims_dir())
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             let name = entry.file_name();
-            let id = name.to_str().and_then(|name| name.strip_suffix(".sock")?.parse().ok());
+            let id = name
+                .to_str()
+                .and_then(|name| name.strip_suffix(".sock")?.parse().ok());
             if id.is_none_or(|id| !ids.contains(&id)) {
                 let _ = fs::remove_file(entry.path());
             }
@@ -379,14 +429,6 @@ impl<I: Images> Host<I> {
         self.changed.send_modify(|count| *count += 1);
     }
 
-    fn keep_images(&self) {
-        let mut images: Vec<Digest> =
-            self.table().values().map(|entry| entry.record.spec.image).collect();
-        images.sort_unstable();
-        images.dedup();
-        self.images.keep(&images);
-    }
-
     fn table(&self) -> MutexGuard<'_, BTreeMap<InstanceId, Entry>> {
         // Every change is one assignment, so that a panic elsewhere leaves nothing half done.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
@@ -402,7 +444,11 @@ struct Prepared {
 }
 
 fn prepare(config: AgentConfig) -> Result<Prepared, AgentError> {
-    for directory in [config.agent_dir(), config.instances_dir(), config.logs_dir()] {
+    for directory in [
+        config.agent_dir(),
+        config.instances_dir(),
+        config.logs_dir(),
+    ] {
         make_private(&directory)?;
     }
     make_private(&config.shims_dir())?;
@@ -416,7 +462,12 @@ fn prepare(config: AgentConfig) -> Result<Prepared, AgentError> {
     cgroups.prepare()?;
     let network = Network::prepare(&config)?;
     let disk = DiskLimit::detect(&config.agent_dir());
-    Ok(Prepared { config, cgroups, network, disk })
+    Ok(Prepared {
+        config,
+        cgroups,
+        network,
+        disk,
+    })
 }
 
 fn make_private(directory: &Path) -> Result<(), AgentError> {
@@ -466,7 +517,10 @@ fn free_slot(table: &BTreeMap<InstanceId, Entry>, slots: u32) -> Option<u32> {
 
 fn check(spec: &InstanceSpec) -> Result<(), EngineError> {
     let strings = || {
-        let pairs = spec.env.iter().map(|(name, value)| name.len() + value.len() + 1);
+        let pairs = spec
+            .env
+            .iter()
+            .map(|(name, value)| name.len() + value.len() + 1);
         spec.args.iter().map(String::len).chain(pairs)
     };
     let has_zero = |text: &String| text.contains('\0');
@@ -475,10 +529,17 @@ fn check(spec: &InstanceSpec) -> Result<(), EngineError> {
     } else if strings().any(|length| length > STRING_BYTES_MAX) {
         "an argument or a variable is longer than 128 KiB"
     } else if spec.args.iter().any(has_zero)
-        || spec.env.iter().any(|(name, value)| has_zero(name) || has_zero(value))
+        || spec
+            .env
+            .iter()
+            .any(|(name, value)| has_zero(name) || has_zero(value))
     {
         "an argument or a variable contains a zero byte"
-    } else if spec.env.keys().any(|name| name.is_empty() || name.contains('=')) {
+    } else if spec
+        .env
+        .keys()
+        .any(|name| name.is_empty() || name.contains('='))
+    {
         "a variable's name is empty or contains `=`"
     } else if !spec.cwd.is_empty() && !spec.cwd.starts_with('/') || has_zero(&spec.cwd) {
         "the working directory is not absolute"
@@ -491,7 +552,9 @@ fn check(spec: &InstanceSpec) -> Result<(), EngineError> {
     } else {
         return Ok(());
     };
-    Err(EngineError::Invalid { message: problem.to_owned() })
+    Err(EngineError::Invalid {
+        message: problem.to_owned(),
+    })
 }
 
 /// Kills instances that hold more than they may, where the kernel does not keep the limit itself.
@@ -501,11 +564,16 @@ async fn watch_disk<I: Images>(host: std::sync::Weak<Host<I>>) {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let Some(host) = host.upgrade().filter(|host| host.disk == DiskLimit::Watched) else {
+        let Some(host) = host
+            .upgrade()
+            .filter(|host| host.disk == DiskLimit::Watched)
+        else {
             return;
         };
         let directory = host.config.agent_dir();
-        let free = blocking(move || Ok(disk::free_bytes(&directory))).await.unwrap_or(u64::MAX);
+        let free = blocking(move || Ok(disk::free_bytes(&directory)))
+            .await
+            .unwrap_or(u64::MAX);
         if watch.is_due(free) {
             host.kill_too_large().await;
         }
@@ -525,10 +593,16 @@ impl<I: Images> Host<I> {
             .collect();
         for (record, commands) in live {
             let [upper, ..] = record.paths(&self.config).trees();
-            let held = blocking(move || Ok(tree::measure(&upper))).await.unwrap_or(0);
+            let held = blocking(move || Ok(tree::measure(&upper)))
+                .await
+                .unwrap_or(0);
             if held > record.spec.limits.disk_bytes {
                 warn!(instance = %record.spec.id, held, "instance exceeds its disk limit");
-                let _ = commands.send(Command::Kill { cause: ExitCause::OutOfDisk }).await;
+                let _ = commands
+                    .send(Command::Kill {
+                        cause: ExitCause::OutOfDisk,
+                    })
+                    .await;
             }
         }
     }
@@ -538,18 +612,28 @@ impl<I: Images> Host<I> {
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+    spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 pub(crate) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     Timestamp::from_millis(since.as_millis() as u64)
 }
 
 fn host_error(doing: &str, error: &io::Error) -> EngineError {
-    EngineError::Host { message: format!("cannot {doing}: {error}") }
+    EngineError::Host {
+        message: format!("cannot {doing}: {error}"),
+    }
 }
 
 fn panicked(doing: &'static str, source: tokio::task::JoinError) -> AgentError {
-    AgentError::File { doing, path: Default::default(), source: io::Error::other(source) }
+    AgentError::File {
+        doing,
+        path: Default::default(),
+        source: io::Error::other(source),
+    }
 }

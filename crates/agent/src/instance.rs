@@ -18,6 +18,7 @@ use ekiden_engine::EngineError;
 use ekiden_model::instance::ExitCause;
 use tokio::{
     sync::{mpsc, oneshot},
+    task::spawn_blocking,
     time::{Instant, sleep, sleep_until},
 };
 use tracing::{info, warn};
@@ -51,7 +52,9 @@ pub(crate) enum Command {
     /// Kill it, for this reason.
     Kill { cause: ExitCause },
     /// Kill it if it still runs, and remove every trace but its logs.
-    Remove { done: oneshot::Sender<Result<(), EngineError>> },
+    Remove {
+        done: oneshot::Sender<Result<(), EngineError>>,
+    },
 }
 
 /// How the task comes by its instance.
@@ -70,7 +73,15 @@ pub(crate) async fn run<I: Images>(
     commands: mpsc::Receiver<Command>,
 ) {
     let began = std::time::Instant::now();
-    let mut task = Task { host, record, commands, removers: Vec::new() };
+    // Kept until the instance has ended. Without it the start fails and says so; an instance that was
+    // found has its layers mounted.
+    let hold = host.images.hold(record.spec.image);
+    let mut task = Task {
+        host,
+        record,
+        commands,
+        removers: Vec::new(),
+    };
     let link = match origin {
         Origin::New => task.launch().await,
         Origin::Found => task.find().await,
@@ -82,6 +93,7 @@ pub(crate) async fn run<I: Images>(
     // Without an end the agent stops and the instance goes on.
     if let Some(end) = end {
         task.settle(end).await;
+        drop(hold);
         task.wait_for_removal().await;
     }
 }
@@ -122,7 +134,11 @@ impl<I: Images> Task<I> {
             }),
             blocking({
                 let (host, slot) = (host.clone(), record.slot);
-                move || host.network.create_namespace(slot).map_err(io::Error::other)
+                move || {
+                    host.network
+                        .create_namespace(slot)
+                        .map_err(io::Error::other)
+                }
             }),
             async { host.images.layers(record.spec.image) },
             async { NewShim::spawn(&host.config.shim_program) },
@@ -146,11 +162,17 @@ impl<I: Images> Task<I> {
         let (host, spec) = (&self.host, &self.record.spec);
         let paths = self.record.paths(&host.config);
         let dns = host.config.dns.clone();
-        let resolv_conf = blocking(move || Ok(resolver::resolv_conf(&dns))).await.unwrap_or_default();
+        let resolv_conf = blocking(move || Ok(resolver::resolv_conf(&dns)))
+            .await
+            .unwrap_or_default();
         let host_name = spec.id.short();
         StartOrder {
             args: spec.args.clone(),
-            env: spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            env: spec
+                .env
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect(),
             cwd: spec.cwd.clone(),
             user: spec.user.clone(),
             layers,
@@ -272,7 +294,11 @@ impl<I: Images> Task<I> {
             let group = host.cgroups.group(id).remove().map_err(io::Error::other);
             let _ = fs::remove_file(&paths.socket);
             let trees = paths.trees().iter().try_for_each(|path| tree::remove(path));
-            log::read::trim(&host.config.logs_dir(), record.spec.service, &host.live_instances());
+            log::read::trim(
+                &host.config.logs_dir(),
+                record.spec.service,
+                &host.live_instances(),
+            );
             group.and(trees)
         });
         if let Err(error) = released.await {
@@ -310,7 +336,10 @@ impl<I: Images> Task<I> {
         let (host, record) = (self.host.clone(), self.record.clone());
         let removed = blocking(move || {
             let paths = record.paths(&host.config);
-            host.cgroups.group(record.spec.id).remove().map_err(io::Error::other)?;
+            host.cgroups
+                .group(record.spec.id)
+                .remove()
+                .map_err(io::Error::other)?;
             tree::remove(&paths.directory)
         });
         removed.await.map_err(|error| EngineError::Host {
@@ -319,17 +348,27 @@ impl<I: Images> Task<I> {
     }
 
     async fn end_on_disk(&self) -> Option<ExitRecord> {
-        let path = self.record.paths(&self.host.config).directory.join(ExitRecord::FILE);
+        let path = self
+            .record
+            .paths(&self.host.config)
+            .directory
+            .join(ExitRecord::FILE);
         // One that cannot be read says nothing, and then the instance is lost.
-        blocking(move || durable::read_json(&path)).await.ok().flatten()
+        blocking(move || durable::read_json(&path))
+            .await
+            .ok()
+            .flatten()
     }
 
     /// Its shim is gone without a word. The kernel has killed the container with it, unless its first
     /// process has changed its user since (prctl(2), PR_SET_PDEATHSIG): what is left is killed here.
     async fn lost(&self) -> ExitRecord {
         let group = self.host.cgroups.group(self.record.spec.id);
-        let _ = blocking(move || Ok(group.kill())).await;
-        ExitRecord { cause: ExitCause::Lost, at: now() }
+        let _ = spawn_blocking(move || group.kill()).await;
+        ExitRecord {
+            cause: ExitCause::Lost,
+            at: now(),
+        }
     }
 
     /// The directories of the overlay, owned by root inside.

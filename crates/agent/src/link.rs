@@ -116,7 +116,11 @@ impl ShimLink {
     async fn greet(stream: UnixStream, process: Option<Child>) -> io::Result<Self> {
         let (reader, writer) = stream.into_split();
         let (said, frames) = mpsc::channel(QUEUE_MAX);
-        let mut link = Self { frames, writer, process };
+        let mut link = Self {
+            frames,
+            writer,
+            process,
+        };
         timeout(SEND_MAX, write_frame(&mut link.writer, &Hello::ours()))
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
@@ -130,7 +134,11 @@ impl ShimLink {
 async fn read_frames(mut reader: OwnedReadHalf, said: mpsc::Sender<FromShim>) {
     let hello: io::Result<Option<Hello>> = read_frame(&mut reader).await;
     let Ok(Some(hello)) = hello else { return };
-    tracing::debug!(protocol = hello.protocol, release = hello.release, "shim said hello");
+    tracing::debug!(
+        protocol = hello.protocol,
+        release = hello.release,
+        "shim said hello"
+    );
     loop {
         tokio::select! {
             () = said.closed() => return, // the connection is not wanted any more
@@ -150,6 +158,11 @@ fn send_order(mut stream: &BlockingStream, order: &ToShim, network: OwnedFd) -> 
     let mut control = SendAncillaryBuffer::new(&mut space);
     let files = [network.as_fd()];
     control.push(SendAncillaryMessage::ScmRights(&files));
-    sendmsg(stream, &[IoSlice::new(length)], &mut control, SendFlags::NOSIGNAL)?;
+    sendmsg(
+        stream,
+        &[IoSlice::new(length)],
+        &mut control,
+        SendFlags::NOSIGNAL,
+    )?;
     stream.write_all(body)
 }

@@ -44,7 +44,10 @@ impl Record {
         let id = self.spec.id;
         Paths {
             directory: directory(config, id),
-            logs: config.logs_dir().join(self.spec.service.to_string()).join(id.to_string()),
+            logs: config
+                .logs_dir()
+                .join(self.spec.service.to_string())
+                .join(id.to_string()),
             socket: config.shims_dir().join(format!("{id}.sock")),
         }
     }

@@ -16,7 +16,9 @@ const SERVERS_MAX: usize = 3;
 /// An instance's `resolv.conf`: the host's servers that are not the host itself, which instances
 /// cannot reach; else `fallback`. Search domains and options are the host's. Blocks.
 pub(crate) fn resolv_conf(fallback: &[IpAddr]) -> String {
-    let texts = HOST_FILES.iter().filter_map(|path| fs::read_to_string(path).ok());
+    let texts = HOST_FILES
+        .iter()
+        .filter_map(|path| fs::read_to_string(path).ok());
     compose(texts, fallback, is_this_host)
 }
 
@@ -42,16 +44,29 @@ fn compose(
     for text in texts {
         if kept.is_empty() {
             let wanted = |line: &&str| line.starts_with("search ") || line.starts_with("options ");
-            kept = text.lines().filter(wanted).map(|line| format!("{line}\n")).collect();
+            kept = text
+                .lines()
+                .filter(wanted)
+                .map(|line| format!("{line}\n"))
+                .collect();
         }
-        let named = text.lines().filter_map(|line| line.strip_prefix("nameserver")?.trim().parse().ok());
+        let named = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("nameserver")?.trim().parse().ok());
         servers = named.filter(|server| !is_this_host(*server)).collect();
         if !servers.is_empty() {
             break;
         }
     }
-    let servers = if servers.is_empty() { fallback } else { &servers };
-    let lines = servers.iter().take(SERVERS_MAX).map(|server| format!("nameserver {server}\n"));
+    let servers = if servers.is_empty() {
+        fallback
+    } else {
+        &servers
+    };
+    let lines = servers
+        .iter()
+        .take(SERVERS_MAX)
+        .map(|server| format!("nameserver {server}\n"));
     lines.chain([kept]).collect()
 }
 
@@ -68,7 +83,10 @@ mod tests {
     fn check(texts: &[&str], want: &str) {
         let fallback = ["9.9.9.9".parse().unwrap()];
         let texts = texts.iter().map(|text| (*text).to_owned());
-        assert_eq!(compose(texts, &fallback, |address| address.is_loopback()), want);
+        assert_eq!(
+            compose(texts, &fallback, |address| address.is_loopback()),
+            want
+        );
     }
 
     #[test]
@@ -78,11 +96,20 @@ mod tests {
             "nameserver 10.0.0.1\nsearch example.org\noptions ndots:2\n",
         );
         check(
-            &["# stub\nnameserver 127.0.0.53\nsearch a\n", "nameserver 10.0.0.2\n"],
+            &[
+                "# stub\nnameserver 127.0.0.53\nsearch a\n",
+                "nameserver 10.0.0.2\n",
+            ],
             "nameserver 10.0.0.2\nsearch a\n",
         );
-        check(&["nameserver 127.0.0.1\nnameserver ::1\n"], "nameserver 9.9.9.9\n");
+        check(
+            &["nameserver 127.0.0.1\nnameserver ::1\n"],
+            "nameserver 9.9.9.9\n",
+        );
         check(&[], "nameserver 9.9.9.9\n");
-        check(&["nameserver fe80::1%eth0\nnameserver 10.0.0.3\n"], "nameserver 10.0.0.3\n");
+        check(
+            &["nameserver fe80::1%eth0\nnameserver 10.0.0.3\n"],
+            "nameserver 10.0.0.3\n",
+        );
     }
 }

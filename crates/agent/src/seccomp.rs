@@ -29,7 +29,16 @@ pub(crate) fn compile_to(path: &Path) -> io::Result<()> {
         .flat_map(|step| {
             let [code_low, code_high] = step.code.to_ne_bytes();
             let [a, b, c, d] = step.value.to_ne_bytes();
-            [code_low, code_high, step.jump_true, step.jump_false, a, b, c, d]
+            [
+                code_low,
+                code_high,
+                step.jump_true,
+                step.jump_false,
+                a,
+                b,
+                c,
+                d,
+            ]
         })
         .collect();
     durable::write(path, &bytes)
@@ -43,7 +52,10 @@ pub(crate) fn load(path: &Path) -> io::Result<Vec<FilterInstruction>> {
     let bytes = std::fs::read(path)?;
     let (steps, rest) = bytes.as_chunks::<8>();
     if steps.is_empty() || !rest.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "seccomp program is not whole"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "seccomp program is not whole",
+        ));
     }
     let read = |step: &[u8; 8]| FilterInstruction {
         code: u16::from_ne_bytes([step[0], step[1]]),
@@ -56,8 +68,11 @@ pub(crate) fn load(path: &Path) -> io::Result<Vec<FilterInstruction>> {
 
 fn compile() -> io::Result<Vec<FilterInstruction>> {
     let invalid = |error: &dyn std::fmt::Display| io::Error::other(error.to_string());
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        ALLOWED.iter().chain(ALLOWED_HERE).map(|call| (*call, Vec::new())).collect();
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALLOWED
+        .iter()
+        .chain(ALLOWED_HERE)
+        .map(|call| (*call, Vec::new()))
+        .collect();
     for (call, conditions) in CONDITIONAL {
         let rule = conditions
             .iter()
@@ -67,7 +82,9 @@ fn compile() -> io::Result<Vec<FilterInstruction>> {
             .map_err(|error| invalid(&error))?;
         rules.entry(*call).or_default().push(rule);
     }
-    let arch = std::env::consts::ARCH.try_into().map_err(|error| invalid(&error))?;
+    let arch = std::env::consts::ARCH
+        .try_into()
+        .map_err(|error| invalid(&error))?;
     let refuse = SeccompAction::Errno(EPERM as u32);
     let program: BpfProgram = SeccompFilter::new(rules, refuse, SeccompAction::Allow, arch)
         .and_then(TryInto::try_into)
@@ -78,7 +95,10 @@ fn compile() -> io::Result<Vec<FilterInstruction>> {
         jump_false: step.jf,
         value: step.k,
     });
-    Ok(unknown_calls_do_not_exist().into_iter().chain(program).collect())
+    Ok(unknown_calls_do_not_exist()
+        .into_iter()
+        .chain(program)
+        .collect())
 }
 
 /// `clone3`, calls newer than the list and those of another architecture: `ENOSYS`.
@@ -153,11 +173,19 @@ impl Condition {
 }
 
 const fn equal(argument: u8, value: u64) -> Condition {
-    Condition { argument, test: Test::Equal, value }
+    Condition {
+        argument,
+        test: Test::Equal,
+        value,
+    }
 }
 
 const fn not_equal(argument: u8, value: i32) -> Condition {
-    Condition { argument, test: Test::NotEqual, value: value as u64 }
+    Condition {
+        argument,
+        test: Test::NotEqual,
+        value: value as u64,
+    }
 }
 
 const NAMESPACES: u64 = (CLONE_NEWNS
@@ -170,7 +198,14 @@ const NAMESPACES: u64 = (CLONE_NEWNS
 
 /// Calls allowed when all conditions of a line hold.
 const CONDITIONAL: &[(i64, &[Condition])] = &[
-    (SYS_clone, &[Condition { argument: 0, test: Test::Without(NAMESPACES), value: 0 }]),
+    (
+        SYS_clone,
+        &[Condition {
+            argument: 0,
+            test: Test::Without(NAMESPACES),
+            value: 0,
+        }],
+    ),
     // Linux, 32-bit personality, UNAME26, and asking.
     (SYS_personality, &[equal(0, 0x0)]),
     (SYS_personality, &[equal(0, 0x0008)]),
@@ -268,7 +303,11 @@ mod tests {
         compile_to(&path).unwrap();
         let steps = load(&path).unwrap();
         // BPF_MAXINSNS, linux/bpf_common.h
-        assert!(steps.len() > ALLOWED.len() && steps.len() < 4096, "{}", steps.len());
+        assert!(
+            steps.len() > ALLOWED.len() && steps.len() < 4096,
+            "{}",
+            steps.len()
+        );
     }
 
     #[test]

@@ -87,7 +87,10 @@ async fn greet<I: Images>(host: Arc<Host<I>>, stream: UnixStream) {
         Err(error) => return warn!(%error, "cannot tell who connects"),
     };
     if peer != 0 && !host.config.allowed_uids.contains(&peer) {
-        return warn!(peer, "refused a connection: only root and the configured users may speak");
+        return warn!(
+            peer,
+            "refused a connection: only root and the configured users may speak"
+        );
     }
     let (mut reader, mut writer) = stream.into_split();
     let greeting = async {
@@ -131,7 +134,12 @@ async fn serve<I: Images>(
         } else if calls.len() >= CALLS_MAX {
             let message = "too many calls at one time".to_owned();
             let result = Err(EngineError::Unavailable { message });
-            let _ = events.send(Event::Answered { id: call.id, result }).await;
+            let _ = events
+                .send(Event::Answered {
+                    id: call.id,
+                    result,
+                })
+                .await;
         } else {
             calls.spawn(Box::pin(answer(host.clone(), peer, call, events.clone())));
         }
@@ -145,13 +153,20 @@ async fn serve<I: Images>(
 async fn answer<I: Images>(host: Arc<Host<I>>, peer: u32, call: Call, events: mpsc::Sender<Event>) {
     let id = call.id;
     let result = match call.request {
-        Request::PrepareImage { reference } => {
-            host.images.prepare(&reference).await.map(|image| Answer::Image { image })
-        }
+        Request::PrepareImage { reference } => host
+            .images
+            .prepare(&reference)
+            .await
+            .map(|image| Answer::Image { image }),
         Request::Start { spec } => host.start(*spec).await.map(|()| Answer::Done),
-        Request::Stop { instance, reason, grace_ms } => {
-            host.stop(instance, reason, grace_ms).await.map(|()| Answer::Done)
-        }
+        Request::Stop {
+            instance,
+            reason,
+            grace_ms,
+        } => host
+            .stop(instance, reason, grace_ms)
+            .await
+            .map(|()| Answer::Done),
         Request::Remove { instance } => host.remove(instance).await.map(|()| Answer::Done),
         Request::Logs { query } => host.logs(query).await.map(|page| Answer::Logs { page }),
         Request::ForgetService { service } => {
@@ -160,8 +175,13 @@ async fn answer<I: Images>(host: Arc<Host<I>>, peer: u32, call: Call, events: mp
         Request::RetainImages { images } => {
             let host = host.clone();
             let retained = tokio::task::spawn_blocking(move || host.images.retain(&images)).await;
-            let failed = |error: tokio::task::JoinError| EngineError::Host { message: error.to_string() };
-            retained.map_err(failed).and_then(|retained| retained).map(|()| Answer::Done)
+            let failed = |error: tokio::task::JoinError| EngineError::Host {
+                message: error.to_string(),
+            };
+            retained
+                .map_err(failed)
+                .and_then(|retained| retained)
+                .map(|()| Answer::Done)
         }
         Request::Images { command } => work_on_images(&host, peer, id, command, &events).await,
         // Taken by the reader of calls.
@@ -193,7 +213,13 @@ async fn publish<I: Images>(host: Arc<Host<I>>, events: mpsc::Sender<Event>) {
     let mut changes = host.changes();
     loop {
         changes.borrow_and_update();
-        if events.send(Event::Observed { instances: host.observe() }).await.is_err() {
+        if events
+            .send(Event::Observed {
+                instances: host.observe(),
+            })
+            .await
+            .is_err()
+        {
             return;
         }
         if changes.changed().await.is_err() {

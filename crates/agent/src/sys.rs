@@ -50,12 +50,22 @@ pub(crate) fn clone_process(
     // SAFETY: the structure and its size are those of clone3(2); without CLONE_VM the child has a
     // copy of the memory and no stack is passed, so that both sides return here as after fork(2).
     let pid = unsafe {
-        libc::syscall(libc::SYS_clone3, ptr::from_ref(&args), size_of::<libc::clone_args>())
+        libc::syscall(
+            libc::SYS_clone3,
+            ptr::from_ref(&args),
+            size_of::<libc::clone_args>(),
+        )
     };
     match check(pid)? {
         0 => Ok(Cloned::Child),
-        // SAFETY: the kernel has just stored a new descriptor there, and nobody else knows it.
-        pid => Ok(Cloned::Parent { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
+        pid => {
+            // SAFETY: the kernel has just stored a new descriptor there, and nobody else knows it.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Cloned::Parent {
+                pid: pid as i32,
+                pidfd,
+            })
+        }
     }
 }
 
@@ -80,7 +90,12 @@ pub(crate) fn set_mount_attributes(
     idmap: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
     let attributes = libc::mount_attr {
-        attr_set: set | if idmap.is_some() { libc::MOUNT_ATTR_IDMAP } else { 0 },
+        attr_set: set
+            | if idmap.is_some() {
+                libc::MOUNT_ATTR_IDMAP
+            } else {
+                0
+            },
         attr_clr: 0,
         propagation: 0,
         userns_fd: idmap.map_or(0, |fd| fd.as_raw_fd() as u64),
@@ -123,7 +138,11 @@ pub(crate) fn duplicate_to(from: BorrowedFd<'_>, to: RawFd) -> io::Result<()> {
 
 /// Whether the other end of a pipe that is written to is closed.
 pub(crate) fn reader_is_gone(pipe: BorrowedFd<'_>) -> bool {
-    let mut pipe = libc::pollfd { fd: pipe.as_raw_fd(), events: 0, revents: 0 };
+    let mut pipe = libc::pollfd {
+        fd: pipe.as_raw_fd(),
+        events: 0,
+        revents: 0,
+    };
     // SAFETY: one structure, and its count is passed; it does not wait.
     let polled = unsafe { libc::poll(&mut pipe, 1, 0) };
     polled == 1 && pipe.revents & libc::POLLERR != 0
@@ -141,7 +160,11 @@ pub(crate) fn become_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> 
     // SAFETY: raw system calls, which act on the calling thread, the only one there is; the
     // pointer and the length are of one slice of 32-bit ids.
     unsafe {
-        check(libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()))?;
+        check(libc::syscall(
+            libc::SYS_setgroups,
+            groups.len(),
+            groups.as_ptr(),
+        ))?;
         check(libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
         check(libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
     }
@@ -180,13 +203,30 @@ pub(crate) fn set_capabilities(set: u64) -> io::Result<()> {
         inheritable: u32,
     }
     const VERSION_3: u32 = 0x2008_0522; // _LINUX_CAPABILITY_VERSION_3, linux/capability.h
-    let header = Header { version: VERSION_3, pid: 0 };
-    let half = |bits: u32| Data { effective: bits, permitted: bits, inheritable: 0 };
+    let header = Header {
+        version: VERSION_3,
+        pid: 0,
+    };
+    let half = |bits: u32| Data {
+        effective: bits,
+        permitted: bits,
+        inheritable: 0,
+    };
     let data = [half(set as u32), half((set >> 32) as u32)];
     // SAFETY: version 3 takes exactly one header and two data elements, laid out as in capset(2).
     unsafe {
-        check(libc::syscall(libc::SYS_capset, ptr::from_ref(&header), data.as_ptr()))?;
-        check(libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as c_ulong, 0, 0, 0))?;
+        check(libc::syscall(
+            libc::SYS_capset,
+            ptr::from_ref(&header),
+            data.as_ptr(),
+        ))?;
+        check(libc::prctl(
+            libc::PR_CAP_AMBIENT,
+            libc::PR_CAP_AMBIENT_CLEAR_ALL as c_ulong,
+            0,
+            0,
+            0,
+        ))?;
     }
     Ok(())
 }
@@ -251,12 +291,19 @@ pub(crate) struct FilterInstruction {
 pub(crate) fn install_filter(program: &[FilterInstruction]) -> io::Result<()> {
     let length = u16::try_from(program.len())
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "seccomp program is too long"))?;
-    let program =
-        libc::sock_fprog { len: length, filter: program.as_ptr().cast::<libc::sock_filter>().cast_mut() };
+    let program = libc::sock_fprog {
+        len: length,
+        filter: program.as_ptr().cast::<libc::sock_filter>().cast_mut(),
+    };
     // SAFETY: `FilterInstruction` has the layout of `sock_filter`, the length is the slice's, and
     // the kernel only reads and copies it (seccomp(2)).
     check(unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, ptr::from_ref(&program))
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            0,
+            ptr::from_ref(&program),
+        )
     })
     .map(drop)
 }
@@ -264,7 +311,11 @@ pub(crate) fn install_filter(program: &[FilterInstruction]) -> io::Result<()> {
 /// Replaces this process by a program. Returns only when it failed, with why.
 pub(crate) fn execute(program: &CStr, args: &[CString], env: &[CString]) -> io::Error {
     let pointers = |strings: &[CString]| -> Vec<*const c_char> {
-        strings.iter().map(|text| text.as_ptr()).chain([ptr::null()]).collect()
+        strings
+            .iter()
+            .map(|text| text.as_ptr())
+            .chain([ptr::null()])
+            .collect()
     };
     let (args, env) = (pointers(args), pointers(env));
     // SAFETY: both arrays end with a null pointer, their strings with a zero byte, and all outlive

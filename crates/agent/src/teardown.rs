@@ -4,12 +4,7 @@ use std::{fs, io};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{
-    cgroup::Cgroups,
-    config::AgentConfig,
-    host::AgentError,
-    network, tree,
-};
+use crate::{cgroup::Cgroups, config::AgentConfig, host::AgentError, network, tree};
 
 /// Kills all instances and removes them, their logs, the images, the network, the cgroups and the
 /// directories `agent` of both directories of the configuration. The agent must not run. Blocks.
@@ -22,8 +17,11 @@ pub fn teardown(config: &AgentConfig) -> Result<(), AgentError> {
     let cgroups = Cgroups::detect(&config.name)?;
     // Shims before their instances, so that none has a record left to write.
     kill_shims(config);
-    let instances: Vec<_> =
-        cgroups.list().into_iter().map(|id| cgroups.group(id).remove()).collect();
+    let instances: Vec<_> = cgroups
+        .list()
+        .into_iter()
+        .map(|id| cgroups.group(id).remove())
+        .collect();
     let groups = cgroups.remove_all();
     let network = network::teardown(config);
     let directories = [config.agent_dir(), config.run_dir.join("agent")].map(|directory| {
@@ -44,7 +42,11 @@ pub fn teardown(config: &AgentConfig) -> Result<(), AgentError> {
 /// directory of ours.
 fn kill_shims(config: &AgentConfig) {
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<i32>().ok())
+        else {
             continue;
         };
         let is_shim = || -> io::Result<bool> {

@@ -19,7 +19,9 @@ pub(crate) fn measure(top: &Path) -> u64 {
     let mut directories = vec![top.to_owned()];
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
-            let Ok(metadata) = entry.metadata() else { continue };
+            let Ok(metadata) = entry.metadata() else {
+                continue;
+            };
             // 512 whatever the file system's own block is (stat(2))
             bytes += metadata.blocks() * 512;
             files += 1;

@@ -1,5 +1,7 @@
 //! What is killed and comes back, and what is gone for good. Needs root.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -20,13 +22,18 @@ async fn killed_agent_comes_back_to_its_instances() {
     let address = world.start(&lasting).await;
     world.start(&ending).await;
     world.start(&stopping).await;
-    let upper = world.data().join(format!("instances/{}/upper/tmp", ending.id));
+    let upper = world
+        .data()
+        .join(format!("instances/{}/upper/tmp", ending.id));
     world.kill_agent().await;
     // Ends while nobody looks.
     std::fs::create_dir_all(&upper).unwrap();
     let shim = world.shim_of(ending.id);
     end_from_outside(&world, &ending.id.to_string());
-    until("its shim has ended", || world.shim_of(ending.id) != shim || shim.is_none()).await;
+    until("its shim has ended", || {
+        world.shim_of(ending.id) != shim || shim.is_none()
+    })
+    .await;
     world.restart_agent().await;
     let found = world
         .wait(lasting.id, |state| match state {
@@ -35,10 +42,16 @@ async fn killed_agent_comes_back_to_its_instances() {
         })
         .await;
     assert_eq!(found, address);
-    assert_eq!(world.exit(ending.id).await.cause, ExitCause::Signal { signal: 9 });
+    assert_eq!(
+        world.exit(ending.id).await.cause,
+        ExitCause::Signal { signal: 9 }
+    );
     world.wait_for_line(stopping.id, "up").await;
     world.stop(stopping.id, 60_000).await;
-    assert_eq!(world.exit(stopping.id).await.cause, ExitCause::Code { code: 6 });
+    assert_eq!(
+        world.exit(stopping.id).await.cause,
+        ExitCause::Code { code: 6 }
+    );
     // The same id again is not a new one.
     world.client.start(&lasting).await.unwrap();
     assert_eq!(world.output(lasting.id).await, "up\n");
@@ -47,10 +60,18 @@ async fn killed_agent_comes_back_to_its_instances() {
 
 /// Kills an instance's first process.
 fn end_from_outside(world: &World, id: &str) {
-    let group = format!("/sys/fs/cgroup/memory/ekiden-{}/{id}/cgroup.procs", world.name);
+    let group = format!(
+        "/sys/fs/cgroup/memory/ekiden-{}/{id}/cgroup.procs",
+        world.name
+    );
     let unified = format!("/sys/fs/cgroup/ekiden-{}/{id}/cgroup.procs", world.name);
-    let members = std::fs::read_to_string(group).or_else(|_| std::fs::read_to_string(unified)).unwrap();
-    let first = members.lines().min_by_key(|pid| pid.parse::<u32>().unwrap()).unwrap();
+    let members = std::fs::read_to_string(group)
+        .or_else(|_| std::fs::read_to_string(unified))
+        .unwrap();
+    let first = members
+        .lines()
+        .min_by_key(|pid| pid.parse::<u32>().unwrap())
+        .unwrap();
     let first = rustix::process::Pid::from_raw(first.parse().unwrap()).unwrap();
     rustix::process::kill_process(first, rustix::process::Signal::KILL).unwrap();
 }
@@ -64,7 +85,11 @@ async fn stop_that_was_recorded_is_carried_out_by_the_next_agent() {
     let spec = world.script("trap '' TERM; echo up; while true; do sleep 1000; done");
     world.start(&spec).await;
     world.wait_for_line(spec.id, "up").await;
-    world.client.stop(spec.id, StopReason::Unhealthy, 500).await.unwrap();
+    world
+        .client
+        .stop(spec.id, StopReason::Unhealthy, 500)
+        .await
+        .unwrap();
     world.restart_agent().await;
     let exit = world.exit(spec.id).await;
     assert_eq!(exit.cause, ExitCause::Signal { signal: 9 });
@@ -140,7 +165,11 @@ async fn fifty_lives_leave_nothing() {
     for round in 0..5 {
         let mut ids = Vec::new();
         for number in 0..10 {
-            let spec = world.script(if number % 2 == 0 { "sleep 1000" } else { "exit 1" });
+            let spec = world.script(if number % 2 == 0 {
+                "sleep 1000"
+            } else {
+                "exit 1"
+            });
             ids.push(spec.id);
             world.client.start(&spec).await.unwrap();
         }
@@ -157,19 +186,41 @@ async fn fifty_lives_leave_nothing() {
 /// Counts of what an instance consists of.
 fn traces(world: &World) -> BTreeMap<&'static str, usize> {
     let count = |path: String| std::fs::read_dir(path).map_or(0, |entries| entries.count());
-    let links = std::fs::read_dir(format!("/sys/class/net/ek-{}/brif", world.name)).unwrap().count();
+    let links = std::fs::read_dir(format!("/sys/class/net/ek-{}/brif", world.name))
+        .unwrap()
+        .count();
     let shims = support::processes("ekiden-shim").into_iter().filter(|pid| {
-        let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        files.filter_map(|file| std::fs::read_link(file.path()).ok()).any(|file| file.starts_with(world.data()))
+        let files = std::fs::read_dir(format!("/proc/{pid}/fd"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        files
+            .filter_map(|file| std::fs::read_link(file.path()).ok())
+            .any(|file| file.starts_with(world.data()))
     });
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     BTreeMap::from([
         ("links", links),
         ("shims", shims.count()),
         ("groups", groups(world).len()),
-        ("instances", count(format!("{}/instances", world.data().display()))),
-        ("mounts", mounts.lines().filter(|line| line.contains(world.data().to_str().unwrap())).count()),
-        ("descriptors", count(format!("/proc/{}/fd", world.agent_pid()))),
-        ("sockets", count(format!("{}/../../run/agent/shims", world.data().display()))),
+        (
+            "instances",
+            count(format!("{}/instances", world.data().display())),
+        ),
+        (
+            "mounts",
+            mounts
+                .lines()
+                .filter(|line| line.contains(world.data().to_str().unwrap()))
+                .count(),
+        ),
+        (
+            "descriptors",
+            count(format!("/proc/{}/fd", world.agent_pid())),
+        ),
+        (
+            "sockets",
+            count(format!("{}/../../run/agent/shims", world.data().display())),
+        ),
     ])
 }

@@ -68,7 +68,10 @@ pub struct Hello {
 impl Hello {
     /// What this release says.
     pub fn ours() -> Self {
-        Self { protocol: ENGINE_PROTOCOL, release: env!("CARGO_PKG_VERSION").to_owned() }
+        Self {
+            protocol: ENGINE_PROTOCOL,
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+        }
     }
 }
 
@@ -165,8 +168,12 @@ pub enum ImageCommand {
         distribution: String,
         /// Packages besides the smallest system.
         packages: Vec<String>,
+        /// Where packages come from; the distribution's own servers when absent.
+        mirror: Option<String>,
         /// The name it gets.
         name: ImageReference,
+        /// Make it anew even if there is a fresh one.
+        refresh: bool,
     },
 }
 
@@ -184,6 +191,8 @@ pub struct ImageSummary {
 }
 
 /// What the agent sends.
+// A few at a time, on their way through a socket: their size in memory is nobody's concern.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "say")]
 pub enum Event {
@@ -214,6 +223,13 @@ pub enum Event {
 pub enum Answer {
     /// Nothing but success.
     Done,
+    /// The image, ready to run, and what an import has called it.
+    Imported {
+        /// Its name.
+        name: ImageReference,
+        /// What it is.
+        image: PreparedImage,
+    },
     /// The image, ready to run.
     Image {
         /// What it is.
@@ -252,7 +268,11 @@ impl AgentClient {
     pub fn connect(socket: &Path) -> Self {
         let (calls, outgoing) = mpsc::channel(QUEUE_MAX);
         let (observer, observed) = watch::channel(Observation::default());
-        let client = Client { socket: socket.to_owned(), calls: outgoing, observer };
+        let client = Client {
+            socket: socket.to_owned(),
+            calls: outgoing,
+            observer,
+        };
         tokio::spawn(client.run());
         Self { calls, observed }
     }
@@ -293,14 +313,26 @@ impl AgentClient {
         progress: Option<mpsc::Sender<String>>,
     ) -> Result<Answer, EngineError> {
         let (answer, answered) = oneshot::channel();
-        let outgoing = Outgoing { request, answer, progress };
+        let outgoing = Outgoing {
+            request,
+            answer,
+            progress,
+        };
         let waiting = async {
             // Both ends are gone only when the runtime is being shut down.
-            self.calls.send(outgoing).await.map_err(|_| unavailable("this program is ending"))?;
-            answered.await.unwrap_or_else(|_| Err(unavailable("the connection was lost")))
+            self.calls
+                .send(outgoing)
+                .await
+                .map_err(|_| unavailable("this program is ending"))?;
+            answered
+                .await
+                .unwrap_or_else(|_| Err(unavailable("the connection was lost")))
         };
         timeout(bound, waiting).await.unwrap_or_else(|_| {
-            Err(unavailable(&format!("no answer within {} seconds", bound.as_secs())))
+            Err(unavailable(&format!(
+                "no answer within {} seconds",
+                bound.as_secs()
+            )))
         })
     }
 
@@ -310,8 +342,13 @@ impl AgentClient {
 }
 
 impl Engine for AgentClient {
-    async fn prepare_image(&self, reference: &ImageReference) -> Result<PreparedImage, EngineError> {
-        let request = Request::PrepareImage { reference: reference.clone() };
+    async fn prepare_image(
+        &self,
+        reference: &ImageReference,
+    ) -> Result<PreparedImage, EngineError> {
+        let request = Request::PrepareImage {
+            reference: reference.clone(),
+        };
         match self.call(request, IMAGE_MAX, None).await? {
             Answer::Image { image } => Ok(image),
             _ => Err(unexpected()),
@@ -319,7 +356,13 @@ impl Engine for AgentClient {
     }
 
     async fn start(&self, spec: &InstanceSpec) -> Result<(), EngineError> {
-        self.done(Request::Start { spec: Box::new(spec.clone()) }, START_MAX).await
+        self.done(
+            Request::Start {
+                spec: Box::new(spec.clone()),
+            },
+            START_MAX,
+        )
+        .await
     }
 
     async fn stop(
@@ -328,7 +371,15 @@ impl Engine for AgentClient {
         reason: StopReason,
         grace_ms: u64,
     ) -> Result<(), EngineError> {
-        self.done(Request::Stop { instance, reason, grace_ms }, OTHER_MAX).await
+        self.done(
+            Request::Stop {
+                instance,
+                reason,
+                grace_ms,
+            },
+            OTHER_MAX,
+        )
+        .await
     }
 
     async fn remove(&self, instance: InstanceId) -> Result<(), EngineError> {
@@ -336,18 +387,34 @@ impl Engine for AgentClient {
     }
 
     async fn logs(&self, query: &LogQuery) -> Result<LogPage, EngineError> {
-        match self.call(Request::Logs { query: query.clone() }, OTHER_MAX, None).await? {
+        match self
+            .call(
+                Request::Logs {
+                    query: query.clone(),
+                },
+                OTHER_MAX,
+                None,
+            )
+            .await?
+        {
             Answer::Logs { page } => Ok(page),
             _ => Err(unexpected()),
         }
     }
 
     async fn forget_service(&self, service: ServiceId) -> Result<(), EngineError> {
-        self.done(Request::ForgetService { service }, OTHER_MAX).await
+        self.done(Request::ForgetService { service }, OTHER_MAX)
+            .await
     }
 
     async fn retain_images(&self, images: &[Digest]) -> Result<(), EngineError> {
-        self.done(Request::RetainImages { images: images.to_vec() }, OTHER_MAX).await
+        self.done(
+            Request::RetainImages {
+                images: images.to_vec(),
+            },
+            OTHER_MAX,
+        )
+        .await
     }
 
     fn observe(&self) -> watch::Receiver<Observation> {
@@ -385,11 +452,16 @@ impl Client {
                 }
                 Err(error) => error,
             };
-            self.observer.send_if_modified(|seen| std::mem::replace(&mut seen.current, false));
+            self.observer
+                .send_if_modified(|seen| std::mem::replace(&mut seen.current, false));
             if pause == PAUSE_MIN {
                 warn!(%error, "not connected to the agent");
             }
-            if self.refuse_until(Instant::now() + pause, &error).await.is_none() {
+            if self
+                .refuse_until(Instant::now() + pause, &error)
+                .await
+                .is_none()
+            {
                 return;
             }
             pause = (pause * 2).min(PAUSE_MAX);
@@ -410,7 +482,9 @@ impl Client {
                 ))),
             }
         };
-        timeout(HELLO_MAX, greeting).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+        timeout(HELLO_MAX, greeting)
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
 
     async fn serve(&mut self, reader: OwnedReadHalf, mut writer: OwnedWriteHalf) -> End {
@@ -419,7 +493,10 @@ impl Client {
         let reading = tokio::spawn(read_events(reader, events));
         let mut waiting: HashMap<u64, Waiting> = HashMap::new();
         let mut next_id = 1;
-        let subscribe = Call { id: 0, request: Request::Subscribe };
+        let subscribe = Call {
+            id: 0,
+            request: Request::Subscribe,
+        };
         let end = match send(&mut writer, &subscribe).await {
             Err(error) => End::Lost(error),
             Ok(()) => loop {
@@ -449,7 +526,9 @@ impl Client {
             },
         };
         for (_, call) in waiting {
-            let _ = call.answer.send(Err(unavailable("the connection was lost")));
+            let _ = call
+                .answer
+                .send(Err(unavailable("the connection was lost")));
         }
         drop(received);
         reading.abort();
@@ -471,7 +550,10 @@ impl Client {
                 }
             }
             Event::Observed { instances } => {
-                self.observer.send_replace(Observation { current: true, instances });
+                self.observer.send_replace(Observation {
+                    current: true,
+                    instances,
+                });
             }
         }
     }
@@ -499,7 +581,9 @@ struct Waiting {
 /// Reading is not cancel-safe, so it has a task of its own.
 async fn read_events(mut reader: OwnedReadHalf, events: mpsc::Sender<io::Result<Event>>) {
     loop {
-        let event = read_frame(&mut reader).await.and_then(|frame| frame.ok_or_else(closed));
+        let event = read_frame(&mut reader)
+            .await
+            .and_then(|frame| frame.ok_or_else(closed));
         let ended = event.is_err();
         if events.send(event).await.is_err() || ended {
             return;
@@ -516,11 +600,16 @@ async fn send(writer: &mut OwnedWriteHalf, call: &Call) -> io::Result<()> {
 }
 
 fn closed() -> io::Error {
-    io::Error::new(io::ErrorKind::UnexpectedEof, "the agent closed the connection")
+    io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "the agent closed the connection",
+    )
 }
 
 fn unavailable(message: &str) -> EngineError {
-    EngineError::Unavailable { message: message.to_owned() }
+    EngineError::Unavailable {
+        message: message.to_owned(),
+    }
 }
 
 fn unexpected() -> EngineError {
@@ -540,7 +629,14 @@ mod tests {
         write_frame(&mut writer, &Hello::ours()).await.unwrap();
         let call: Call = read_frame(&mut reader).await.unwrap().unwrap();
         assert!(matches!(call.request, Request::Subscribe));
-        write_frame(&mut writer, &Event::Observed { instances: Vec::new() }).await.unwrap();
+        write_frame(
+            &mut writer,
+            &Event::Observed {
+                instances: Vec::new(),
+            },
+        )
+        .await
+        .unwrap();
         (reader, writer)
     }
 
@@ -560,9 +656,19 @@ mod tests {
             for call in calls.iter().rev() {
                 let result = match &call.request {
                     Request::Remove { .. } => Ok(Answer::Done),
-                    _ => Err(EngineError::Image { message: "no".to_owned() }),
+                    _ => Err(EngineError::Image {
+                        message: "no".to_owned(),
+                    }),
                 };
-                write_frame(&mut writer, &Event::Answered { id: call.id, result }).await.unwrap();
+                write_frame(
+                    &mut writer,
+                    &Event::Answered {
+                        id: call.id,
+                        result,
+                    },
+                )
+                .await
+                .unwrap();
             }
             (reader, writer)
         };
@@ -573,7 +679,12 @@ mod tests {
         };
         let (_open, (removed, prepared)) = tokio::join!(agent, calls);
         assert_eq!(removed, Ok(()));
-        assert_eq!(prepared, Err(EngineError::Image { message: "no".to_owned() }));
+        assert_eq!(
+            prepared,
+            Err(EngineError::Image {
+                message: "no".to_owned()
+            })
+        );
     }
 
     #[tokio::test]
@@ -588,7 +699,10 @@ mod tests {
         });
         let _: Call = read_frame(&mut reader).await.unwrap().unwrap();
         drop((reader, writer));
-        assert!(matches!(call.await.unwrap(), Err(EngineError::Unavailable { .. })));
+        assert!(matches!(
+            call.await.unwrap(),
+            Err(EngineError::Unavailable { .. })
+        ));
         let mut observed = client.observe();
         observed.wait_for(|seen| !seen.current).await.unwrap();
         let _open = greet(&listener).await;
@@ -600,6 +714,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let client = AgentClient::connect(&directory.path().join("none"));
         let error = client.remove(INSTANCE).await.unwrap_err();
-        assert!(error.to_string().contains("cannot reach the agent"), "{error}");
+        assert!(
+            error.to_string().contains("cannot reach the agent"),
+            "{error}"
+        );
     }
 }

@@ -35,12 +35,16 @@ fn main() -> ExitCode {
 
 fn configure(name: &str, data: &str, run: &str, network: &str) -> Result<AgentConfig, String> {
     let mut config = AgentConfig::new(name, data.into(), run.into());
-    config.ipv4 = network.parse().map_err(|error| format!("`{network}`: {error}"))?;
+    config.ipv4 = network
+        .parse()
+        .map_err(|error| format!("`{network}`: {error}"))?;
     Ok(config)
 }
 
 fn serve(config: AgentConfig, layers: PathBuf) -> Result<(), String> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
     runtime.map_err(|error| chain(&error))?.block_on(async {
         let socket = config.run_dir.join("agent").join("agent.sock");
         std::fs::create_dir_all(config.run_dir.join("agent")).map_err(|error| chain(&error))?;
@@ -58,8 +62,14 @@ struct Directories {
 }
 
 impl Images for Directories {
+    type Hold = ();
+
     async fn prepare(&self, _: &ImageReference) -> Result<PreparedImage, EngineError> {
         Err(not_here())
+    }
+
+    fn hold(&self, _: Digest) -> Result<(), EngineError> {
+        Ok(())
     }
 
     fn layers(&self, image: Digest) -> Result<Vec<PathBuf>, EngineError> {
@@ -69,8 +79,6 @@ impl Images for Directories {
     fn retain(&self, _: &[Digest]) -> Result<(), EngineError> {
         Ok(())
     }
-
-    fn keep(&self, _: &[Digest]) {}
 
     async fn command(
         &self,
@@ -82,7 +90,9 @@ impl Images for Directories {
 }
 
 fn not_here() -> EngineError {
-    EngineError::Invalid { message: "this agent has no image store".to_owned() }
+    EngineError::Invalid {
+        message: "this agent has no image store".to_owned(),
+    }
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

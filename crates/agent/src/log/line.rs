@@ -38,7 +38,12 @@ impl<'a> Line<'a> {
             _ => return None,
         };
         let partial = parts.next()? == b"P";
-        Some(Self { at_micros, stream, partial, text: parts.next()? })
+        Some(Self {
+            at_micros,
+            stream,
+            partial,
+            text: parts.next()?,
+        })
     }
 }
 
@@ -70,7 +75,11 @@ fn date(days: u64) -> (u64, u64, u64) {
     let day = day - (365 * year + year / 4 - year / 100);
     let month = (5 * day + 2) / 153;
     let day = day - (153 * month + 2) / 5 + 1;
-    let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let (month, carry) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
     (era * 400 + year + carry, month, day)
 }
 
@@ -78,7 +87,11 @@ fn days(year: u64, month: u64, day: u64) -> Option<u64> {
     if !(1970..10_000).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
     }
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
     let (era, year) = (year / 400, year % 400);
     let day = 365 * year + year / 4 - year / 100 + (153 * month + 2) / 5 + day - 1;
     Some(era * 146_097 + day - 719_468)
@@ -101,7 +114,12 @@ mod tests {
 
     #[test]
     fn lines_read_back_what_was_put() {
-        let line = Line { at_micros: 42, stream: LogStream::Stderr, partial: true, text: b"a b  c" };
+        let line = Line {
+            at_micros: 42,
+            stream: LogStream::Stderr,
+            partial: true,
+            text: b"a b  c",
+        };
         let mut text = Vec::new();
         line.put(&mut text);
         assert_eq!(text, b"1970-01-01T00:00:00.000042Z stderr P a b  c\n");

@@ -45,15 +45,21 @@ pub(crate) fn page(logs: &Path, query: &LogQuery) -> Result<LogPage, EngineError
         None => instances(&service),
     };
     let known = query.after.as_ref().map(parse).transpose()?;
-    let mut reads: Vec<Read1> = Vec::new();
+    let mut reads: Vec<InstanceLines> = Vec::new();
     for instance in instances {
         let directory = service.join(instance.to_string());
-        let from = known.as_ref().map(|known| known.get(&instance).copied().unwrap_or(BEGINNING));
+        let from = known
+            .as_ref()
+            .map(|known| known.get(&instance).copied().unwrap_or(BEGINNING));
         let lines = match from {
             Some(from) => forward(&directory, from, lines_max),
             None => newest(&directory, lines_max),
         };
-        reads.push(Read1 { instance, start: from.unwrap_or(BEGINNING), lines });
+        reads.push(InstanceLines {
+            instance,
+            start: from.unwrap_or(BEGINNING),
+            lines,
+        });
     }
     Ok(merge(reads, lines_max, known.is_none()))
 }
@@ -75,13 +81,15 @@ pub(crate) fn trim(logs: &Path, service: ServiceId, live: &[InstanceId]) {
         .filter(|instance| !live.contains(instance))
         .map(|instance| {
             let path = directory.join(instance.to_string());
-            let sizes = segments(&path).into_iter().filter_map(|n| segment(&path, n).metadata().ok());
+            let sizes = segments(&path)
+                .into_iter()
+                .filter_map(|n| segment(&path, n).metadata().ok());
             let bytes = sizes.map(|metadata| metadata.len()).sum();
             let written = path.metadata().and_then(|metadata| metadata.modified());
             (written.unwrap_or(std::time::UNIX_EPOCH), path, bytes)
         })
         .collect();
-    ended.sort_by(|one, other| other.0.cmp(&one.0));
+    ended.sort_by_key(|(written, ..)| std::cmp::Reverse(*written));
     let mut total = 0;
     for (place, (_, path, bytes)) in ended.into_iter().enumerate() {
         total += bytes;
@@ -92,10 +100,13 @@ pub(crate) fn trim(logs: &Path, service: ServiceId, live: &[InstanceId]) {
     }
 }
 
-const BEGINNING: Position = Position { segment: 0, offset: 0 };
+const BEGINNING: Position = Position {
+    segment: 0,
+    offset: 0,
+};
 
 /// What one instance contributes: its lines, each with the position after it.
-struct Read1 {
+struct InstanceLines {
     instance: InstanceId,
     start: Position,
     lines: Vec<(LogLine, Position)>,
@@ -103,9 +114,11 @@ struct Read1 {
 
 /// Takes up to `lines_max` lines by time, each instance's in their order: the first ones, or the
 /// last ones when `newest`.
-fn merge(reads: Vec<Read1>, lines_max: usize, newest: bool) -> LogPage {
-    let mut positions: Positions =
-        reads.iter().map(|read| (read.instance, read.start)).collect();
+fn merge(reads: Vec<InstanceLines>, lines_max: usize, newest: bool) -> LogPage {
+    let mut positions: Positions = reads
+        .iter()
+        .map(|read| (read.instance, read.start))
+        .collect();
     let mut all: Vec<(LogLine, Position)> = reads.into_iter().flat_map(|read| read.lines).collect();
     // Stable, and times of one instance do not go back but for a clock that does.
     all.sort_by_key(|(line, _)| line.at_micros);
@@ -123,15 +136,29 @@ fn merge(reads: Vec<Read1>, lines_max: usize, newest: bool) -> LogPage {
             line
         })
         .collect();
-    LogPage { lines, next: cursor(&positions) }
+    LogPage {
+        lines,
+        next: cursor(&positions),
+    }
 }
 
 /// Lines after a position, at most `lines_max`.
 fn forward(directory: &Path, from: Position, lines_max: usize) -> Vec<(LogLine, Position)> {
     let mut lines = Vec::new();
-    for number in segments(directory).into_iter().filter(|number| *number >= from.segment) {
-        let offset = if number == from.segment { from.offset } else { 0 };
-        lines.extend(read_segment(directory, number, offset).into_iter().take(lines_max - lines.len()));
+    for number in segments(directory)
+        .into_iter()
+        .filter(|number| *number >= from.segment)
+    {
+        let offset = if number == from.segment {
+            from.offset
+        } else {
+            0
+        };
+        lines.extend(
+            read_segment(directory, number, offset)
+                .into_iter()
+                .take(lines_max - lines.len()),
+        );
         if lines.len() == lines_max {
             break;
         }
@@ -155,7 +182,10 @@ fn newest(directory: &Path, lines_max: usize) -> Vec<(LogLine, Position)> {
 
 /// The whole lines of a segment from an offset on; what has no newline yet is not there yet.
 fn read_segment(directory: &Path, number: u64, offset: u64) -> Vec<(LogLine, Position)> {
-    let Some(instance) = directory.file_name().and_then(|name| name.to_str()?.parse().ok()) else {
+    let Some(instance) = directory
+        .file_name()
+        .and_then(|name| name.to_str()?.parse().ok())
+    else {
         return Vec::new();
     };
     let mut bytes = Vec::new();
@@ -169,9 +199,13 @@ fn read_segment(directory: &Path, number: u64, offset: u64) -> Vec<(LogLine, Pos
     let mut at = offset;
     let mut lines = Vec::new();
     for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-        let Some(text) = piece.strip_suffix(b"\n") else { break };
+        let Some(text) = piece.strip_suffix(b"\n") else {
+            break;
+        };
         at += piece.len() as u64;
-        let Some(line) = Line::parse(text) else { continue };
+        let Some(line) = Line::parse(text) else {
+            continue;
+        };
         let line = LogLine {
             instance,
             at_micros: line.at_micros,
@@ -179,14 +213,22 @@ fn read_segment(directory: &Path, number: u64, offset: u64) -> Vec<(LogLine, Pos
             text: String::from_utf8_lossy(line.text).into_owned(),
             partial: line.partial,
         };
-        lines.push((line, Position { segment: number, offset: at }));
+        lines.push((
+            line,
+            Position {
+                segment: number,
+                offset: at,
+            },
+        ));
     }
     lines
 }
 
 fn instances(service: &Path) -> Vec<InstanceId> {
     let entries = fs::read_dir(service).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
 }
 
 fn cursor(positions: &Positions) -> LogCursor {
@@ -202,7 +244,13 @@ fn parse(cursor: &LogCursor) -> Result<Positions, EngineError> {
         let mut parts = text.split(':');
         let instance = parts.next()?.parse().ok()?;
         let segment = parts.next()?.parse().ok()?;
-        Some((instance, Position { segment, offset: parts.next()?.parse().ok()? }))
+        Some((
+            instance,
+            Position {
+                segment,
+                offset: parts.next()?.parse().ok()?,
+            },
+        ))
     };
     cursor
         .0
@@ -232,7 +280,12 @@ mod tests {
     }
 
     fn query(lines_max: u32, after: Option<LogCursor>) -> LogQuery {
-        LogQuery { service: SERVICE, instance: None, after, lines_max }
+        LogQuery {
+            service: SERVICE,
+            instance: None,
+            after,
+            lines_max,
+        }
     }
 
     fn texts(page: &LogPage) -> Vec<&str> {
@@ -244,7 +297,10 @@ mod tests {
         let logs = tempfile::tempdir().unwrap();
         let now = Instant::now();
         let open = |n: u8| {
-            let path = logs.path().join(SERVICE.to_string()).join(instance(n).to_string());
+            let path = logs
+                .path()
+                .join(SERVICE.to_string())
+                .join(instance(n).to_string());
             LogWriter::open(&path, now).unwrap()
         };
         let (mut one, mut two) = (open(1), open(2));
@@ -253,7 +309,12 @@ mod tests {
         one.take(LogStream::Stdout, b"d\n", 30, now);
         let last = page(logs.path(), &query(2, None)).unwrap();
         assert_eq!(texts(&last), ["c", "d"]);
-        assert!(page(logs.path(), &query(9, Some(last.next.clone()))).unwrap().lines.is_empty());
+        assert!(
+            page(logs.path(), &query(9, Some(last.next.clone())))
+                .unwrap()
+                .lines
+                .is_empty()
+        );
         open(3).take(LogStream::Stdout, b"f\n", 50, now);
         one.take(LogStream::Stdout, b"e\n", 40, now);
         let more = page(logs.path(), &query(1, Some(last.next))).unwrap();
@@ -275,8 +336,16 @@ mod tests {
     fn oldest_logs_of_ended_instances_go_first() {
         let logs = tempfile::tempdir().unwrap();
         for n in 0..30 {
-            let path = logs.path().join(SERVICE.to_string()).join(instance(n).to_string());
-            LogWriter::open(&path, Instant::now()).unwrap().take(LogStream::Stdout, b"x\n", 0, Instant::now());
+            let path = logs
+                .path()
+                .join(SERVICE.to_string())
+                .join(instance(n).to_string());
+            LogWriter::open(&path, Instant::now()).unwrap().take(
+                LogStream::Stdout,
+                b"x\n",
+                0,
+                Instant::now(),
+            );
             let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(u64::from(n));
             File::open(&path).unwrap().set_modified(at).unwrap();
         }

@@ -52,14 +52,24 @@ impl LogWriter {
             file,
             number,
             bytes: 0,
-            allowance: Allowance { bytes: BURST_BYTES, filled_at: now, dropped: 0 },
+            allowance: Allowance {
+                bytes: BURST_BYTES,
+                filled_at: now,
+                dropped: 0,
+            },
             pending: [Vec::new(), Vec::new()],
             out: Vec::new(),
         })
     }
 
     /// Takes what the instance wrote to `stream`. `at_micros` is the time it was read. Blocks.
-    pub(crate) fn take(&mut self, stream: LogStream, mut bytes: &[u8], at_micros: u64, now: Instant) {
+    pub(crate) fn take(
+        &mut self,
+        stream: LogStream,
+        mut bytes: &[u8],
+        at_micros: u64,
+        now: Instant,
+    ) {
         let mut pending = std::mem::take(self.pending_of(stream));
         while !bytes.is_empty() {
             let room = LOG_LINE_BYTES_MAX - pending.len();
@@ -68,14 +78,30 @@ impl LogWriter {
                 Some(end) => {
                     pending.extend_from_slice(&piece[..end]);
                     bytes = &bytes[end + 1..];
-                    self.put(Line { at_micros, stream, partial: false, text: &pending }, now);
+                    self.put(
+                        Line {
+                            at_micros,
+                            stream,
+                            partial: false,
+                            text: &pending,
+                        },
+                        now,
+                    );
                     pending.clear();
                 }
                 None => {
                     pending.extend_from_slice(piece);
                     bytes = &bytes[piece.len()..];
                     if pending.len() == LOG_LINE_BYTES_MAX {
-                        self.put(Line { at_micros, stream, partial: true, text: &pending }, now);
+                        self.put(
+                            Line {
+                                at_micros,
+                                stream,
+                                partial: true,
+                                text: &pending,
+                            },
+                            now,
+                        );
                         pending.clear();
                     }
                 }
@@ -95,7 +121,15 @@ impl LogWriter {
         for stream in [LogStream::Stdout, LogStream::Stderr] {
             let text = std::mem::take(self.pending_of(stream));
             if !text.is_empty() {
-                self.put(Line { at_micros, stream, partial, text: &text }, now);
+                self.put(
+                    Line {
+                        at_micros,
+                        stream,
+                        partial,
+                        text: &text,
+                    },
+                    now,
+                );
             }
         }
         self.flush();
@@ -129,7 +163,13 @@ impl LogWriter {
             RATE_BYTES >> 20
         );
         let text = text.as_bytes();
-        Line { at_micros, stream: LogStream::Ekiden, partial: false, text }.put(&mut self.out);
+        Line {
+            at_micros,
+            stream: LogStream::Ekiden,
+            partial: false,
+            text,
+        }
+        .put(&mut self.out);
     }
 
     /// Writes what is collected; a full disk drops it, and the next line that fits says so.
@@ -148,11 +188,15 @@ impl LogWriter {
     }
 
     fn rotate(&mut self) {
-        let Ok(file) = new_segment(&self.directory, self.number + 1) else { return };
+        let Ok(file) = new_segment(&self.directory, self.number + 1) else {
+            return;
+        };
         self.file = file;
         self.number += 1;
         self.bytes = 0;
-        for old in segments(&self.directory).into_iter().filter(|old| old + SEGMENTS_MAX <= self.number)
+        for old in segments(&self.directory)
+            .into_iter()
+            .filter(|old| old + SEGMENTS_MAX <= self.number)
         {
             // Tried again at the next rotation.
             let _ = fs::remove_file(segment(&self.directory, old));
@@ -183,7 +227,10 @@ impl Allowance {
 }
 
 fn new_segment(directory: &Path, number: u64) -> io::Result<File> {
-    File::options().create(true).append(true).open(segment(directory, number))
+    File::options()
+        .create(true)
+        .append(true)
+        .open(segment(directory, number))
 }
 
 #[cfg(test)]
@@ -206,7 +253,13 @@ mod tests {
         log.take(LogStream::Stdout, b"o\n\nthree", 0, now);
         assert!(log.has_pending());
         log.finish(0, now);
-        let want = ["stdout F one", "stderr F err", "stdout F two", "stdout F ", "stdout F three"];
+        let want = [
+            "stdout F one",
+            "stderr F err",
+            "stdout F two",
+            "stdout F ",
+            "stdout F three",
+        ];
         assert_eq!(written(directory.path()), want);
     }
 
@@ -215,7 +268,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let now = Instant::now();
         let mut log = LogWriter::open(directory.path(), now).unwrap();
-        log.take(LogStream::Stdout, &vec![b'x'; LOG_LINE_BYTES_MAX + 10], 0, now);
+        log.take(
+            LogStream::Stdout,
+            &vec![b'x'; LOG_LINE_BYTES_MAX + 10],
+            0,
+            now,
+        );
         log.take(LogStream::Stdout, b"\n", 0, now);
         let lines = written(directory.path());
         assert_eq!(lines.len(), 2);
@@ -234,10 +292,18 @@ mod tests {
             log.take(LogStream::Stdout, &chunk, 0, now);
         }
         log.finish(0, start + Duration::from_secs(4));
-        let bytes: u64 =
-            segments(directory.path()).iter().map(|n| segment(directory.path(), *n).metadata().unwrap().len()).sum();
-        assert!(bytes <= SEGMENT_BYTES_MAX * SEGMENTS_MAX + (1 << 20), "{bytes}");
-        let remarks = written(directory.path()).iter().filter(|l| l.contains("dropped")).count();
+        let bytes: u64 = segments(directory.path())
+            .iter()
+            .map(|n| segment(directory.path(), *n).metadata().unwrap().len())
+            .sum();
+        assert!(
+            bytes <= SEGMENT_BYTES_MAX * SEGMENTS_MAX + (1 << 20),
+            "{bytes}"
+        );
+        let remarks = written(directory.path())
+            .iter()
+            .filter(|l| l.contains("dropped"))
+            .count();
         assert!((1..=5).contains(&remarks), "{remarks}");
     }
 
@@ -248,7 +314,12 @@ mod tests {
         let mut log = LogWriter::open(directory.path(), start).unwrap();
         let chunk = [[b'z'; 999].as_slice(), b"\n"].concat().repeat(1000);
         for second in 0..40 {
-            log.take(LogStream::Stdout, &chunk, 0, start + Duration::from_secs(second));
+            log.take(
+                LogStream::Stdout,
+                &chunk,
+                0,
+                start + Duration::from_secs(second),
+            );
         }
         let numbers = segments(directory.path());
         assert_eq!(numbers.len() as u64, SEGMENTS_MAX);

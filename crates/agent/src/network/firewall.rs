@@ -18,7 +18,9 @@ use ipnet::{Ipv4Net, Ipv6Net};
 #[derive(Debug, thiserror::Error)]
 pub enum FirewallError {
     /// There is no `nft`.
-    #[error("`nft` was not found: install the package `nftables`, without it instances are not isolated")]
+    #[error(
+        "`nft` was not found: install the package `nftables`, without it instances are not isolated"
+    )]
     Missing,
     /// It could not be run.
     #[error("cannot run `nft`")]
@@ -50,7 +52,9 @@ pub(crate) fn install(
 /// When `nft` is missing or refuses.
 pub(crate) fn remove(name: &str) -> Result<(), FirewallError> {
     let table = table(name);
-    run(&format!("add table inet {table}\ndelete table inet {table}\n"))
+    run(&format!(
+        "add table inet {table}\ndelete table inet {table}\n"
+    ))
 }
 
 /// Ekiden names have no underscore, so that two of them cannot share a table.
@@ -99,7 +103,10 @@ fn run(rules: &str) -> Result<(), FirewallError> {
     let mut nft = Command::new("nft")
         .args(["-f", "-"])
         // Debian has it where an unprivileged PATH does not look.
-        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin")
+        .env(
+            "PATH",
+            "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin",
+        )
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -109,12 +116,16 @@ fn run(rules: &str) -> Result<(), FirewallError> {
             _ => FirewallError::Run(error),
         })?;
     if let Some(mut input) = nft.stdin.take() {
-        input.write_all(rules.as_bytes()).map_err(FirewallError::Run)?;
+        input
+            .write_all(rules.as_bytes())
+            .map_err(FirewallError::Run)?;
     }
     let output = nft.wait_with_output().map_err(FirewallError::Run)?;
     if output.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(FirewallError::Refused { said: said.lines().take(3).collect::<Vec<_>>().join("; ") })
+    Err(FirewallError::Refused {
+        said: said.lines().take(3).collect::<Vec<_>>().join("; "),
+    })
 }

@@ -26,7 +26,10 @@ pub(crate) fn enable(record: &Path) -> io::Result<()> {
         wanted.push(("net/ipv6/conf/all/forwarding".to_owned(), "1"));
     }
     let mut saved: Saved = durable::read_json(record)?.unwrap_or_default();
-    let changes: Vec<_> = wanted.iter().filter(|(name, value)| get(name) != *value).collect();
+    let changes: Vec<_> = wanted
+        .iter()
+        .filter(|(name, value)| get(name) != *value)
+        .collect();
     for (name, _) in &changes {
         saved.entry(name.clone()).or_insert_with(|| get(name));
     }
@@ -34,7 +37,9 @@ pub(crate) fn enable(record: &Path) -> io::Result<()> {
         return Ok(());
     }
     durable::write_json(record, &saved)?;
-    changes.into_iter().try_for_each(|(name, value)| set(name, value))
+    changes
+        .into_iter()
+        .try_for_each(|(name, value)| set(name, value))
 }
 
 /// Puts back what [`enable`] changed, in the reverse order. Blocks.
@@ -58,7 +63,10 @@ pub(crate) fn restore(record: &Path) -> io::Result<()> {
 
 /// The `accept_ra` of each interface where it is 1.
 fn advertised_interfaces() -> Vec<String> {
-    let interfaces = fs::read_dir("/proc/sys/net/ipv6/conf").into_iter().flatten().flatten();
+    let interfaces = fs::read_dir("/proc/sys/net/ipv6/conf")
+        .into_iter()
+        .flatten()
+        .flatten();
     interfaces
         .filter_map(|entry| entry.file_name().into_string().ok())
         // Bridges of Ekiden hear no router.
@@ -69,7 +77,10 @@ fn advertised_interfaces() -> Vec<String> {
 }
 
 fn get(name: &str) -> String {
-    fs::read_to_string(Path::new(SYSCTL).join(name)).unwrap_or_default().trim().to_owned()
+    fs::read_to_string(Path::new(SYSCTL).join(name))
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 fn set(name: &str, value: &str) -> io::Result<()> {

@@ -81,8 +81,14 @@ impl Network {
         // Filter first: no packet passes the bridge without it.
         firewall::install(&config.name, &bridge, ipv4, ipv6)?;
         let has_ipv6 = PathBuf::from("/proc/sys/net/ipv6").exists();
-        let mut network =
-            Self { name: config.name.clone(), bridge, bridge_index: 0, ipv4, ipv6, has_ipv6 };
+        let mut network = Self {
+            name: config.name.clone(),
+            bridge,
+            bridge_index: 0,
+            ipv4,
+            ipv6,
+            has_ipv6,
+        };
         network.bridge_index = network
             .prepare_bridge()
             .map_err(|source| kernel(format!("make the bridge `{}`", network.bridge), source))?;
@@ -100,7 +106,9 @@ impl Network {
         let made = thread::scope(|scope| {
             let work = thread::Builder::new().name("netns".to_owned());
             match work.spawn_scoped(scope, || self.create_in_this_thread(slot)) {
-                Ok(thread) => thread.join().unwrap_or_else(|_| Err(io::Error::other("panicked"))),
+                Ok(thread) => thread
+                    .join()
+                    .unwrap_or_else(|_| Err(io::Error::other("panicked"))),
                 Err(error) => Err(error),
             }
         });
@@ -111,7 +119,10 @@ impl Network {
     pub(crate) fn addresses(&self, slot: u32) -> Addresses {
         let ipv4 = Ipv4Addr::from(u32::from(self.ipv4.network()) + FIRST_HOST + slot);
         let ipv6 = u128::from(self.ipv6.network()) + u128::from(FIRST_HOST + slot);
-        Addresses { ipv4, ipv6: self.has_ipv6.then_some(Ipv6Addr::from(ipv6)) }
+        Addresses {
+            ipv4,
+            ipv6: self.has_ipv6.then_some(Ipv6Addr::from(ipv6)),
+        }
     }
 
     /// Removes veths of slots that are not `used`: their instance is gone. Blocks.
@@ -159,7 +170,8 @@ impl Network {
         let links = inside.links()?;
         let index = |name: &str| {
             let link = links.iter().find(|link| link.name == name);
-            link.map(|link| link.index).ok_or(io::Error::from(io::ErrorKind::NotFound))
+            link.map(|link| link.index)
+                .ok_or(io::Error::from(io::ErrorKind::NotFound))
         };
         inside.set_up(index("lo")?)?;
         let eth = index(INSIDE)?;
@@ -189,7 +201,10 @@ impl Network {
         netlink.set_up(index)?;
         let v4 = (IpAddr::from(self.gateway_ipv4()), self.ipv4.prefix_len());
         let v6 = (IpAddr::from(self.gateway_ipv6()), self.ipv6.prefix_len());
-        for (address, prefix) in [Some(v4), self.has_ipv6.then_some(v6)].into_iter().flatten() {
+        for (address, prefix) in [Some(v4), self.has_ipv6.then_some(v6)]
+            .into_iter()
+            .flatten()
+        {
             match netlink.add_address(index, address, prefix) {
                 Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
                 other => other?,
@@ -207,7 +222,10 @@ impl Network {
     }
 
     fn veth(&self, slot: u32) -> String {
-        format!("{VETH}{:06x}{slot:04x}", fingerprint(&self.name) & 0xff_ffff)
+        format!(
+            "{VETH}{:06x}{slot:04x}",
+            fingerprint(&self.name) & 0xff_ffff
+        )
     }
 }
 
@@ -229,7 +247,9 @@ pub(crate) fn teardown(config: &AgentConfig) -> Result<(), NetworkError> {
         if let Some(link) = links.iter().find(|link| link.name == bridge) {
             netlink.remove_link(link.index)?;
         }
-        Ok(links.iter().any(|link| link.name.starts_with("ek-") && link.name != bridge))
+        Ok(links
+            .iter()
+            .any(|link| link.name.starts_with("ek-") && link.name != bridge))
     };
     let others = removed().map_err(|source| kernel("remove the bridge", source))?;
     if !others {
@@ -255,9 +275,13 @@ fn mac_of(name: &str) -> [u8; 6] {
 
 fn index_of(netlink: &mut Netlink, name: &str) -> io::Result<u32> {
     let link = netlink.link(name)?;
-    link.map(|link| link.index).ok_or_else(|| io::ErrorKind::NotFound.into())
+    link.map(|link| link.index)
+        .ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 fn kernel(doing: impl Into<String>, source: io::Error) -> NetworkError {
-    NetworkError::Kernel { doing: doing.into(), source }
+    NetworkError::Kernel {
+        doing: doing.into(),
+        source,
+    }
 }

@@ -56,7 +56,10 @@ impl Netlink {
             SocketFlags::CLOEXEC,
             None, // NETLINK_ROUTE is number 0
         )?;
-        Ok(Self { socket, sequence: 0 })
+        Ok(Self {
+            socket,
+            sequence: 0,
+        })
     }
 
     /// Every link of the namespace.
@@ -84,7 +87,12 @@ impl Netlink {
 
     /// Makes a bridge that is up. `EEXIST` when the name is taken.
     pub(crate) fn add_bridge(&mut self, name: &str, mac: [u8; 6]) -> io::Result<()> {
-        let mut message = Message::link(libc::RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, 0, libc::IFF_UP);
+        let mut message = Message::link(
+            libc::RTM_NEWLINK,
+            NLM_F_CREATE | NLM_F_EXCL,
+            0,
+            libc::IFF_UP,
+        );
         message.text(libc::IFLA_IFNAME, name);
         message.bytes(libc::IFLA_ADDRESS, &mac);
         message.nested(libc::IFLA_LINKINFO, |info| {
@@ -108,7 +116,12 @@ impl Netlink {
         peer: &str,
         namespace: BorrowedFd<'_>,
     ) -> io::Result<()> {
-        let mut message = Message::link(libc::RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, 0, libc::IFF_UP);
+        let mut message = Message::link(
+            libc::RTM_NEWLINK,
+            NLM_F_CREATE | NLM_F_EXCL,
+            0,
+            libc::IFF_UP,
+        );
         message.text(libc::IFLA_IFNAME, name);
         message.bytes(libc::IFLA_MASTER, &master.to_ne_bytes());
         message.nested(libc::IFLA_LINKINFO, |info| {
@@ -130,7 +143,9 @@ impl Netlink {
     pub(crate) fn isolate_port(&mut self, index: u32) -> io::Result<()> {
         let mut message = Message::link(libc::RTM_SETLINK, 0, index, 0);
         message.buffer[HEADER_BYTES] = libc::AF_BRIDGE as u8;
-        message.nested(libc::IFLA_PROTINFO, |port| port.bytes(IFLA_BRPORT_ISOLATED, &[1]));
+        message.nested(libc::IFLA_PROTINFO, |port| {
+            port.bytes(IFLA_BRPORT_ISOLATED, &[1])
+        });
         self.ask(message)
     }
 
@@ -146,9 +161,18 @@ impl Netlink {
 
     /// Gives a link an address, usable at once (no duplicate address detection). `EEXIST` when it
     /// has it.
-    pub(crate) fn add_address(&mut self, index: u32, address: IpAddr, prefix: u8) -> io::Result<()> {
+    pub(crate) fn add_address(
+        &mut self,
+        index: u32,
+        address: IpAddr,
+        prefix: u8,
+    ) -> io::Result<()> {
         let mut message = Message::new(libc::RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL);
-        let flags = if address.is_ipv6() { libc::IFA_F_NODAD as u8 } else { 0 };
+        let flags = if address.is_ipv6() {
+            libc::IFA_F_NODAD as u8
+        } else {
+            0
+        };
         // struct ifaddrmsg
         message.put(&[family(address), prefix, flags, libc::RT_SCOPE_UNIVERSE]);
         message.put(&index.to_ne_bytes());
@@ -209,7 +233,11 @@ impl Link {
     fn read(body: &[u8]) -> Option<Self> {
         // struct ifinfomsg: family, padding, type (2), index (4), flags (4), change (4)
         let index = u32::from_ne_bytes(body.get(4..8)?.try_into().ok()?);
-        let mut link = Self { index, name: String::new(), master: None };
+        let mut link = Self {
+            index,
+            name: String::new(),
+            master: None,
+        };
         for (kind, value) in attributes(body.get(16..)?) {
             match kind {
                 libc::IFLA_IFNAME => {
@@ -306,7 +334,11 @@ impl Message {
 }
 
 fn family(address: IpAddr) -> u8 {
-    if address.is_ipv4() { libc::AF_INET as u8 } else { libc::AF_INET6 as u8 }
+    if address.is_ipv4() {
+        libc::AF_INET as u8
+    } else {
+        libc::AF_INET6 as u8
+    }
 }
 
 /// The messages of one datagram: kind and body.
@@ -333,11 +365,17 @@ fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 
 /// struct nlmsgerr: zero is success, else a negative error number.
 fn acknowledge(body: &[u8]) -> io::Result<()> {
-    let code = body.get(..4).and_then(|code| code.try_into().ok()).map(i32::from_ne_bytes);
+    let code = body
+        .get(..4)
+        .and_then(|code| code.try_into().ok())
+        .map(i32::from_ne_bytes);
     match code {
         Some(0) => Ok(()),
         Some(code) => Err(io::Error::from_raw_os_error(-code)),
-        None => Err(io::Error::new(io::ErrorKind::InvalidData, "netlink answer is too short")),
+        None => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "netlink answer is too short",
+        )),
     }
 }
 
@@ -353,7 +391,11 @@ mod tests {
         let bytes = message.finish(1).to_vec();
         let (kind, body) = messages(&bytes).next().unwrap();
         assert_eq!(kind, libc::RTM_NEWLINK);
-        let link = Link { index: 7, name: "eth0".to_owned(), master: Some(3) };
+        let link = Link {
+            index: 7,
+            name: "eth0".to_owned(),
+            master: Some(3),
+        };
         assert_eq!(Link::read(body), Some(link));
     }
 

@@ -3,16 +3,11 @@
 use std::{
     io::{self, IoSliceMut, Read, Write},
     mem::MaybeUninit,
-    os::{
-        fd::OwnedFd,
-        unix::net::UnixStream,
-    },
+    os::{fd::OwnedFd, unix::net::UnixStream},
 };
 
 use ekiden_engine::frame::encode_frame;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg,
-};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 use serde::Serialize;
 
 use super::protocol::{FromShim, Hello, ORDER_BYTES_MAX, StartOrder, ToShim};
@@ -30,7 +25,11 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        let mut connection = Self { stream, received: Vec::new(), greeted: false };
+        let mut connection = Self {
+            stream,
+            received: Vec::new(),
+            greeted: false,
+        };
         match connection.send_frame(&Hello::ours()) {
             true => Ok(connection),
             false => Err(io::ErrorKind::BrokenPipe.into()),
@@ -71,7 +70,9 @@ impl Connection {
             if length > REQUEST_BYTES_MAX {
                 return None;
             }
-            let Some(body) = rest.get(..length) else { break };
+            let Some(body) = rest.get(..length) else {
+                break;
+            };
             if self.greeted {
                 requests.push(serde_json::from_slice(body));
             } else {

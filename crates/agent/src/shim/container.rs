@@ -27,8 +27,8 @@ use std::{
 use rustix::{
     pipe::{PipeFlags, pipe_with},
     process::{
-        Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit,
-        pidfd_send_signal, setrlimit, waitid,
+        Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit, pidfd_send_signal, setrlimit,
+        waitid,
     },
 };
 
@@ -78,13 +78,19 @@ pub(super) fn start(order: &StartOrder, network: OwnedFd) -> Result<Container, F
     // Read before the root is changed, installed as the last thing.
     let filter = seccomp::load(&order.seccomp).step("read the system call filter")?;
     let user_namespace = order.uid_base.map(make_user_namespace).transpose()?;
-    let birthplace = order.group.birthplace().map(File::open).transpose().step("open the cgroup")?;
+    let birthplace = order
+        .group
+        .birthplace()
+        .map(File::open)
+        .transpose()
+        .step("open the cgroup")?;
     let pipe = || pipe_with(PipeFlags::CLOEXEC).step("make a pipe");
     let (stdout, stdout_inside) = pipe()?;
     let (stderr, stderr_inside) = pipe()?;
     let (failures, failures_inside) = pipe()?;
     let (go, go_outside) = pipe()?;
-    let namespaces = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    let namespaces =
+        libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
     let cloned = sys::clone_process(namespaces, birthplace.as_ref().map(|group| group.as_fd()))
         .step("make a process in new namespaces")?;
     match cloned {
@@ -108,7 +114,10 @@ pub(super) fn start(order: &StartOrder, network: OwnedFd) -> Result<Container, F
             drop((stdout_inside, stderr_inside, failures_inside, go));
             // While the child mounts; on v2 it was born there.
             if birthplace.is_none() {
-                let joined = order.group.join(pid).step("put the container into its cgroup");
+                let joined = order
+                    .group
+                    .join(pid)
+                    .step("put the container into its cgroup");
                 if let Err(failure) = joined {
                     kill_and_reap(pidfd.as_fd());
                     return Err(failure);
@@ -118,9 +127,16 @@ pub(super) fn start(order: &StartOrder, network: OwnedFd) -> Result<Container, F
             let _ = File::from(go_outside).write_all(b"g");
             let mut said = String::new();
             // Ends when the program runs: the pipe is closed on exec.
-            let read = File::from(failures).take(FAILURE_BYTES_MAX).read_to_string(&mut said);
+            let read = File::from(failures)
+                .take(FAILURE_BYTES_MAX)
+                .read_to_string(&mut said);
             if said.is_empty() && read.is_ok() {
-                return Ok(Container { pid, pidfd, stdout, stderr });
+                return Ok(Container {
+                    pid,
+                    pidfd,
+                    stdout,
+                    stderr,
+                });
             }
             kill_and_reap(pidfd.as_fd());
             Err(Failure(said))
@@ -162,9 +178,15 @@ impl Child<'_> {
         }
         let user = user::find(&order.user).map_err(Failure)?;
         check_mapped(&user, order.uid_base.is_some())?;
-        let cwd = Path::new(if order.cwd.is_empty() { "/" } else { &order.cwd });
-        root::make_directories(cwd, owner)
-            .step(format_args!("make the working directory `{}`", cwd.display()))?;
+        let cwd = Path::new(if order.cwd.is_empty() {
+            "/"
+        } else {
+            &order.cwd
+        });
+        root::make_directories(cwd, owner).step(format_args!(
+            "make the working directory `{}`",
+            cwd.display()
+        ))?;
         self.lay_out_standard_files(owner, &user)?;
         // Best effort: lowering it is what needs a capability, and this raises it.
         let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJUSTMENT);
@@ -175,8 +197,10 @@ impl Child<'_> {
         }
         sys::close_all_but_standard_and(failures).step("close files")?;
         // After all else is closed: a working directory of `/proc/self/fd/9` leads nowhere.
-        std::env::set_current_dir(cwd)
-            .step(format_args!("enter the working directory `{}`", cwd.display()))?;
+        std::env::set_current_dir(cwd).step(format_args!(
+            "enter the working directory `{}`",
+            cwd.display()
+        ))?;
         drop_privileges(&user)?;
         let env = environment(order, &user);
         // After the change of user, which clears it (prctl(2)); a shim that died before cannot have
@@ -209,7 +233,10 @@ impl Child<'_> {
             fchown(pipe, Some(uid), Some(gid)).step("give the log's pipe away")?;
         }
         let null = File::open("/dev/null").step("open /dev/null")?;
-        for (number, file) in [null.as_fd(), self.stdout.as_fd(), self.stderr.as_fd()].iter().enumerate() {
+        for (number, file) in [null.as_fd(), self.stdout.as_fd(), self.stderr.as_fd()]
+            .iter()
+            .enumerate()
+        {
             sys::duplicate_to(*file, number as i32).step("lay out standard files")?;
         }
         Ok(())
@@ -256,9 +283,23 @@ fn check_mapped(user: &User, is_mapped: bool) -> Result<(), Failure> {
 
 fn limit_resources() -> io::Result<()> {
     let files = getrlimit(Resource::Nofile);
-    let most = files.maximum.map_or(OPEN_FILES, |hard| hard.min(OPEN_FILES));
-    setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: Some(most) })?;
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    let most = files
+        .maximum
+        .map_or(OPEN_FILES, |hard| hard.min(OPEN_FILES));
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(most),
+            maximum: Some(most),
+        },
+    )?;
+    setrlimit(
+        Resource::Core,
+        Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        },
+    )?;
     Ok(())
 }
 
@@ -273,10 +314,14 @@ fn drop_privileges(user: &User) -> Result<(), Failure> {
 /// What the order says, and what every program expects.
 fn environment(order: &StartOrder, user: &User) -> Vec<String> {
     let mut env = order.env.clone();
-    for (name, value) in
-        [("PATH", DEFAULT_PATH), ("HOME", user.home.as_str()), ("HOSTNAME", &order.host_name)]
-    {
-        let set = env.iter().any(|entry| entry.split_once('=').is_some_and(|(key, _)| key == name));
+    for (name, value) in [
+        ("PATH", DEFAULT_PATH),
+        ("HOME", user.home.as_str()),
+        ("HOSTNAME", &order.host_name),
+    ] {
+        let set = env
+            .iter()
+            .any(|entry| entry.split_once('=').is_some_and(|(key, _)| key == name));
         if !set {
             env.push(format!("{name}={value}"));
         }
@@ -289,7 +334,11 @@ fn execute(order: &StartOrder, env: &[String], user: &User) -> Failure {
     let strings = |texts: &[String]| -> Result<Vec<CString>, Failure> {
         texts
             .iter()
-            .map(|text| CString::new(text.as_str()).map_err(|_| Failure("an argument or a variable contains a zero byte".to_owned())))
+            .map(|text| {
+                CString::new(text.as_str()).map_err(|_| {
+                    Failure("an argument or a variable contains a zero byte".to_owned())
+                })
+            })
             .collect()
     };
     let (args, environ) = match strings(&order.args).and_then(|args| Ok((args, strings(env)?))) {
@@ -297,16 +346,27 @@ fn execute(order: &StartOrder, env: &[String], user: &User) -> Failure {
         Err(failure) => return failure,
     };
     let Some(command) = order.args.first().filter(|command| !command.is_empty()) else {
-        return Failure("there is no command: the image has none and no start command is set".to_owned());
+        return Failure(
+            "there is no command: the image has none and no start command is set".to_owned(),
+        );
     };
-    let path = env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
+    let path = env
+        .iter()
+        .rev()
+        .find_map(|entry| entry.strip_prefix("PATH="))
+        .unwrap_or(DEFAULT_PATH);
     let candidates: Vec<PathBuf> = match command.contains('/') {
         true => vec![PathBuf::from(command)],
-        false => path.split(':').map(|directory| Path::new(directory).join(command)).collect(),
+        false => path
+            .split(':')
+            .map(|directory| Path::new(directory).join(command))
+            .collect(),
     };
     let mut refused = None;
     for candidate in candidates {
-        let Ok(program) = CString::new(candidate.as_os_str().as_bytes()) else { continue };
+        let Ok(program) = CString::new(candidate.as_os_str().as_bytes()) else {
+            continue;
+        };
         let error = sys::execute(&program, &args, &environ);
         // execvp(3): what is not there or not allowed is looked for further on.
         match error.raw_os_error() {
@@ -317,8 +377,12 @@ fn execute(order: &StartOrder, env: &[String], user: &User) -> Failure {
         }
     }
     refused.unwrap_or_else(|| match command.contains('/') {
-        true => Failure(format!("the command `{command}` does not exist in the image")),
-        false => Failure(format!("the command `{command}` was not found in the image's PATH ({path})")),
+        true => Failure(format!(
+            "the command `{command}` does not exist in the image"
+        )),
+        false => Failure(format!(
+            "the command `{command}` was not found in the image's PATH ({path})"
+        )),
     })
 }
 
@@ -330,8 +394,13 @@ fn explain(program: &Path, error: &io::Error, user: &User) -> Failure {
         ),
         Some(libc::EACCES) if program.is_dir() => format!("the command `{name}` is a directory"),
         Some(libc::EACCES) => {
-            let mode = program.metadata().map_or(0, |metadata| metadata.permissions().mode() & 0o777);
-            format!("the command `{name}` (mode {mode:o}) may not be executed by user {}", user.uid)
+            let mode = program
+                .metadata()
+                .map_or(0, |metadata| metadata.permissions().mode() & 0o777);
+            format!(
+                "the command `{name}` (mode {mode:o}) may not be executed by user {}",
+                user.uid
+            )
         }
         Some(libc::ENOEXEC) => format!(
             "the command `{name}` cannot run on this machine ({}): it was built for another architecture, or is a script without a `#!` line",

@@ -60,7 +60,13 @@ const GRACE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 pub fn main() -> ! {
     sys::set_process_name(c"ekiden-shim");
     // A terminal or a service manager means the agent, not its instances.
-    sys::ignore_signals(&[libc::SIGHUP, libc::SIGINT, libc::SIGTERM, libc::SIGQUIT, libc::SIGPIPE]);
+    sys::ignore_signals(&[
+        libc::SIGHUP,
+        libc::SIGINT,
+        libc::SIGTERM,
+        libc::SIGQUIT,
+        libc::SIGPIPE,
+    ]);
     let _ = rustix::process::setsid();
     let code = match run() {
         Ok(()) => 0,
@@ -88,7 +94,12 @@ fn run() -> io::Result<()> {
         Err(failure) => {
             let at_micros = micros();
             let said = format!("could not be started: {}\n", failure.0);
-            log.take(LogStream::Ekiden, said.as_bytes(), at_micros, Instant::now());
+            log.take(
+                LogStream::Ekiden,
+                said.as_bytes(),
+                at_micros,
+                Instant::now(),
+            );
             let cause = ExitCause::StartFailed { message: failure.0 };
             end(&order, cause, &mut [agent])
         }
@@ -107,7 +118,10 @@ fn listen(socket: &Path) -> io::Result<UnixListener> {
 
 /// Puts the record on disk, then says so, in this order; then nothing is left to do.
 fn end(order: &StartOrder, cause: ExitCause, agents: &mut [Connection]) -> io::Result<()> {
-    let record = ExitRecord { cause, at: Timestamp::from_millis(micros() / 1000) };
+    let record = ExitRecord {
+        cause,
+        at: Timestamp::from_millis(micros() / 1000),
+    };
     let written = durable::write_json(&order.directory.join(ExitRecord::FILE), &record);
     for agent in agents {
         agent.send(&FromShim::Exited(record.clone()));
@@ -151,10 +165,13 @@ impl Shim {
             rustix::io::ioctl_fionbio(fd, true)?;
             Ok::<_, io::Error>((stream, fs::File::from(fd.try_clone()?)))
         };
-        let outputs = [(LogStream::Stdout, &container.stdout), (LogStream::Stderr, &container.stderr)]
-            .into_iter()
-            .filter_map(|(stream, fd)| output(stream, fd).ok())
-            .collect();
+        let outputs = [
+            (LogStream::Stdout, &container.stdout),
+            (LogStream::Stderr, &container.stderr),
+        ]
+        .into_iter()
+        .filter_map(|(stream, fd)| output(stream, fd).ok())
+        .collect();
         let started_at = Timestamp::from_millis(micros() / 1000);
         let mut shim = Self {
             order,
@@ -207,13 +224,24 @@ impl Shim {
             PollFd::new(&self.container.pidfd, input),
             PollFd::new(&self.listener, input),
         ];
-        fds.extend(self.outputs.iter().map(|(_, file)| PollFd::new(file, input)));
-        fds.extend(self.agents.iter().map(|agent| PollFd::new(agent.stream(), input)));
+        fds.extend(
+            self.outputs
+                .iter()
+                .map(|(_, file)| PollFd::new(file, input)),
+        );
+        fds.extend(
+            self.agents
+                .iter()
+                .map(|agent| PollFd::new(agent.stream(), input)),
+        );
         let timeout = self.next_deadline().map(|deadline| {
             let wait = deadline.saturating_duration_since(Instant::now());
             // Rounded up, so that the deadline has passed when it ends.
             let wait = wait + Duration::from_millis(1);
-            Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: wait.subsec_nanos().into() }
+            Timespec {
+                tv_sec: wait.as_secs() as i64,
+                tv_nsec: wait.subsec_nanos().into(),
+            }
         });
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -234,7 +262,10 @@ impl Shim {
         }
         if !self.log.has_pending() {
             self.pending_since = None;
-        } else if self.pending_since.is_some_and(|since| since + PARTIAL_AFTER <= now) {
+        } else if self
+            .pending_since
+            .is_some_and(|since| since + PARTIAL_AFTER <= now)
+        {
             self.log.write_pending(true, micros(), now);
             self.pending_since = None;
         } else {
@@ -252,7 +283,8 @@ impl Shim {
                 0
             }
             Ok(length) => {
-                self.log.take(stream, &chunk[..length], micros(), Instant::now());
+                self.log
+                    .take(stream, &chunk[..length], micros(), Instant::now());
                 length
             }
             // Nothing there now, or interrupted: poll says when there is.
@@ -261,7 +293,9 @@ impl Shim {
     }
 
     fn accept(&mut self) {
-        let Ok((stream, _)) = self.listener.accept() else { return };
+        let Ok((stream, _)) = self.listener.accept() else {
+            return;
+        };
         if self.agents.len() < CONNECTIONS_MAX
             && let Ok(agent) = Connection::new(stream)
         {
@@ -319,12 +353,18 @@ impl Shim {
     }
 
     fn running(&self) -> FromShim {
-        FromShim::Running { pid: self.container.pid, started_at: self.started_at }
+        FromShim::Running {
+            pid: self.container.pid,
+            started_at: self.started_at,
+        }
     }
 
     /// The container has ended: what is still in its pipes, the record, the last word.
     fn finish(mut self, chunk: &mut [u8]) -> io::Result<()> {
-        let status = waitid(WaitId::PidFd(self.container.pidfd.as_fd()), WaitIdOptions::EXITED)?;
+        let status = waitid(
+            WaitId::PidFd(self.container.pidfd.as_fd()),
+            WaitIdOptions::EXITED,
+        )?;
         for place in (0..self.outputs.len()).rev() {
             let mut drained = 0;
             while drained < DRAIN_BYTES_MAX {
@@ -344,7 +384,11 @@ impl Shim {
     }
 
     fn cause(&mut self, code: Option<i32>, signal: Option<i32>) -> ExitCause {
-        if let Some(cause) = self.killed_for.take().filter(|_| signal == Some(libc::SIGKILL)) {
+        if let Some(cause) = self
+            .killed_for
+            .take()
+            .filter(|_| signal == Some(libc::SIGKILL))
+        {
             return cause;
         }
         // A shell that ran the victim reports 128 + 9.
@@ -361,10 +405,15 @@ impl Shim {
 }
 
 fn not_offered(message: &str) -> FromShim {
-    FromShim::NotOffered { message: message.to_owned() }
+    FromShim::NotOffered {
+        message: message.to_owned(),
+    }
 }
 
 fn micros() -> u64 {
     // Before 1970 there is no time.
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_micros() as u64
 }

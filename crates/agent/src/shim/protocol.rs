@@ -30,7 +30,10 @@ pub(crate) struct Hello {
 
 impl Hello {
     pub(crate) fn ours() -> Self {
-        Self { protocol: SHIM_PROTOCOL, release: env!("CARGO_PKG_VERSION").to_owned() }
+        Self {
+            protocol: SHIM_PROTOCOL,
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+        }
     }
 }
 

@@ -21,7 +21,10 @@ use rustix::{
     },
 };
 
-use super::{failure::{Failure, Step}, protocol::StartOrder};
+use super::{
+    failure::{Failure, Step},
+    protocol::StartOrder,
+};
 use crate::sys;
 
 /// What an instance sees instead of these is nothing: Docker's masked paths.
@@ -41,8 +44,13 @@ const MASKED: [&str; 12] = [
 ];
 
 /// Docker's read-only paths.
-const READ_ONLY: [&str; 5] =
-    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const READ_ONLY: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
 
 /// Device nodes, with their numbers (kernel's admin-guide/devices.txt): what Docker gives.
 const DEVICES: [(&str, u32, u32); 6] = [
@@ -85,8 +93,13 @@ pub(super) fn enter(
     }
     fs::create_dir("r").step("make the root's mount point")?;
     // `..` leads out of the tmpfs into the instance's directory.
-    let lower: Vec<String> = (0..order.layers.len()).map(|number| number.to_string()).collect();
-    let mut options = format!("lowerdir={},upperdir=../upper,workdir=../work", lower.join(":"));
+    let lower: Vec<String> = (0..order.layers.len())
+        .map(|number| number.to_string())
+        .collect();
+    let mut options = format!(
+        "lowerdir={},upperdir=../upper,workdir=../work",
+        lower.join(":")
+    );
     // The upper directory never outlives its instance, so nobody needs what a sync would save.
     options.push_str(",volatile\0");
     let options = std::ffi::CStr::from_bytes_with_nul(options.as_bytes())
@@ -125,19 +138,28 @@ pub(super) fn mount_system(owner: u32) -> Result<(), Failure> {
 /// The cgroup namespace must be new and the process in its group. `legacy` names v1 hierarchies;
 /// none means v2. A view, not a need: what cannot be mounted is left out.
 pub(super) fn mount_cgroups(legacy: &[String]) {
-    let flags =
-        MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
     const AT: &str = "/sys/fs/cgroup";
     if legacy.is_empty() {
         let _ = mount("cgroup", AT, "cgroup2", flags, None);
         return;
     }
-    if mount("tmpfs", AT, "tmpfs", flags - MountFlags::RDONLY, c"mode=755,size=64k").is_err() {
+    if mount(
+        "tmpfs",
+        AT,
+        "tmpfs",
+        flags - MountFlags::RDONLY,
+        c"mode=755,size=64k",
+    )
+    .is_err()
+    {
         return;
     }
     for hierarchy in legacy {
         let target = format!("{AT}/{hierarchy}");
-        let Ok(options) = std::ffi::CString::new(hierarchy.as_str()) else { continue };
+        let Ok(options) = std::ffi::CString::new(hierarchy.as_str()) else {
+            continue;
+        };
         if fs::create_dir(&target).is_ok()
             && mount("cgroup", &target, "cgroup", flags, options.as_c_str()).is_ok()
         {
@@ -186,8 +208,14 @@ fn attach_layer(
         "shift the owners of an image layer (idmapped mounts: Linux 5.19 and ext4, xfs or btrfs)",
     )?;
     fs::create_dir(name).step("make a layer's mount point")?;
-    move_mount(tree.as_fd(), "", CWD, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .step("attach an image layer")
+    move_mount(
+        tree.as_fd(),
+        "",
+        CWD,
+        name,
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
+    .step("attach an image layer")
 }
 
 fn mount_devices(owner: u32) -> io::Result<()> {

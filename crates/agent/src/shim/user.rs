@@ -36,7 +36,8 @@ fn resolve(text: &str, passwd: &str, group: &str) -> Result<User, String> {
     let name = if name.is_empty() { "0" } else { name };
     let number = name.parse::<u32>().ok();
     let entry = entries(passwd).find(|entry| {
-        entry[0] == name || (number.is_some() && entry.get(2).and_then(|uid| uid.parse().ok()) == number)
+        entry[0] == name
+            || (number.is_some() && entry.get(2).and_then(|uid| uid.parse().ok()) == number)
     });
     let field = |at: usize| entry.as_ref().and_then(|entry| entry.get(at).copied());
     let uid = field(2)
@@ -59,11 +60,19 @@ fn resolve(text: &str, passwd: &str, group: &str) -> Result<User, String> {
         let others = entries(group)
             .filter(|entry| entry.get(3).is_some_and(lists_user))
             .filter_map(|entry| entry.get(2)?.parse().ok())
-            .filter(|id| *id != gid);
+            .filter(|id: &u32| *id != gid);
         groups.extend(others.take(GROUPS_MAX));
     }
-    let home = field(5).filter(|home| home.starts_with('/')).unwrap_or("/").to_owned();
-    Ok(User { uid, gid, groups, home })
+    let home = field(5)
+        .filter(|home| home.starts_with('/'))
+        .unwrap_or("/")
+        .to_owned();
+    Ok(User {
+        uid,
+        gid,
+        groups,
+        home,
+    })
 }
 
 fn entries(text: &str) -> impl Iterator<Item = Vec<&str>> {
@@ -73,7 +82,10 @@ fn entries(text: &str) -> impl Iterator<Item = Vec<&str>> {
 /// The file belongs to the image: it may be missing, a pipe, or endless.
 fn read(path: &str) -> String {
     let mut bytes = Vec::new();
-    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path);
     if let Ok(file) = file
         && file.metadata().is_ok_and(|metadata| metadata.is_file())
     {
@@ -87,13 +99,16 @@ fn read(path: &str) -> String {
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1001::/srv/web:/bin/sh\nbroken\n";
+    const PASSWD: &str =
+        "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1001::/srv/web:/bin/sh\nbroken\n";
     const GROUP: &str = "root:x:0:\nweb:x:1001:\nlog:x:40:root,web\nother:x:41:nobody\n";
 
     #[track_caller]
     fn check(text: &str, want: Result<(u32, u32, &[u32], &str), &str>) {
         let found = resolve(text, PASSWD, GROUP);
-        let found = found.as_ref().map(|u| (u.uid, u.gid, u.groups.as_slice(), u.home.as_str()));
+        let found = found
+            .as_ref()
+            .map(|u| (u.uid, u.gid, u.groups.as_slice(), u.home.as_str()));
         assert_eq!(found.map_err(String::as_str), want);
     }
 
@@ -111,7 +126,13 @@ mod tests {
 
     #[test]
     fn unknown_names_are_named() {
-        check("nobody", Err("the user `nobody` is not in the image's /etc/passwd"));
-        check("web:nogroup", Err("the group `nogroup` is not in the image's /etc/group"));
+        check(
+            "nobody",
+            Err("the user `nobody` is not in the image's /etc/passwd"),
+        );
+        check(
+            "web:nogroup",
+            Err("the group `nogroup` is not in the image's /etc/group"),
+        );
     }
 }

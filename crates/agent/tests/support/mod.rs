@@ -28,20 +28,19 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 /// However slow the machine is, what takes longer than this will not happen.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ekiden-agent");
 
 /// The only image.
-pub const IMAGE: Digest = Digest::from_sha256([0xab; 32]);
+pub(crate) const IMAGE: Digest = Digest::from_sha256([0xab; 32]);
 
-pub const SERVICE: ServiceId = ServiceId::from_bytes([0x5e; 16]);
+pub(crate) const SERVICE: ServiceId = ServiceId::from_bytes([0x5e; 16]);
 
 /// Whether instances can run here; says so when they cannot, for whoever counts skipped tests.
-pub fn can_run() -> bool {
-    let is_root = fs::metadata("/proc/self").is_ok_and(|metadata| {
-        std::os::unix::fs::MetadataExt::uid(&metadata) == 0
-    });
+pub(crate) fn can_run() -> bool {
+    let is_root = fs::metadata("/proc/self")
+        .is_ok_and(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata) == 0);
     let has_busybox = Path::new("/bin/busybox").exists();
     if !is_root || !has_busybox {
         eprintln!("SKIPPED: needs root and the package busybox-static");
@@ -49,54 +48,71 @@ pub fn can_run() -> bool {
     is_root && has_busybox
 }
 
-pub struct World {
-    pub name: String,
+pub(crate) struct World {
+    pub(crate) name: String,
     directory: TempDir,
     network: String,
     agent: Child,
-    pub client: AgentClient,
+    pub(crate) client: AgentClient,
     instances: AtomicU32,
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         static WORLDS: AtomicU32 = AtomicU32::new(0);
         let pid = std::process::id();
         let world = WORLDS.fetch_add(1, Ordering::Relaxed);
         let name = format!("t{pid:x}-{world:x}");
-        let network = format!("10.{}.{}.0/24", 128 + (pid >> 8 & 0x3f), (pid + world * 97) & 0xff);
+        let network = format!(
+            "10.{}.{}.0/24",
+            128 + (pid >> 8 & 0x3f),
+            (pid + world * 97) & 0xff
+        );
         let directory = tempfile::tempdir().unwrap();
         make_layer(&directory.path().join("layers").join(IMAGE.hex()));
         let agent = spawn_agent(&name, directory.path(), &network);
         let client = AgentClient::connect(&directory.path().join("run/agent/agent.sock"));
-        assert!(client.connected(PATIENCE).await, "the agent does not answer");
-        Self { name, directory, network, agent, client, instances: AtomicU32::new(0) }
+        assert!(
+            client.connected(PATIENCE).await,
+            "the agent does not answer"
+        );
+        Self {
+            name,
+            directory,
+            network,
+            agent,
+            client,
+            instances: AtomicU32::new(0),
+        }
     }
 
-    pub fn layer(&self) -> PathBuf {
+    pub(crate) fn layer(&self) -> PathBuf {
         self.directory.path().join("layers").join(IMAGE.hex())
     }
 
-    pub fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.directory.path().join("data/agent")
     }
 
-    pub fn gateway(&self) -> String {
+    pub(crate) fn gateway(&self) -> String {
         self.network.replace(".0/24", ".1")
     }
 
-    pub fn agent_pid(&self) -> u32 {
+    pub(crate) fn agent_pid(&self) -> u32 {
         self.agent.id()
     }
 
     /// Kills the agent without warning and starts another one.
-    pub async fn restart_agent(&mut self) {
+    pub(crate) async fn restart_agent(&mut self) {
         self.kill_agent().await;
         self.agent = spawn_agent(&self.name, self.directory.path(), &self.network);
-        assert!(self.client.connected(PATIENCE).await, "the new agent does not answer");
+        assert!(
+            self.client.connected(PATIENCE).await,
+            "the new agent does not answer"
+        );
     }
 
-    pub async fn kill_agent(&mut self) {
+    pub(crate) async fn kill_agent(&mut self) {
         self.agent.kill().unwrap();
         self.agent.wait().unwrap();
         let mut observed = self.client.observe();
@@ -104,7 +120,7 @@ impl World {
         timeout(PATIENCE, gone).await.unwrap().unwrap();
     }
 
-    pub fn spec(&self, args: &[&str]) -> InstanceSpec {
+    pub(crate) fn spec(&self, args: &[&str]) -> InstanceSpec {
         let number = self.instances.fetch_add(1, Ordering::Relaxed);
         let mut id = [0; 16];
         id[..4].copy_from_slice(&number.to_be_bytes());
@@ -132,16 +148,16 @@ impl World {
     }
 
     /// A shell script in the instance.
-    pub fn script(&self, script: &str) -> InstanceSpec {
+    pub(crate) fn script(&self, script: &str) -> InstanceSpec {
         self.spec(&["sh", "-c", script])
     }
 
     /// Runs a script to its end; what it wrote, and how it ended.
-    pub async fn run(&self, script: &str) -> (String, ExitCause) {
+    pub(crate) async fn run(&self, script: &str) -> (String, ExitCause) {
         self.run_spec(&self.script(script)).await
     }
 
-    pub async fn run_spec(&self, spec: &InstanceSpec) -> (String, ExitCause) {
+    pub(crate) async fn run_spec(&self, spec: &InstanceSpec) -> (String, ExitCause) {
         self.client.start(spec).await.unwrap();
         let exit = self.exit(spec.id).await;
         (self.output(spec.id).await, exit.cause)
@@ -149,7 +165,7 @@ impl World {
 
     /// Runs a script that must succeed; what it wrote.
     #[track_caller]
-    pub fn output_of<'a>(
+    pub(crate) fn output_of<'a>(
         &'a self,
         script: &'a str,
     ) -> impl Future<Output = String> + use<'a> {
@@ -161,7 +177,7 @@ impl World {
         }
     }
 
-    pub async fn start(&self, spec: &InstanceSpec) -> std::net::IpAddr {
+    pub(crate) async fn start(&self, spec: &InstanceSpec) -> std::net::IpAddr {
         self.client.start(spec).await.unwrap();
         self.wait(spec.id, |state| match state {
             InstanceState::Running { address, .. } => Some(*address),
@@ -171,7 +187,7 @@ impl World {
         .await
     }
 
-    pub async fn exit(&self, id: InstanceId) -> Exit {
+    pub(crate) async fn exit(&self, id: InstanceId) -> Exit {
         self.wait(id, |state| match state {
             InstanceState::Exited(exit) => Some(exit.clone()),
             _ => None,
@@ -179,12 +195,15 @@ impl World {
         .await
     }
 
-    pub async fn stop(&self, id: InstanceId, grace_ms: u64) {
-        self.client.stop(id, StopReason::NotNeeded, grace_ms).await.unwrap();
+    pub(crate) async fn stop(&self, id: InstanceId, grace_ms: u64) {
+        self.client
+            .stop(id, StopReason::NotNeeded, grace_ms)
+            .await
+            .unwrap();
     }
 
     /// Waits until the engine says of an instance what `want` wants.
-    pub async fn wait<T>(
+    pub(crate) async fn wait<T>(
         &self,
         id: InstanceId,
         want: impl Fn(&InstanceState) -> Option<T>,
@@ -200,18 +219,26 @@ impl World {
         find(&seen.unwrap()).unwrap()
     }
 
-    pub async fn lines(&self, id: InstanceId) -> Vec<ekiden_engine::LogLine> {
-        let query = LogQuery { service: SERVICE, instance: Some(id), after: None, lines_max: 1000 };
+    pub(crate) async fn lines(&self, id: InstanceId) -> Vec<ekiden_engine::LogLine> {
+        let query = LogQuery {
+            service: SERVICE,
+            instance: Some(id),
+            after: None,
+            lines_max: 1000,
+        };
         self.client.logs(&query).await.unwrap().lines
     }
 
-    pub async fn output(&self, id: InstanceId) -> String {
+    pub(crate) async fn output(&self, id: InstanceId) -> String {
         let lines = self.lines(id).await;
-        lines.iter().map(|line| format!("{}\n", line.text)).collect()
+        lines
+            .iter()
+            .map(|line| format!("{}\n", line.text))
+            .collect()
     }
 
     /// Waits until an instance has written a line that contains this.
-    pub async fn wait_for_line(&self, id: InstanceId, text: &str) {
+    pub(crate) async fn wait_for_line(&self, id: InstanceId, text: &str) {
         let waiting = async {
             while !self.output(id).await.contains(text) {
                 // The log cannot be subscribed to.
@@ -224,14 +251,14 @@ impl World {
     }
 
     /// Removes every instance there is.
-    pub async fn clear(&self) {
+    pub(crate) async fn clear(&self) {
         let seen: Vec<InstanceObservation> = self.client.observe().borrow().instances.clone();
         for instance in seen {
             self.remove(instance.id).await.unwrap();
         }
     }
 
-    pub async fn remove(&self, id: InstanceId) -> Result<(), EngineError> {
+    pub(crate) async fn remove(&self, id: InstanceId) -> Result<(), EngineError> {
         self.client.remove(id).await?;
         let mut observed = self.client.observe();
         let gone = observed.wait_for(|seen| seen.instances.iter().all(|one| one.id != id));
@@ -240,11 +267,20 @@ impl World {
     }
 
     /// The processes of an instance's shim, by the log it holds open.
-    pub fn shim_of(&self, id: InstanceId) -> Option<u32> {
-        let log = self.data().join("logs").join(SERVICE.to_string()).join(id.to_string());
+    pub(crate) fn shim_of(&self, id: InstanceId) -> Option<u32> {
+        let log = self
+            .data()
+            .join("logs")
+            .join(SERVICE.to_string())
+            .join(id.to_string());
         processes("ekiden-shim").into_iter().find(|pid| {
-            let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-            files.filter_map(|file| fs::read_link(file.path()).ok()).any(|file| file.starts_with(&log))
+            let files = fs::read_dir(format!("/proc/{pid}/fd"))
+                .into_iter()
+                .flatten()
+                .flatten();
+            files
+                .filter_map(|file| fs::read_link(file.path()).ok())
+                .any(|file| file.starts_with(&log))
         })
     }
 }
@@ -263,7 +299,7 @@ impl Drop for World {
 }
 
 /// Processes of this name.
-pub fn processes(name: &str) -> Vec<u32> {
+pub(crate) fn processes(name: &str) -> Vec<u32> {
     let all = fs::read_dir("/proc").unwrap().flatten();
     all.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .filter(|pid| {
@@ -273,7 +309,7 @@ pub fn processes(name: &str) -> Vec<u32> {
 }
 
 /// Waits until something is so that nobody announces.
-pub async fn until(what: &str, is_so: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, is_so: impl Fn() -> bool) {
     let waiting = async {
         while !is_so() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -301,7 +337,11 @@ fn make_layer(layer: &Path) {
     fs::copy("/bin/busybox", layer.join("bin/busybox")).unwrap();
     fs::set_permissions(layer.join("bin/busybox"), fs::Permissions::from_mode(0o755)).unwrap();
     let applets = Command::new("/bin/busybox").arg("--list").output().unwrap();
-    for applet in String::from_utf8(applets.stdout).unwrap().lines().filter(|name| *name != "busybox") {
+    for applet in String::from_utf8(applets.stdout)
+        .unwrap()
+        .lines()
+        .filter(|name| *name != "busybox")
+    {
         symlink("busybox", layer.join("bin").join(applet)).unwrap();
     }
     fs::write(
@@ -309,5 +349,9 @@ fn make_layer(layer: &Path) {
         "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n",
     )
     .unwrap();
-    fs::write(layer.join("etc/group"), "root:x:0:\napp:x:1000:\nextra:x:77:app\n").unwrap();
+    fs::write(
+        layer.join("etc/group"),
+        "root:x:0:\napp:x:1000:\nextra:x:77:app\n",
+    )
+    .unwrap();
 }
