@@ -24,7 +24,7 @@ class SecondServer(EkidenCase):
              "--set", f"edge.listen=127.0.0.1:{host.free_port()}",
              "--set", f"api.listen=127.0.0.1:{host.free_port()}",
              "--set", f"run_dir={self.ekiden.base}/run2", "--set", "log.file=/dev/stderr"],
-            capture_output=True, text=True, timeout=60)
+            capture_output=True, text=True, timeout=60, env=host.environment())
         self.assertNotEqual(second.returncode, 0)
         said = second.stderr + second.stdout
         self.assertIn(str(self.ekiden.pid("supervisor")), said)
@@ -102,7 +102,7 @@ class WithoutNftables(unittest.TestCase):
         self.addCleanup(ekiden.kill_all)
         path = pathlib.Path(ekiden.base / "bin")
         path.mkdir()
-        environment = {**os.environ, "PATH": str(path)}
+        environment = {**host.environment(), "PATH": str(path)}
         done = subprocess.run([settings.BINARY, "doctor", "--config", ekiden.config],
                               capture_output=True, text=True, env=environment, timeout=60)
         self.assertIn("nft", done.stdout + done.stderr)
@@ -138,4 +138,5 @@ class WithoutOverlay(unittest.TestCase):
         self.assertIn("overlay", operation["Failure"]["Reason"])
         ekiden.delete(service["ServiceArn"])
         ekiden.stop()
-        host.run(str(settings.BINARY), "teardown", "--yes", "--config", str(ekiden.config))
+        host.run(str(settings.BINARY), "teardown", "--yes", "--config", str(ekiden.config),
+                 env=host.environment())

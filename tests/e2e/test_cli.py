@@ -5,7 +5,7 @@ import pathlib
 import subprocess
 import tempfile
 
-from support import images, oci, settings
+from support import host, images, oci, settings
 from support.case import EkidenCase
 from support.wait import until
 
@@ -65,7 +65,7 @@ class CommandLine(EkidenCase):
         service = self.deployed("logs-1")
         follow = subprocess.Popen(
             [settings.BINARY, "logs", "--follow", "logs-1", "--config", self.ekiden.config],
-            stdout=subprocess.PIPE, text=True)
+            stdout=subprocess.PIPE, text=True, env=host.environment())
         self.addCleanup(follow.stdout.close)
         self.addCleanup(follow.wait)
         self.addCleanup(follow.kill)

@@ -31,6 +31,12 @@ def free_subnet(prefix=24):
     raise RuntimeError("no free private network in 10.224.0.0/12")
 
 
+def environment():
+    """The environment without what would configure Ekiden or the AWS tools."""
+    return {name: value for name, value in os.environ.items()
+            if not name.startswith(("EKIDEN_", "AWS_"))}
+
+
 def run(*argv, **options):
     """The standard output of a program; its failure carries what it said."""
     done = subprocess.run(argv, capture_output=True, text=True, **options)

@@ -54,18 +54,17 @@ class Image:
     """An image as blobs, to be written as an archive or served by a registry of ours."""
 
     def __init__(self, layers, command=("httpd", "-f", "-v", "-p", "8080", "-h", "/www"),
-                 architecture="amd64", os="linux", diff_ids=None, compress=True):
+                 architecture="amd64", os="linux", diff_ids=None, level=1):
         self.blobs = {}
         self.tag = "latest"
-        stored = [gzip.compress(data, 1, mtime=0) if compress else data for data in layers]
+        stored = [gzip.compress(data, level, mtime=0) for data in layers]
         config = {
             "architecture": architecture, "os": os,
             "config": {"Cmd": list(command), "Env": ["PATH=/bin"], "WorkingDir": "/"},
             "rootfs": {"type": "layers",
                        "diff_ids": diff_ids or [digest(data) for data in layers]},
         }
-        kind = LAYER if compress else LAYER.removesuffix("+gzip")
-        self.layers = [self.add(kind, data) for data in stored]
+        self.layers = [self.add(LAYER, data) for data in stored]
         self.manifest = self.add(MANIFEST, as_json({
             "schemaVersion": 2, "mediaType": MANIFEST,
             "config": self.add(CONFIG, as_json(config)), "layers": self.layers,

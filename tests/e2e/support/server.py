@@ -57,7 +57,7 @@ class Ekiden:
             self.process = subprocess.Popen(
                 [settings.BINARY, "server", "--config", self.config],
                 stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, start_new_session=True,
-                env={k: v for k, v in os.environ.items() if not k.startswith("EKIDEN_")},
+                env=host.environment(),
             )
         self.wait_serves()
         return self
@@ -290,6 +290,7 @@ class Ekiden:
     def cli(self, *arguments, check=True, timeout=300, **options):
         """Runs `ekiden`; its standard output, or all of it when `check` is false."""
         argv = [settings.BINARY, *arguments, "--config", self.config]
+        options.setdefault("env", host.environment())
         if check:
             return host.run(*argv, timeout=timeout, **options)
         return subprocess.run(argv, capture_output=True, text=True, timeout=timeout, **options)
