@@ -10,8 +10,6 @@ use ekiden_model::plan::Timing;
 pub struct ControlConfig {
     /// The directory that is its own: the database and the first access key.
     pub data_dir: PathBuf,
-    /// Where edges connect.
-    pub edge_socket: PathBuf,
     /// The users whose processes may be edges.
     pub edge_uids: Vec<u32>,
     /// Twelve digits: the account that ARNs name.

@@ -57,21 +57,17 @@ pub enum ControlError {
         #[source]
         source: io::Error,
     },
-    /// The socket for the edges cannot be made.
-    #[error("cannot listen for edges on `{path}`")]
-    EdgeSocket {
-        /// Where.
-        path: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
+    /// The socket for the edges cannot be used.
+    #[error("cannot use the listening socket for edges")]
+    EdgeSocket(#[source] io::Error),
     /// The API's socket cannot be used.
     #[error("cannot use the API's listening socket")]
     ApiSocket(#[source] io::Error),
 }
 
-/// Runs a control plane until `stop` is cancelled.
+/// Runs a control plane until `stop` is cancelled. Clients of the API connect to `api`, edges to
+/// `edge_socket`; whoever made them lets only those connect who may. `serving` is called when they
+/// are answered.
 ///
 /// # Errors
 /// [`ControlError`], before anything is served.
@@ -79,12 +75,17 @@ pub async fn run<E: Engine>(
     config: ControlConfig,
     engine: E,
     api: std::net::TcpListener,
+    edge_socket: std::os::unix::net::UnixListener,
+    serving: impl FnOnce(),
     stop: CancellationToken,
 ) -> Result<(), ControlError> {
     let store = Arc::new(Store::open(&config.data_dir.join("ekiden.db")).await?);
     let keys = api::keys::AdminKey::load_or_make(&config.data_dir.join("admin-key.json"))?;
     let edges = Arc::new(Edges::load(Arc::clone(&store)).await?);
-    let edge_listener = listen(&config.edge_socket)?;
+    edge_socket
+        .set_nonblocking(true)
+        .map_err(ControlError::EdgeSocket)?;
+    let edge_listener = UnixListener::from_std(edge_socket).map_err(ControlError::EdgeSocket)?;
     let api_listener = tokio_listener(api).map_err(ControlError::ApiSocket)?;
 
     let engine = Arc::new(engine);
@@ -127,21 +128,10 @@ pub async fn run<E: Engine>(
     );
     tasks.spawn(Arc::new(api).serve(api_listener, stop.clone()));
     tasks.close();
+    serving();
     tasks.wait().await;
     services.stopped().await;
     Ok(())
-}
-
-fn listen(path: &std::path::Path) -> Result<UnixListener, ControlError> {
-    let error = |source| ControlError::EdgeSocket {
-        path: path.display().to_string(),
-        source,
-    };
-    match std::fs::remove_file(path) {
-        Err(gone) if gone.kind() != io::ErrorKind::NotFound => return Err(error(gone)),
-        _ => {}
-    }
-    UnixListener::bind(path).map_err(error)
 }
 
 fn tokio_listener(listener: std::net::TcpListener) -> io::Result<tokio::net::TcpListener> {

@@ -148,8 +148,9 @@ impl Store {
         let mut writer = SqliteConnection::connect_with(&options.clone().create_if_missing(true))
             .await
             .map_err(open)?;
+        // Not `run`: its future is not `Send` for every lifetime, and the control plane's must be.
         MIGRATIONS
-            .run(&mut writer)
+            .run_direct(None, &mut writer, false)
             .await
             .map_err(|source| StoreError::Migrate {
                 path: text.clone(),
