@@ -188,6 +188,21 @@ class Generator:
             f"pub(crate) static TEXTS: [&Texts; {len(texts)}] = [",
             *[f"&{self.constant(name)}," for name in texts],
             "];",
+            "",
+            "#[cfg(test)]",
+            "type Reread = fn(serde_json::Value) -> serde_json::Value;",
+            "",
+            "/// Every structure: its name, and what is left of a value that was read as it.",
+            "#[cfg(test)]",
+            f"pub(crate) static STRUCTURES: [(&str, Reread); {len(structures)}] = [",
+            *[f'("{name}", reread::<{name}>),' for name in structures],
+            "];",
+            "",
+            "#[cfg(test)]",
+            "fn reread<T: Serialize + serde::de::DeserializeOwned>(value: serde_json::Value) -> serde_json::Value {",
+            "let read: T = serde_json::from_value(value).unwrap();",
+            "serde_json::to_value(read).unwrap()",
+            "}",
         ]
         return "\n".join(parts)
 

@@ -3050,3 +3050,301 @@ pub(crate) static TEXTS: [&Texts; 34] = [
     &VPC_CONNECTOR_NAME,
     &VPC_INGRESS_CONNECTION_NAME,
 ];
+
+#[cfg(test)]
+type Reread = fn(serde_json::Value) -> serde_json::Value;
+
+/// Every structure: its name, and what is left of a value that was read as it.
+#[cfg(test)]
+pub(crate) static STRUCTURES: [(&str, Reread); 108] = [
+    (
+        "AssociateCustomDomainRequest",
+        reread::<AssociateCustomDomainRequest>,
+    ),
+    (
+        "AssociateCustomDomainResponse",
+        reread::<AssociateCustomDomainResponse>,
+    ),
+    (
+        "AuthenticationConfiguration",
+        reread::<AuthenticationConfiguration>,
+    ),
+    (
+        "AutoScalingConfiguration",
+        reread::<AutoScalingConfiguration>,
+    ),
+    (
+        "AutoScalingConfigurationSummary",
+        reread::<AutoScalingConfigurationSummary>,
+    ),
+    (
+        "CertificateValidationRecord",
+        reread::<CertificateValidationRecord>,
+    ),
+    ("CodeConfiguration", reread::<CodeConfiguration>),
+    ("CodeConfigurationValues", reread::<CodeConfigurationValues>),
+    ("CodeRepository", reread::<CodeRepository>),
+    ("Connection", reread::<Connection>),
+    ("ConnectionSummary", reread::<ConnectionSummary>),
+    (
+        "CreateAutoScalingConfigurationRequest",
+        reread::<CreateAutoScalingConfigurationRequest>,
+    ),
+    (
+        "CreateAutoScalingConfigurationResponse",
+        reread::<CreateAutoScalingConfigurationResponse>,
+    ),
+    ("CreateConnectionRequest", reread::<CreateConnectionRequest>),
+    (
+        "CreateConnectionResponse",
+        reread::<CreateConnectionResponse>,
+    ),
+    (
+        "CreateObservabilityConfigurationRequest",
+        reread::<CreateObservabilityConfigurationRequest>,
+    ),
+    (
+        "CreateObservabilityConfigurationResponse",
+        reread::<CreateObservabilityConfigurationResponse>,
+    ),
+    ("CreateServiceRequest", reread::<CreateServiceRequest>),
+    ("CreateServiceResponse", reread::<CreateServiceResponse>),
+    (
+        "CreateVpcConnectorRequest",
+        reread::<CreateVpcConnectorRequest>,
+    ),
+    (
+        "CreateVpcConnectorResponse",
+        reread::<CreateVpcConnectorResponse>,
+    ),
+    (
+        "CreateVpcIngressConnectionRequest",
+        reread::<CreateVpcIngressConnectionRequest>,
+    ),
+    (
+        "CreateVpcIngressConnectionResponse",
+        reread::<CreateVpcIngressConnectionResponse>,
+    ),
+    ("CustomDomain", reread::<CustomDomain>),
+    (
+        "DeleteAutoScalingConfigurationRequest",
+        reread::<DeleteAutoScalingConfigurationRequest>,
+    ),
+    (
+        "DeleteAutoScalingConfigurationResponse",
+        reread::<DeleteAutoScalingConfigurationResponse>,
+    ),
+    ("DeleteConnectionRequest", reread::<DeleteConnectionRequest>),
+    (
+        "DeleteConnectionResponse",
+        reread::<DeleteConnectionResponse>,
+    ),
+    (
+        "DeleteObservabilityConfigurationRequest",
+        reread::<DeleteObservabilityConfigurationRequest>,
+    ),
+    (
+        "DeleteObservabilityConfigurationResponse",
+        reread::<DeleteObservabilityConfigurationResponse>,
+    ),
+    ("DeleteServiceRequest", reread::<DeleteServiceRequest>),
+    ("DeleteServiceResponse", reread::<DeleteServiceResponse>),
+    (
+        "DeleteVpcConnectorRequest",
+        reread::<DeleteVpcConnectorRequest>,
+    ),
+    (
+        "DeleteVpcConnectorResponse",
+        reread::<DeleteVpcConnectorResponse>,
+    ),
+    (
+        "DeleteVpcIngressConnectionRequest",
+        reread::<DeleteVpcIngressConnectionRequest>,
+    ),
+    (
+        "DeleteVpcIngressConnectionResponse",
+        reread::<DeleteVpcIngressConnectionResponse>,
+    ),
+    (
+        "DescribeAutoScalingConfigurationRequest",
+        reread::<DescribeAutoScalingConfigurationRequest>,
+    ),
+    (
+        "DescribeAutoScalingConfigurationResponse",
+        reread::<DescribeAutoScalingConfigurationResponse>,
+    ),
+    (
+        "DescribeCustomDomainsRequest",
+        reread::<DescribeCustomDomainsRequest>,
+    ),
+    (
+        "DescribeCustomDomainsResponse",
+        reread::<DescribeCustomDomainsResponse>,
+    ),
+    (
+        "DescribeObservabilityConfigurationRequest",
+        reread::<DescribeObservabilityConfigurationRequest>,
+    ),
+    (
+        "DescribeObservabilityConfigurationResponse",
+        reread::<DescribeObservabilityConfigurationResponse>,
+    ),
+    ("DescribeServiceRequest", reread::<DescribeServiceRequest>),
+    ("DescribeServiceResponse", reread::<DescribeServiceResponse>),
+    (
+        "DescribeVpcConnectorRequest",
+        reread::<DescribeVpcConnectorRequest>,
+    ),
+    (
+        "DescribeVpcConnectorResponse",
+        reread::<DescribeVpcConnectorResponse>,
+    ),
+    (
+        "DescribeVpcIngressConnectionRequest",
+        reread::<DescribeVpcIngressConnectionRequest>,
+    ),
+    (
+        "DescribeVpcIngressConnectionResponse",
+        reread::<DescribeVpcIngressConnectionResponse>,
+    ),
+    (
+        "DisassociateCustomDomainRequest",
+        reread::<DisassociateCustomDomainRequest>,
+    ),
+    (
+        "DisassociateCustomDomainResponse",
+        reread::<DisassociateCustomDomainResponse>,
+    ),
+    ("EgressConfiguration", reread::<EgressConfiguration>),
+    ("EncryptionConfiguration", reread::<EncryptionConfiguration>),
+    (
+        "HealthCheckConfiguration",
+        reread::<HealthCheckConfiguration>,
+    ),
+    ("ImageConfiguration", reread::<ImageConfiguration>),
+    ("ImageRepository", reread::<ImageRepository>),
+    ("IngressConfiguration", reread::<IngressConfiguration>),
+    ("IngressVpcConfiguration", reread::<IngressVpcConfiguration>),
+    ("InstanceConfiguration", reread::<InstanceConfiguration>),
+    (
+        "ListAutoScalingConfigurationsRequest",
+        reread::<ListAutoScalingConfigurationsRequest>,
+    ),
+    (
+        "ListAutoScalingConfigurationsResponse",
+        reread::<ListAutoScalingConfigurationsResponse>,
+    ),
+    ("ListConnectionsRequest", reread::<ListConnectionsRequest>),
+    ("ListConnectionsResponse", reread::<ListConnectionsResponse>),
+    (
+        "ListObservabilityConfigurationsRequest",
+        reread::<ListObservabilityConfigurationsRequest>,
+    ),
+    (
+        "ListObservabilityConfigurationsResponse",
+        reread::<ListObservabilityConfigurationsResponse>,
+    ),
+    ("ListOperationsRequest", reread::<ListOperationsRequest>),
+    ("ListOperationsResponse", reread::<ListOperationsResponse>),
+    (
+        "ListServicesForAutoScalingConfigurationRequest",
+        reread::<ListServicesForAutoScalingConfigurationRequest>,
+    ),
+    (
+        "ListServicesForAutoScalingConfigurationResponse",
+        reread::<ListServicesForAutoScalingConfigurationResponse>,
+    ),
+    ("ListServicesRequest", reread::<ListServicesRequest>),
+    ("ListServicesResponse", reread::<ListServicesResponse>),
+    (
+        "ListTagsForResourceRequest",
+        reread::<ListTagsForResourceRequest>,
+    ),
+    (
+        "ListTagsForResourceResponse",
+        reread::<ListTagsForResourceResponse>,
+    ),
+    (
+        "ListVpcConnectorsRequest",
+        reread::<ListVpcConnectorsRequest>,
+    ),
+    (
+        "ListVpcConnectorsResponse",
+        reread::<ListVpcConnectorsResponse>,
+    ),
+    (
+        "ListVpcIngressConnectionsFilter",
+        reread::<ListVpcIngressConnectionsFilter>,
+    ),
+    (
+        "ListVpcIngressConnectionsRequest",
+        reread::<ListVpcIngressConnectionsRequest>,
+    ),
+    (
+        "ListVpcIngressConnectionsResponse",
+        reread::<ListVpcIngressConnectionsResponse>,
+    ),
+    ("NetworkConfiguration", reread::<NetworkConfiguration>),
+    (
+        "ObservabilityConfiguration",
+        reread::<ObservabilityConfiguration>,
+    ),
+    (
+        "ObservabilityConfigurationSummary",
+        reread::<ObservabilityConfigurationSummary>,
+    ),
+    ("OperationSummary", reread::<OperationSummary>),
+    ("PauseServiceRequest", reread::<PauseServiceRequest>),
+    ("PauseServiceResponse", reread::<PauseServiceResponse>),
+    ("ResumeServiceRequest", reread::<ResumeServiceRequest>),
+    ("ResumeServiceResponse", reread::<ResumeServiceResponse>),
+    ("Service", reread::<Service>),
+    (
+        "ServiceObservabilityConfiguration",
+        reread::<ServiceObservabilityConfiguration>,
+    ),
+    ("ServiceSummary", reread::<ServiceSummary>),
+    ("SourceCodeVersion", reread::<SourceCodeVersion>),
+    ("SourceConfiguration", reread::<SourceConfiguration>),
+    ("StartDeploymentRequest", reread::<StartDeploymentRequest>),
+    ("StartDeploymentResponse", reread::<StartDeploymentResponse>),
+    ("Tag", reread::<Tag>),
+    ("TagResourceRequest", reread::<TagResourceRequest>),
+    ("TagResourceResponse", reread::<TagResourceResponse>),
+    ("TraceConfiguration", reread::<TraceConfiguration>),
+    ("UntagResourceRequest", reread::<UntagResourceRequest>),
+    ("UntagResourceResponse", reread::<UntagResourceResponse>),
+    (
+        "UpdateDefaultAutoScalingConfigurationRequest",
+        reread::<UpdateDefaultAutoScalingConfigurationRequest>,
+    ),
+    (
+        "UpdateDefaultAutoScalingConfigurationResponse",
+        reread::<UpdateDefaultAutoScalingConfigurationResponse>,
+    ),
+    ("UpdateServiceRequest", reread::<UpdateServiceRequest>),
+    ("UpdateServiceResponse", reread::<UpdateServiceResponse>),
+    (
+        "UpdateVpcIngressConnectionRequest",
+        reread::<UpdateVpcIngressConnectionRequest>,
+    ),
+    (
+        "UpdateVpcIngressConnectionResponse",
+        reread::<UpdateVpcIngressConnectionResponse>,
+    ),
+    ("VpcConnector", reread::<VpcConnector>),
+    ("VpcDNSTarget", reread::<VpcDNSTarget>),
+    ("VpcIngressConnection", reread::<VpcIngressConnection>),
+    (
+        "VpcIngressConnectionSummary",
+        reread::<VpcIngressConnectionSummary>,
+    ),
+];
+
+#[cfg(test)]
+fn reread<T: Serialize + serde::de::DeserializeOwned>(
+    value: serde_json::Value,
+) -> serde_json::Value {
+    let read: T = serde_json::from_value(value).unwrap();
+    serde_json::to_value(read).unwrap()
+}

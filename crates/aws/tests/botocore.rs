@@ -1,0 +1,208 @@
+//! The wire against botocore, which the `aws` CLI and boto3 are made of.
+//!
+//! Where there is no botocore a test says so and passes; if `EKIDEN_SKIPPED_TESTS` names a file, it
+//! adds a line there, for whoever counts.
+
+// Clippy lets tests unwrap, but not the functions that tests call.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    fs::OpenOptions,
+    io::Write,
+    process::{Command, Stdio},
+};
+
+use bytes::Bytes;
+use ekiden_aws::{
+    apprunner::shapes::{DescribeServiceResponse, Service, TagResourceResponse},
+    epoch_seconds::EpochSeconds,
+    error::ApiError,
+    protocol::{APP_RUNNER, RequestId, failure, success},
+    sigv4::{
+        claim::Claim,
+        credentials::{Credentials, SecretAccessKey},
+        date_time,
+        signer::sign,
+    },
+};
+use http::{Request, Response, request::Parts};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// What the oracle exits with when there is no botocore.
+const NO_BOTOCORE: i32 = 3;
+
+/// Requests that are compared.
+const REQUESTS: usize = 400;
+
+/// Printed when a request is not as expected, and changed to look at others.
+const SEED: usize = 20_150_830;
+
+#[derive(Debug, Deserialize)]
+struct Signed {
+    method: String,
+    target: String,
+    headers: Vec<(String, String)>,
+    body: String,
+    region: String,
+    token: Option<String>,
+}
+
+impl Signed {
+    fn parts(&self) -> Parts {
+        let mut request = Request::builder()
+            .method(self.method.as_str())
+            .uri(&self.target);
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+}
+
+/// What the oracle says, a JSON value a line; `None` when there is no botocore.
+fn oracle(test: &str, arguments: &[&str], input: &str) -> Option<Vec<Value>> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/botocore_oracle.py");
+    let child = Command::new("python3")
+        .arg(script)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let Ok(mut child) = child else {
+        return skipped(test, "no python3");
+    };
+    // An oracle that ended already says why with its status.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    if output.status.code() == Some(NO_BOTOCORE) {
+        return skipped(test, "no botocore");
+    }
+    assert!(output.status.success(), "{}", output.status);
+    let text = String::from_utf8(output.stdout).unwrap();
+    Some(
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect(),
+    )
+}
+
+fn skipped(test: &str, why: &str) -> Option<Vec<Value>> {
+    eprintln!("SKIPPED: {test}: {why}; install it with `pip install botocore`");
+    if let Some(path) = std::env::var_os("EKIDEN_SKIPPED_TESTS") {
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .unwrap();
+        writeln!(file, "{test}: {why}").unwrap();
+    }
+    None
+}
+
+fn base64(text: &str) -> Vec<u8> {
+    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let sextet = |byte: &u8| ALPHABET.iter().position(|letter| letter == byte).unwrap() as u32;
+    let mut bytes = Vec::new();
+    for four in text.trim_end_matches('=').as_bytes().chunks(4) {
+        let bits =
+            four.iter().fold(0, |bits, byte| bits << 6 | sextet(byte)) << (6 * (4 - four.len()));
+        bytes.extend_from_slice(&bits.to_be_bytes()[1..four.len()]);
+    }
+    bytes
+}
+
+#[test]
+fn botocores_signatures_are_verified_and_made_the_same() {
+    let arguments = ["sign", &REQUESTS.to_string(), &SEED.to_string()];
+    let Some(requests) = oracle("botocores_signatures", &arguments, "") else {
+        return;
+    };
+    assert_eq!(requests.len(), REQUESTS);
+    for request in requests {
+        let request: Signed = serde_json::from_value(request).unwrap();
+        let (mut parts, body) = (request.parts(), base64(&request.body));
+        let now = date_time::parse(parts.headers["x-amz-date"].to_str().unwrap()).unwrap();
+        let credentials = Credentials {
+            access_key_id: "AKIDEXAMPLE".to_owned(),
+            secret_access_key: SecretAccessKey::new("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"),
+            session_token: request.token.clone(),
+        };
+        let claim = Claim::read(&parts, "apprunner", now).unwrap();
+        assert_eq!(claim.session_token(), request.token.as_deref());
+        let identity = claim.verify(&credentials.secret_access_key, &parts, &body);
+        assert_eq!(
+            identity.map(|identity| identity.region).as_ref(),
+            Ok(&request.region),
+            "{request:?}"
+        );
+
+        let theirs = parts.headers.remove("authorization").unwrap();
+        sign(
+            &mut parts,
+            &body,
+            &credentials,
+            &request.region,
+            "apprunner",
+            now,
+        )
+        .unwrap();
+        assert_eq!(parts.headers["authorization"], theirs, "{request:?}");
+    }
+}
+
+#[test]
+fn botocore_reads_answers_and_errors() {
+    let output = DescribeServiceResponse {
+        service: Some(Service {
+            service_name: Some("ünï".to_owned()),
+            created_at: Some(EpochSeconds(1_606_156_217)),
+            ..Default::default()
+        }),
+    };
+    let id = RequestId::random();
+    let of = |operation: &str, response: Response<Bytes>| {
+        let headers: Vec<(&str, &str)> = response
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+            .collect();
+        let line = json!({
+            "operation": operation,
+            "status": response.status().as_u16(),
+            "headers": serde_json::Map::from_iter(headers.iter().map(|(k, v)| ((*k).to_owned(), json!(v)))),
+            "body": std::str::from_utf8(response.body()).unwrap(),
+        });
+        format!("{line}\n")
+    };
+    let protocol = APP_RUNNER.protocol;
+    let input = [
+        of("DescribeService", success(protocol, id, &output)),
+        of(
+            "TagResource",
+            success(protocol, id, &TagResourceResponse::default()),
+        ),
+        of(
+            "TagResource",
+            failure(
+                protocol,
+                id,
+                &ApiError::resource_not_found("no \"such\" thing"),
+            ),
+        ),
+    ]
+    .concat();
+    let Some(read) = oracle("botocore_reads_answers", &["parse"], &input) else {
+        return;
+    };
+    assert_eq!(
+        read[0]["Service"],
+        json!({"ServiceName": "ünï", "CreatedAt": 1_606_156_217.0})
+    );
+    for answer in &read {
+        assert_eq!(answer["ResponseMetadata"]["RequestId"], id.to_string());
+    }
+    assert_eq!(read[1].as_object().unwrap().len(), 1);
+    assert_eq!(read[2]["Error"]["Code"], "ResourceNotFoundException");
+    assert_eq!(read[2]["Error"]["Message"], "no \"such\" thing");
+}
