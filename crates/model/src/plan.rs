@@ -48,6 +48,10 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// How long a deployment waits for an engine that cannot be reached before it gives up.
 pub const ENGINE_PATIENCE: Duration = Duration::from_secs(600);
 
+/// How soon to look again for the first answer of an instance that nobody has probed and that
+/// would be late.
+pub const FIRST_PROBE_WAIT: Duration = Duration::from_secs(1);
+
 /// The most instances one plan starts at once.
 pub const STARTS_AT_ONCE_MAX: usize = 16;
 
@@ -354,12 +358,12 @@ fn start_failure(view: &View<'_>, candidate: &Revision, plan: &mut Plan) -> Opti
         return Some(fail(Phase::Start, cause, Some(instance.id)));
     }
     for instance in of_revision(view, candidate.number) {
-        let Some(age) = starting_for(view, instance) else {
-            continue;
-        };
-        match view.timing.startup_limit.checked_sub(age) {
-            Some(left) if !left.is_zero() => plan.look_again(left),
-            _ => return Some(fail_unhealthy(view, candidate, instance)),
+        match startup_left(view, instance) {
+            Some(left) if left.is_zero() => {
+                return Some(fail_unhealthy(view, candidate, instance));
+            }
+            Some(left) => plan.look_again(left),
+            None => {}
         }
     }
     None
@@ -387,14 +391,27 @@ fn fail_unhealthy(view: &View<'_>, candidate: &Revision, instance: &InstanceView
     )
 }
 
-/// How long an instance has been on its way to its first health; `None` when it is not.
-fn starting_for(view: &View<'_>, instance: &InstanceView) -> Option<Duration> {
-    let since = match (&instance.state, instance.verdict) {
-        (InstanceState::Creating, _) => instance.created_at,
-        (InstanceState::Running { started_at, .. }, Verdict::Starting) => *started_at,
+/// What is left of the time that an instance has for its first health; `None` when it is not on
+/// its way to it.
+///
+/// Nothing is left only once a probe has said no: an instance that started while the control plane
+/// was down may long be healthy, and is late only if it is seen to be.
+fn startup_left(view: &View<'_>, instance: &InstanceView) -> Option<Duration> {
+    let (since, seen) = match (&instance.state, instance.verdict) {
+        (InstanceState::Creating, _) => (instance.created_at, true),
+        (InstanceState::Running { started_at, .. }, Verdict::Starting) => {
+            (*started_at, instance.last_failure.is_some())
+        }
         _ => return None,
     };
-    Some(view.now.since(since))
+    let left = view
+        .timing
+        .startup_limit
+        .saturating_sub(view.now.since(since));
+    match left.is_zero() && !seen {
+        true => Some(FIRST_PROBE_WAIT),
+        false => Some(left),
+    }
 }
 
 /// Publishes the route that the goal asks for, if it is not the published one.
@@ -559,10 +576,8 @@ fn bad(view: &View<'_>, instance: &InstanceView) -> Option<StopReason> {
     if instance.verdict == Verdict::Unhealthy {
         return Some(StopReason::Unhealthy);
     }
-    match starting_for(view, instance) {
-        Some(age) if age >= view.timing.startup_limit => Some(StopReason::StartTimeout),
-        Some(_) | None => None,
-    }
+    let late = startup_left(view, instance).is_some_and(|left| left.is_zero());
+    late.then_some(StopReason::StartTimeout)
 }
 
 /// Stops who is not wanted, removes who has ended.
@@ -580,8 +595,8 @@ fn retire(view: &View<'_>, goal: &Goal<'_>, surplus: &[InstanceId], plan: &mut P
                     true if surplus.contains(&instance.id) => Some(StopReason::NotNeeded),
                     true => bad(view, instance),
                 };
-                if let Some(age) = starting_for(view, instance) {
-                    plan.look_again(view.timing.startup_limit.saturating_sub(age));
+                if let Some(left) = startup_left(view, instance) {
+                    plan.look_again(left);
                 }
                 if let Some(reason) = reason {
                     stop(view, instance, reason, plan);
