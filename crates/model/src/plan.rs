@@ -26,7 +26,9 @@ use crate::{
     instance::{Exit, ExitCause, InstanceState, RevisionNumber, StopReason},
     revision::Revision,
     route::{Route, RouteState, Upstream},
-    service::{Failure, FailureCause, OperationKind, Phase, Service, ServiceStatus, Transition},
+    service::{
+        Failure, FailureCause, Operation, OperationKind, Phase, Service, ServiceStatus, Transition,
+    },
     time::Timestamp,
 };
 
@@ -284,13 +286,7 @@ fn transition(view: &View<'_>, goal: &Goal<'_>, plan: &mut Plan) -> Option<Trans
             }
             start_failure(view, candidate, plan).or_else(|| engine_gave_out(view, Phase::Start))
         }
-        Phase::Switch => {
-            let switched = view.acknowledged
-                && view
-                    .published
-                    .is_some_and(|route| serves_active(route, view.service.active));
-            switched.then_some(Transition::Succeed)
-        }
+        Phase::Switch => switched(view, operation, plan).then_some(Transition::Succeed),
         // Pausing and deleting end in `finish`, after the last instance.
         Phase::Drain => None,
         Phase::Undo => {
@@ -303,12 +299,33 @@ fn transition(view: &View<'_>, goal: &Goal<'_>, plan: &mut Plan) -> Option<Trans
     }
 }
 
-fn serves_active(route: &Route, active: Option<RevisionNumber>) -> bool {
-    route.state == RouteState::Serving
-        && route
-            .upstreams
-            .iter()
-            .any(|upstream| Some(upstream.revision) == active)
+/// Whether the edge serves the active revision, as far as it can be served.
+///
+/// The candidate was whole when it became active. If it has broken since, its deployment does not
+/// wait for it longer than an instance may take to start: the service runs and replaces what
+/// ends, as it would an hour later, and its owner can act again.
+fn switched(view: &View<'_>, operation: &Operation, plan: &mut Plan) -> bool {
+    let Some(route) = view
+        .published
+        .filter(|route| route.state == RouteState::Serving)
+    else {
+        return false;
+    };
+    if !view.acknowledged {
+        return false;
+    }
+    let active = view.service.active;
+    if route
+        .upstreams
+        .iter()
+        .any(|upstream| Some(upstream.revision) == active)
+    {
+        return true;
+    }
+    let waited = view.now.since(operation.phase_since);
+    let left = view.timing.startup_limit.saturating_sub(waited);
+    plan.look_again(left);
+    left.is_zero()
 }
 
 fn left_of_failed(view: &View<'_>, instance: &InstanceView) -> bool {
