@@ -1,5 +1,15 @@
 //! The command line: what `ekiden` says and asks, apart from running the server.
 
+pub mod api;
+pub mod command;
+pub mod deploy;
+pub mod endpoint;
+pub mod environment;
 pub mod failure;
+pub mod image;
+pub mod logs;
+pub mod operation;
 pub mod output;
+pub mod progress;
+pub mod services;
 pub mod status;

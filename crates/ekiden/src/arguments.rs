@@ -1,17 +1,18 @@
 //! The command line's grammar, and what each command leads to.
 
-use std::{collections::BTreeMap, env, fs, io, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeMap, env, fs, io, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use ekiden_cli::{
+    command::Context,
+    endpoint::LocalServer,
     failure::{Failure, Outcome},
     output::{self, OutputFormat},
-    status::Status,
 };
 
 use crate::{
     config::{Config, ConfigError, setting, typed::Sources},
-    supervisor,
+    health, stop, supervisor,
 };
 
 /// Where the configuration is when nobody says otherwise; it need not exist.
@@ -55,16 +56,39 @@ struct Settings {
     /// Set one setting, over the file and the environment: `--set edge.listen=0.0.0.0:80`
     #[arg(long = "set", global = true, value_name = "KEY=VALUE", value_parser = key_and_value)]
     set: Vec<(String, String)>,
+
+    /// The API to ask, instead of AWS_ENDPOINT_URL or this host's Ekiden
+    #[arg(long, global = true, value_name = "URL")]
+    endpoint_url: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run Ekiden on this host until it is told to stop; needs root
+    #[command(after_help = "Examples:\n  \
+        sudo ekiden server\n  \
+        sudo ekiden server --set edge.listen=0.0.0.0:80 --set service.domain=apps.example.org")]
     Server,
-    /// Show whether the server and its roles run
-    Status,
+    /// Stop the server of this host; instances go on running
+    Stop,
+    /// Show whether the server and its roles serve
+    Status {
+        /// Wait until everything serves, at most so many seconds
+        #[arg(long, value_name = "SECONDS")]
+        wait: Option<u64>,
+    },
+    /// Look at what this host has and lacks, and how to mend it
+    Doctor,
     /// List every setting: its default, what it may be, and what it is for
     Settings,
+    /// Remove every trace of this Ekiden from this host: services, images, logs, everything
+    Teardown {
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    #[command(flatten)]
+    Client(ekiden_cli::command::Command),
 }
 
 impl Arguments {
@@ -77,22 +101,29 @@ impl Arguments {
     }
 
     fn dispatch(self) -> Outcome {
-        let config = self.settings.read().map_err(|error| {
-            Failure::from(error).hint("docs/configuration.md lists every setting")
-        })?;
+        let variables = variables();
+        let config = self
+            .settings
+            .read(&variables)
+            .map_err(|error| Failure::from(error).hint("`ekiden settings` lists every setting"))?;
+        let context = context(&config, variables, self.settings.endpoint_url, self.output);
         match self.command {
             Command::Server => server(config),
-            Command::Status => status(&config, self.output),
+            Command::Stop => stop::stop(&config),
+            Command::Status { wait } => {
+                health::status(&config, &context, wait.map(Duration::from_secs))
+            }
+            Command::Doctor => health::doctor(&config, &context),
             Command::Settings => Ok(output::print_line(&setting::reference())?),
+            Command::Teardown { yes } => stop::teardown(&config, yes),
+            Command::Client(command) => command.run(&context),
         }
     }
 }
 
 impl Settings {
-    fn read(&self) -> Result<Config, ConfigError> {
-        let environment: BTreeMap<_, _> = env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
+    fn read(&self, variables: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
+        let environment = variables.clone();
         let flags = self
             .set
             .iter()
@@ -133,11 +164,40 @@ fn server(config: Config) -> Outcome {
     Ok(supervisor::run(config)?)
 }
 
-fn status(config: &Config, format: OutputFormat) -> Outcome {
-    let path = config.status_file();
-    let status = Status::read(&path)?.ok_or_else(|| {
-        Failure::new(format!("no server runs on `{}`", config.run_dir.display()))
-            .hint("start one with `sudo ekiden server`")
-    })?;
-    Ok(output::print(format, &status, |_| String::new())?)
+/// The environment, read once; what is not Unicode is no setting.
+fn variables() -> BTreeMap<String, String> {
+    env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+fn context(
+    config: &Config,
+    variables: BTreeMap<String, String>,
+    endpoint_url: Option<String>,
+    format: OutputFormat,
+) -> Context {
+    let local = LocalServer {
+        api: config.api.listen,
+        key_file: config.data_dir.join("control").join("admin-key.json"),
+        agent_socket: config.agent_socket(),
+        edge_port: config.edge.listen[0].port(),
+    };
+    Context {
+        local,
+        endpoint_url,
+        variables,
+        format,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Arguments::command().debug_assert();
+    }
 }

@@ -120,10 +120,10 @@ pub struct Images {
 /// How to speak to one registry.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registry {
-    /// Asked instead of the registry: `host` or `host:port`.
+    /// Asked before the registry: `[http[s]://]host[:port][/prefix]`.
     pub mirror: Option<String>,
-    /// HTTP instead of HTTPS.
-    pub plain_http: bool,
+    /// HTTP instead of HTTPS; when absent, HTTP to loopback addresses only.
+    pub plain_http: Option<bool>,
     /// User for basic or token authentication.
     pub username: Option<String>,
     /// A file that holds the password and nothing else.
@@ -443,7 +443,7 @@ mod tests {
                     && config.edge_workers() == 2
                     && config.edge.queue_time == Duration::from_secs(60)
                     && config.images.budget == 2 << 30
-                    && config.images.registries["registry.example:5000"].plain_http
+                    && config.images.registries["registry.example:5000"].plain_http == Some(true)
             }),
         );
     }

@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod channel;
 pub mod config;
 pub mod durable;
+pub mod health;
 pub mod layout;
 pub mod link;
 pub mod listeners;
@@ -16,6 +17,7 @@ pub mod log;
 pub mod notify;
 pub mod process;
 pub mod role;
+pub mod stop;
 pub mod supervisor;
 pub mod wiring;
 
@@ -30,6 +32,8 @@ pub fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     match (arguments.next().as_deref(), arguments.next()) {
         // Not shown in any help: only Ekiden itself starts these.
+        // The shim first: its start is part of every instance's start.
+        (Some("shim"), None) => ekiden_agent::shim::main(),
         (Some("role"), Some(name)) if let Ok(role) = Role::from_str(&name, false) => {
             role::main(role)
         }

@@ -91,7 +91,8 @@ impl Listeners {
     }
 
     /// Makes the sockets that `config` asks for and nobody has kept, and closes those it does not
-    /// ask for. A kept socket beyond the number of workers stays: connections may wait in it.
+    /// ask for. Kept sockets beyond the number of workers stay, and every address gets as many: an
+    /// edge has one worker for each, and connections may wait in one that would be closed.
     ///
     /// # Errors
     /// An address cannot be listened on.
@@ -101,8 +102,9 @@ impl Listeners {
             Purpose::Api { address } => *address == config.api.listen,
             Purpose::Agent | Purpose::Routes => true,
         });
+        let workers = config.edge_workers().max(self.kept_workers());
         for address in &config.edge.listen {
-            self.complete_edge(*address, config.edge_workers())?;
+            self.complete_edge(*address, workers)?;
         }
         let address = config.api.listen;
         self.ensure(Purpose::Api { address }, || {
@@ -123,6 +125,14 @@ impl Listeners {
             .filter(|(purpose, _)| purpose.role() == role)
             .map(|(purpose, socket)| (purpose.clone(), socket.as_fd()))
             .unzip()
+    }
+
+    fn kept_workers(&self) -> usize {
+        let worker = |purpose: &Purpose| match purpose {
+            Purpose::Edge { worker, .. } => worker + 1,
+            Purpose::Api { .. } | Purpose::Agent | Purpose::Routes => 0,
+        };
+        self.0.keys().map(worker).max().unwrap_or(0)
     }
 
     fn complete_edge(&mut self, address: SocketAddr, workers: usize) -> Result<(), ListenError> {

@@ -44,7 +44,7 @@ pub const READY_LIMIT: Duration = Duration::from_secs(120);
 pub const STOP_LIMIT: Duration = Duration::from_secs(15);
 
 /// Beyond the drain limit, how long the edge may take to stop.
-const EDGE_STOP_EXTRA: Duration = Duration::from_secs(5);
+pub const EDGE_STOP_EXTRA: Duration = Duration::from_secs(5);
 
 /// What the roles say and nobody has heard yet.
 const EVENTS_MAX: usize = 64;

@@ -1,19 +1,231 @@
 //! What each role is made of: its settings, its sockets, its runtime.
 
-use std::os::fd::OwnedFd;
+use std::{
+    fs, io,
+    net::TcpListener,
+    os::{fd::OwnedFd, unix::net::UnixListener},
+    path::Path,
+};
 
-use crate::{channel::Start, link::Link};
+use anyhow::Context;
+use ekiden_agent::{
+    config::AgentConfig,
+    image::{
+        settings::{ImageSettings, Login, RegistrySettings},
+        store::ImageStore,
+    },
+    server,
+};
+use ekiden_control::ControlConfig;
+use ekiden_edge::{
+    Edge,
+    config::{Bounds, EdgeConfig},
+    listener::ListenerGroup,
+};
+use ekiden_engine::remote::AgentClient;
+use ekiden_model::plan::Timing;
+
+use crate::{
+    channel::Start,
+    config::{Config, Registry},
+    link::Link,
+    listeners::Purpose,
+    role::Role,
+};
+
+/// Threads that wait for many things at once in the agent; what blocks has its own.
+const AGENT_THREADS: usize = 2;
+
+/// A password file is a password, not a disk.
+const PASSWORD_BYTES_MAX: u64 = 64 * 1024;
 
 /// Runs the role until it is told to stop.
 ///
 /// # Errors
 /// The role cannot begin, or cannot go on.
 pub fn run(start: Start, sockets: Vec<OwnedFd>, link: &Link) -> anyhow::Result<()> {
+    let sockets = start.listeners.into_iter().zip(sockets).collect();
+    match start.role {
+        Role::Edge => edge(&start.config, sockets, link),
+        Role::Control => control(&start.config, sockets, link),
+        Role::Agent => agent(&start.config, sockets, link),
+    }
+}
+
+type Sockets = Vec<(Purpose, OwnedFd)>;
+
+fn edge(config: &Config, sockets: Sockets, link: &Link) -> anyhow::Result<()> {
+    let edge = Edge::start(
+        edge_config(config),
+        listener_groups(config, sockets),
+        config.edge_socket(),
+    );
+    let mut edge = edge?;
     link.ready();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let _ = (start, sockets);
-    runtime.block_on(link.stop.cancelled());
+    runtime.block_on(async {
+        tokio::select! {
+            () = link.stop.cancelled() => {}
+            () = edge.ended() => {}
+        }
+    });
+    edge.stop();
+    Ok(edge.join()?)
+}
+
+fn control(config: &Config, sockets: Sockets, link: &Link) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let mut api = None;
+    let mut edges = None;
+    for (purpose, socket) in sockets {
+        match purpose {
+            Purpose::Api { .. } => api = Some(TcpListener::from(socket)),
+            Purpose::Routes => edges = Some(UnixListener::from(socket)),
+            Purpose::Edge { .. } | Purpose::Agent => {}
+        }
+    }
+    let api = api.context("control was given no socket for its API")?;
+    let edges = edges.context("control was given no socket for the edge")?;
+    runtime.block_on(async {
+        let engine = AgentClient::connect(&config.agent_socket());
+        let (config, stop) = (control_config(config), link.stop.clone());
+        ekiden_control::run(config, engine, api, edges, || link.ready(), stop).await
+    })?;
     Ok(())
+}
+
+fn agent(config: &Config, sockets: Sockets, link: &Link) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(AGENT_THREADS)
+        .enable_all()
+        .build()?;
+    let listener = sockets
+        .into_iter()
+        .find(|(purpose, _)| *purpose == Purpose::Agent);
+    let (_, listener) = listener.context("the agent was given no socket")?;
+    runtime.block_on(async {
+        let images = config.data_dir.join("agent").join("images");
+        let store = ImageStore::open(images, image_settings(config)?).await?;
+        let listener = tokio::net::UnixListener::from_std(UnixListener::from(listener))?;
+        // The agent looks at this for the first time when it serves.
+        let stop = async {
+            link.ready();
+            link.stop.cancelled().await;
+        };
+        server::run(agent_config(config), store, listener, stop).await?;
+        anyhow::Ok(())
+    })
+}
+
+/// What the agent is told, and what taking it away needs to know.
+pub fn agent_config(config: &Config) -> AgentConfig {
+    let (data_dir, run_dir) = (config.data_dir.clone(), config.run_dir.clone());
+    AgentConfig {
+        ipv4: config.network.ipv4,
+        ipv6: config.network.ipv6,
+        dns: config.network.dns.clone(),
+        allowed_uids: vec![Role::Control.user(config)],
+        ..AgentConfig::new(&config.name, data_dir, run_dir)
+    }
+}
+
+fn edge_config(config: &Config) -> EdgeConfig {
+    let edge = &config.edge;
+    EdgeConfig {
+        data_dir: config.data_dir.join("edge"),
+        access_log: edge.access_log.clone(),
+        bounds: Bounds {
+            head_time: edge.header_time,
+            keep_alive_idle: edge.keep_alive,
+            response_idle: edge.response_idle,
+            queue_requests: edge.queue_requests as usize,
+            queue_time: edge.queue_time,
+            drain_time: config.service.drain_limit,
+            ..Bounds::default()
+        },
+    }
+}
+
+fn control_config(config: &Config) -> ControlConfig {
+    ControlConfig {
+        data_dir: config.data_dir.join("control"),
+        edge_uids: vec![Role::Edge.user(config)],
+        account_id: config.api.account_id.clone(),
+        domain: config.service.domain.clone(),
+        timing: Timing {
+            startup_limit: config.service.start_limit,
+            drain_limit: config.service.drain_limit,
+            stop_grace: config.service.stop_grace,
+        },
+    }
+}
+
+fn image_settings(config: &Config) -> anyhow::Result<ImageSettings> {
+    let mut settings = ImageSettings {
+        budget_bytes: config.images.budget,
+        ..ImageSettings::default()
+    };
+    for (host, registry) in &config.images.registries {
+        settings
+            .registries
+            .insert(host.clone(), registry_settings(host, registry)?);
+    }
+    Ok(settings)
+}
+
+fn registry_settings(host: &str, registry: &Registry) -> anyhow::Result<RegistrySettings> {
+    let login = match (&registry.username, &registry.password_file) {
+        (None, None) => None,
+        (Some(username), Some(file)) => {
+            let password = read_password(file).with_context(|| {
+                format!(
+                    "cannot read the password of registry `{host}` in `{}`",
+                    file.display()
+                )
+            })?;
+            Some(Login::new(username, password))
+        }
+        _ => {
+            anyhow::bail!("registry `{host}` needs both `username` and `password_file`, or neither")
+        }
+    };
+    Ok(RegistrySettings {
+        mirror: registry.mirror.clone(),
+        plain_http: registry.plain_http,
+        login,
+    })
+}
+
+/// The file's text without the newline that editors add.
+fn read_password(file: &Path) -> io::Result<String> {
+    if fs::metadata(file)?.len() > PASSWORD_BYTES_MAX {
+        return Err(io::Error::other("longer than 64 KiB"));
+    }
+    let text = fs::read_to_string(file)?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// The edge's sockets by address, in the order of the configuration.
+fn listener_groups(config: &Config, sockets: Sockets) -> Vec<ListenerGroup> {
+    let mut groups: Vec<_> = config
+        .edge
+        .listen
+        .iter()
+        .map(|address| (*address, Vec::new()))
+        .collect();
+    for (purpose, socket) in sockets {
+        if let Purpose::Edge { address: of, .. } = purpose
+            && let Some((_, group)) = groups.iter_mut().find(|(address, _)| *address == of)
+        {
+            group.push(TcpListener::from(socket));
+        }
+    }
+    groups
+        .into_iter()
+        .map(|(_, sockets)| ListenerGroup { sockets })
+        .collect()
 }

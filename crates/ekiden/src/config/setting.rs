@@ -219,18 +219,18 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         key: "images.registries.<host>.mirror",
         default: "",
-        form: Form::Registry("a host such as `mirror.example:5000`", |registry, text| {
-            is_host(text).then(|| registry.mirror = Some(text.to_owned()))
+        form: Form::Registry("`[http[s]://]host[:port][/prefix]`", |registry, text| {
+            is_mirror(text).then(|| registry.mirror = Some(text.to_owned()))
         }),
-        about: "Asked instead of the registry. `<host>` is as in image references, quoted: `[images.registries.\"registry.example:5000\"]`.",
+        about: "Asked before the registry. `<host>` is as in image references, quoted: `[images.registries.\"registry.example:5000\"]`.",
     },
     Setting {
         key: "images.registries.<host>.plain_http",
-        default: "false",
+        default: "",
         form: Form::Registry("`true` or `false`", |registry, text| {
-            parse(text).map(|plain| registry.plain_http = plain)
+            parse(text).map(|plain| registry.plain_http = Some(plain))
         }),
-        about: "Speak HTTP to the registry, not HTTPS. Loopback registries are spoken to so anyway.",
+        about: "Speak HTTP to the registry, or HTTPS; when absent, HTTP to loopback addresses only.",
     },
     Setting {
         key: "images.registries.<host>.username",
@@ -522,6 +522,20 @@ fn is_host(text: &str) -> bool {
             .all(|c| c.is_ascii_alphanumeric() || b".-:[]".contains(&c))
 }
 
+fn is_mirror(text: &str) -> bool {
+    let rest = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    let (host, prefix) = rest
+        .unwrap_or(text)
+        .split_once('/')
+        .unwrap_or((rest.unwrap_or(text), ""));
+    is_host(host)
+        && prefix
+            .bytes()
+            .all(|c| c.is_ascii_alphanumeric() || b"-._/".contains(&c))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -542,9 +556,6 @@ mod tests {
                 given: Given::One(setting.default.to_owned()),
                 origin: Origin::Flag("test".into()),
             };
-            if setting.key.starts_with(REGISTRIES) {
-                continue;
-            }
             apply(&mut config, &entry).unwrap();
             assert_eq!(config, Config::default(), "{}", setting.key);
         }

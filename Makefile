@@ -1,0 +1,18 @@
+# `make demo` and `make test` are all one needs to know; each says what it does while it does it.
+
+demo: ## Build Ekiden, start it, deploy examples/hello and ask it a question
+	@examples/demo/up
+
+test: ## Everything that CI runs
+	@.ci/run
+
+bench: ## The benchmarks, side by side with their peers
+	@bench/run
+
+demo-down: ## Remove every trace of the demo
+	@examples/demo/down
+
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+.PHONY: demo test bench demo-down help

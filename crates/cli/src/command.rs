@@ -1,0 +1,138 @@
+//! The commands that ask a server something, and where each leads.
+
+use std::{collections::BTreeMap, io};
+
+use clap::Subcommand;
+
+use crate::{
+    api::Api,
+    deploy::Deploy,
+    endpoint::{Endpoint, LocalServer, Variables},
+    environment,
+    failure::{Failure, Outcome},
+    image::Image,
+    logs::Logs,
+    output::OutputFormat,
+    services,
+};
+
+/// What a server can be asked.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Print the variables that let the AWS tools speak to this host's Ekiden
+    #[command(
+        after_help = "Example:\n  eval \"$(sudo ekiden env)\"\n  aws apprunner list-services"
+    )]
+    Env,
+    /// Run an image as a service, or deploy it to the service of that name
+    #[command(after_help = "Examples:\n  \
+        ekiden deploy --image docker.io/library/nginx --name website --port 80\n  \
+        ekiden deploy --image localhost/hello:2 --env GREETING=hi --health-path /health")]
+    Deploy(Deploy),
+    /// List the services
+    #[command(alias = "ls")]
+    Ps,
+    /// Show a service, its instances and its newest operation
+    Describe {
+        /// The service
+        name: String,
+    },
+    /// Print what a service's instances wrote
+    Logs(Logs),
+    /// Stop a service's instances; nothing else of it is lost
+    Pause {
+        /// The service
+        name: String,
+    },
+    /// Start a paused service
+    Resume {
+        /// The service
+        name: String,
+    },
+    /// Delete a service
+    Delete {
+        /// The service
+        name: String,
+        /// Wait until it is gone
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Look at and change this host's images; needs root
+    #[command(subcommand)]
+    Image(Image),
+}
+
+/// What commands know of the world.
+#[derive(Debug)]
+pub struct Context {
+    /// This host's Ekiden.
+    pub local: LocalServer,
+    /// `--endpoint-url`.
+    pub endpoint_url: Option<String>,
+    /// The environment.
+    pub variables: BTreeMap<String, String>,
+    /// `--output`.
+    pub format: OutputFormat,
+}
+
+impl Command {
+    /// Does what was asked.
+    ///
+    /// # Errors
+    /// Each with what failed, why, and what to do.
+    pub fn run(self, context: &Context) -> Outcome {
+        runtime()?.block_on(self.dispatch(context))
+    }
+
+    async fn dispatch(self, context: &Context) -> Outcome {
+        let format = context.format;
+        match self {
+            Self::Env => environment::run(&context.local_endpoint()?, format),
+            Self::Deploy(deploy) => deploy.run(&context.api()?, format).await,
+            Self::Ps => services::list(&context.api()?, format).await,
+            Self::Describe { name } => services::describe(&context.api()?, &name, format).await,
+            Self::Logs(logs) => logs.run(&context.api()?, format).await,
+            Self::Pause { name } => services::pause(&context.api()?, &name).await,
+            Self::Resume { name } => services::resume(&context.api()?, &name).await,
+            Self::Delete { name, wait } => services::delete(&context.api()?, &name, wait).await,
+            Self::Image(image) => image.run(&context.local.agent_socket, format).await,
+        }
+    }
+}
+
+impl Context {
+    /// The API that the flags, the environment or this host means.
+    ///
+    /// # Errors
+    /// There is no key for it.
+    pub fn api(&self) -> Result<Api, Failure> {
+        let variables = Variables(&self.variables);
+        Api::new(Endpoint::find(
+            self.endpoint_url.as_deref(),
+            variables,
+            &self.local,
+        )?)
+    }
+
+    /// The API of this host's Ekiden.
+    ///
+    /// # Errors
+    /// Its key cannot be read.
+    pub fn local_api(&self) -> Result<Api, Failure> {
+        Api::new(self.local_endpoint()?)
+    }
+
+    fn local_endpoint(&self) -> Result<Endpoint, Failure> {
+        Endpoint::local(Variables(&self.variables), &self.local)
+    }
+}
+
+/// One thread is plenty for a command.
+///
+/// # Errors
+/// The kernel gives no event queue.
+pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+}
