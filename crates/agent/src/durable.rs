@@ -12,13 +12,34 @@ use serde::{Serialize, de::DeserializeOwned};
 /// Writes a value as JSON: to a temporary file beside `path`, synced, renamed, the directory synced.
 /// Readable by root only, because a spec's environment holds secrets. Blocks.
 pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
-    let text = serde_json::to_vec(value).map_err(io::Error::other)?;
-    write(path, &text)
+    write(path, &serde_json::to_vec(value).map_err(io::Error::other)?)
 }
 
 /// As [`write_json`], for bytes.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    put(path, bytes, File::sync_all)?;
+    sync_directory(path)
+}
+
+/// As [`write_json`], but not synced: whole for whoever reads it, killed processes or not, and after a
+/// power cut it may be absent or empty. [`sync`] makes it last.
+pub(crate) fn write_json_unsynced<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+    let text = serde_json::to_vec(value).map_err(io::Error::other)?;
+    put(path, &text, |_| Ok(()))
+}
+
+/// Makes a file last that was written without. Blocks, for as long as the disk takes.
+pub(crate) fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()?;
+    sync_directory(path)
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
     let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    File::open(directory)?.sync_all()
+}
+
+fn put(path: &Path, bytes: &[u8], settle: impl Fn(&File) -> io::Result<()>) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     let mut file = OpenOptions::new()
         .write(true)
@@ -27,9 +48,8 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .mode(0o600)
         .open(&temporary)?;
     file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    File::open(directory)?.sync_all()
+    settle(&file)?;
+    fs::rename(&temporary, path)
 }
 
 /// Reads what [`write_json`] wrote; `None` when there is no such file. Blocks.

@@ -86,8 +86,11 @@ pub(crate) async fn run<I: Images>(
         Origin::New => task.launch().await,
         Origin::Found => task.find().await,
     };
+    // The disk is not waited for: what a power cut can lose of an instance that has just been started
+    // is nothing more than that it was lost with the machine.
+    let synced = task.sync_record();
     let end = match link {
-        Ok(link) => task.supervise(link, began).await,
+        Ok(link) => tokio::join!(task.supervise(link, began), synced).0,
         Err(end) => Some(end),
     };
     // Without an end the agent stops and the instance goes on.
@@ -125,7 +128,7 @@ impl<I: Images> Task<I> {
         let (written, trees, group, network, layers, shim) = tokio::join!(
             blocking({
                 let (record, path) = (record.clone(), paths.spec());
-                move || durable::write_json(&path, &*record)
+                move || durable::write_json_unsynced(&path, &*record)
             }),
             self.make_trees(),
             blocking({
@@ -156,6 +159,17 @@ impl<I: Images> Task<I> {
         shim.order(order, network)
             .await
             .map_err(|error| failed(format!("cannot give the shim its order: {error}")))
+    }
+
+    /// Makes the record last.
+    fn sync_record(&self) -> impl Future<Output = ()> + use<I> {
+        let path = self.record.paths(&self.host.config).spec();
+        let id = self.record.spec.id;
+        async move {
+            if let Err(error) = blocking(move || durable::sync(&path)).await {
+                warn!(instance = %id, %error, "cannot sync an instance's record");
+            }
+        }
     }
 
     async fn order(&self, layers: Vec<PathBuf>) -> StartOrder {
