@@ -140,6 +140,11 @@ fn who_comes_first_is_served_first_and_who_leaves_is_not_served() {
     let mut leaving = world.client();
     leaving.send(GET);
     drop(leaving);
+    wait_until("it is known to have left", || {
+        std::fs::read_to_string(&world.access_log)
+            .unwrap()
+            .contains("client_left")
+    });
     let mut second = world.client();
     second.send(GET);
     app.answers.send(()).unwrap();

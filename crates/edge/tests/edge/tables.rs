@@ -4,14 +4,15 @@ use std::{
     fs,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::channel,
     },
+    thread,
 };
 
 use ekiden_model::route::{Generation, ToEdge};
 
-use crate::support::{App, GET, PATIENCE, World, instance, route, saying, wait_until};
+use crate::support::{App, Client, GET, PATIENCE, World, instance, route, saying, wait_until};
 
 #[test]
 fn after_the_acknowledgement_no_request_goes_to_an_instance_that_left() {
@@ -127,6 +128,55 @@ fn without_control_the_last_table_is_served_and_control_is_heard_again() {
     assert_eq!(client.ask(GET).text(), "hello");
     world.serve(&[other.address]);
     assert_eq!(client.ask(GET).text(), "other");
+}
+
+#[test]
+fn deployments_under_load_lose_no_request() {
+    const DEPLOYMENTS: u8 = 60;
+    const POST: &str = "POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 2\r\n\r\nhi";
+    const CLOSE: &str = "GET / HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n";
+    let mut world = World::with(4, |_| {});
+    let mut app = App::saying("hello");
+    world
+        .control
+        .publish(vec![route(1, "app.test", &[app.address])]);
+    let over = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..8)
+        .map(|number| {
+            let (address, over) = (world.address, Arc::clone(&over));
+            thread::spawn(move || {
+                let mut client = Client::connect(address);
+                let mut asked = 0;
+                while !over.load(Ordering::SeqCst) {
+                    let request = [GET, POST, CLOSE][(asked + number) % 3];
+                    let response = client.ask(request);
+                    assert_eq!((response.status(), response.text()), (200, "hello"));
+                    if request == CLOSE {
+                        client = Client::connect(address);
+                    }
+                    asked += 1;
+                }
+                asked
+            })
+        })
+        .collect();
+    for deployment in 1..=DEPLOYMENTS {
+        let next = App::saying("hello");
+        let mut deployed = route(1, "app.test", &[next.address]);
+        deployed.upstreams[0].instance = instance(1, deployment);
+        let sent = world.control.send_change(vec![deployed], vec![]);
+        if !world.control.served(sent).is_empty() {
+            world.control.wait_for_draining(&[]);
+        }
+        // Now, and not before, the old one may go.
+        drop(std::mem::replace(&mut app, next));
+    }
+    over.store(true, Ordering::SeqCst);
+    let asked: usize = clients
+        .into_iter()
+        .map(|client| client.join().unwrap())
+        .sum();
+    assert!(asked > usize::from(DEPLOYMENTS));
 }
 
 #[test]
