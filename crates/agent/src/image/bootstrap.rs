@@ -149,14 +149,7 @@ async fn make(
         let archive = archive.map_err(|error| ImageError::host("read", draft.path(), &error))?;
         let prepared = take(&store, archive, &name, recipe);
         drop(draft);
-        let tidied = if prepared.is_ok() {
-            store.collect()
-        } else {
-            store.sweep()
-        };
-        if let Err(error) = tidied {
-            tracing::warn!(%error, "images could not be collected");
-        }
+        store.tidy(prepared.is_ok());
         prepared
     })
     .await

@@ -218,6 +218,18 @@ impl ImageError {
         }
     }
 
+    /// Whether the same pull may well succeed a little later.
+    pub(super) fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::Silent { .. }
+                | Self::Deadline { .. }
+                | Self::Status { .. }
+                | Self::RateLimited { .. }
+        )
+    }
+
     /// A blocking task that panicked or was dropped at shutdown.
     pub(super) fn task(error: &tokio::task::JoinError) -> Self {
         Self::Host {

@@ -54,15 +54,8 @@ impl ImageStore {
         let (store, progress) = (Arc::clone(&self.0), progress.clone());
         blocking(move || {
             let imported = import(&store, &path, name, &progress);
-            // What a failed import has left; a good one may have made the store too large.
-            let tidied = if imported.is_ok() {
-                store.collect()
-            } else {
-                store.sweep()
-            };
-            if let Err(error) = tidied {
-                tracing::warn!(%error, "images could not be collected");
-            }
+            // What a failed import has left goes; a good one may have made the store too large.
+            store.tidy(imported.is_ok());
             imported
         })
         .await

@@ -1,7 +1,7 @@
 //! Unpacked layers, each once, named by the digest of its archive (the diff id).
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, btree_map::Entry},
     fs, io,
     io::BufRead,
     path::{Path, PathBuf},
@@ -70,6 +70,11 @@ impl Layers {
         self.lock().get(diff_id).copied()
     }
 
+    /// Bytes of all layers, those included that no image has yet.
+    pub(super) fn total_bytes(&self) -> u64 {
+        self.lock().values().sum()
+    }
+
     /// Unpacks a layer from its compressed archive and checks that it is `expected`. It is held
     /// when it is there. Blocks.
     pub(super) fn fill(
@@ -101,23 +106,22 @@ impl Layers {
     }
 
     fn finish(&self, draft: Draft, layer: LayerRecord) -> io::Result<()> {
-        let mut complete = self.lock();
         // An import and a pull may have had the same layer in work.
-        if !complete.contains_key(&layer.diff_id) {
+        if let Entry::Vacant(vacant) = self.lock().entry(layer.diff_id) {
             draft.finish(&self.path(&layer.diff_id))?;
-            complete.insert(layer.diff_id, layer.bytes);
+            vacant.insert(layer.bytes);
         }
         Ok(())
     }
 
     /// Removes every layer that is neither in `used` nor held. Blocks.
-    pub(super) fn sweep(&self, used: &BTreeSet<Digest>) -> io::Result<()> {
+    pub(super) fn sweep(&self, used: &BTreeMap<Digest, u64>) -> io::Result<()> {
         let mut buried = Vec::new();
         {
             let mut complete = self.lock();
             let unused: Vec<Digest> = complete
                 .keys()
-                .filter(|diff_id| !used.contains(diff_id) && self.holds.count(diff_id) == 0)
+                .filter(|diff_id| !used.contains_key(diff_id) && self.holds.count(diff_id) == 0)
                 .copied()
                 .collect();
             for diff_id in unused {

@@ -38,6 +38,9 @@ enum Kind {
     },
 }
 
+/// One file's content and its length.
+type Member = (Box<dyn Read + Send>, u64);
+
 impl Files {
     /// Opens a folder, or an archive that may be compressed; then at most `bytes_max` of it are
     /// kept in a temporary file. Blocks.
@@ -69,10 +72,7 @@ impl Files {
     }
 
     /// A file and its length; `None` when there is none of this name.
-    pub(super) fn reader(
-        &self,
-        name: &str,
-    ) -> Result<Option<(Box<dyn Read + Send>, u64)>, ImageError> {
+    pub(super) fn reader(&self, name: &str) -> Result<Option<Member>, ImageError> {
         match &self.kind {
             Kind::Folder => open_in_folder(&self.path, name),
             Kind::Archive { file, members, .. } => {
@@ -98,10 +98,7 @@ impl Files {
     }
 }
 
-fn open_in_folder(
-    folder: &Path,
-    name: &str,
-) -> Result<Option<(Box<dyn Read + Send>, u64)>, ImageError> {
+fn open_in_folder(folder: &Path, name: &str) -> Result<Option<Member>, ImageError> {
     // Documents of the image name some of its files, and could name others of the host.
     if name.starts_with('/') || name.split('/').any(|part| part == "..") {
         return Ok(None);

@@ -22,6 +22,8 @@ mod download;
 mod draft;
 pub mod error;
 mod export;
+#[cfg(test)]
+mod fake_registry;
 mod flight;
 mod holds;
 mod import;

@@ -6,14 +6,14 @@ use std::sync::{
 };
 
 use ekiden_model::image::{Digest, ImageReference, PreparedImage};
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use sha2::{Digest as _, Sha256};
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 
 use super::{
     catalog::{ImageRecord, LayerRecord, Origin},
     decode::DecodeBounds,
-    download::{download, pipe},
+    download::{PipeReader, download, pipe},
     error::ImageError,
     flight::{Part, Work},
     layer::FillError,
@@ -37,10 +37,21 @@ pub(super) fn pull(
     Box::pin(async move {
         let deadline = store.settings.pull_deadline;
         let image = reference.to_string();
-        match timeout(deadline, pull_within(store, reference, progress)).await {
+        let pulling = pull_within(Arc::clone(&store), reference, progress);
+        let pulled = match timeout(deadline, pulling).await {
             Ok(result) => result,
             Err(_) => Err(ImageError::Deadline { image, deadline }),
+        };
+        if let Err(error) = &pulled {
+            // What came of an image that may come whole the next time is worth keeping.
+            let keep_layers = error.is_passing();
+            blocking(move || {
+                store.tidy(keep_layers);
+                Ok(())
+            })
+            .await?;
         }
+        pulled
     })
 }
 
@@ -79,10 +90,7 @@ async fn pull_within(
     blocking(move || {
         let prepared = store.add(found.digest, record, name)?;
         drop(holds);
-        // The image is here, whether others could be removed or not.
-        if let Err(error) = store.collect() {
-            tracing::warn!(%error, "images could not be collected");
-        }
+        store.tidy(true);
         Ok(prepared)
     })
     .await
@@ -212,7 +220,8 @@ async fn layers(
         total,
         progress: progress.clone(),
     });
-    let layers = manifest
+    let (failure, failed) = watch::channel(None);
+    let fetches = manifest
         .layers
         .iter()
         .zip(&configuration.diff_ids)
@@ -224,11 +233,16 @@ async fn layers(
                 diff_id: *diff_id,
                 budget: Arc::clone(&budget),
                 counter: Arc::clone(&counter),
+                failed: failed.clone(),
             };
-            fetch.layer()
+            fetch.layer_or_stop(&failure)
         });
-    // Dropping the others when one fails drops waits only: the work is in tasks of its own.
-    try_join_all(layers).await
+    // All are awaited, also when one has failed, so that nothing is at work afterwards.
+    let layers = join_all(fetches).await;
+    match failure.borrow().clone() {
+        Some(error) => Err(error),
+        None => layers.into_iter().collect(),
+    }
 }
 
 /// One layer to bring here.
@@ -240,9 +254,27 @@ struct Fetch {
     diff_id: Digest,
     budget: Arc<UnpackBudget>,
     counter: Arc<Counter>,
+    /// The pull's first failure; closed when the pull is gone.
+    failed: watch::Receiver<Option<ImageError>>,
 }
 
 impl Fetch {
+    /// Brings the layer here; when that fails, the pull's other layers need not go on.
+    async fn layer_or_stop(
+        self,
+        failure: &watch::Sender<Option<ImageError>>,
+    ) -> Result<LayerRecord, ImageError> {
+        let layer = self.layer().await;
+        if let Err(error) = &layer {
+            failure.send_if_modified(|first| {
+                let is_first = first.is_none();
+                first.get_or_insert_with(|| error.clone());
+                is_first
+            });
+        }
+        layer
+    }
+
     async fn layer(self) -> Result<LayerRecord, ImageError> {
         let mut joined = 0;
         let bytes = loop {
@@ -263,49 +295,49 @@ impl Fetch {
         })
     }
 
-    /// Outlives the pull that began it, when that fails or is too late, but not by more than the
-    /// deadline.
+    /// In a task of its own, because another pull may wait for it too.
     fn work(self) -> Work<Result<u64, ImageError>> {
-        Box::pin(async move {
-            let deadline = self.store.settings.pull_deadline;
-            let image = self.repository.image.clone();
-            match timeout(deadline, self.download_and_unpack()).await {
-                Ok(result) => result,
-                Err(_) => Err(ImageError::Deadline { image, deadline }),
-            }
-        })
+        Box::pin(self.download_and_unpack())
     }
 
     /// One pass: the layer is unpacked while it is downloaded, and its blob is not kept, because
     /// nothing needs it again. Both digests are checked before the layer counts as there.
     async fn download_and_unpack(self) -> Result<u64, ImageError> {
         let store = Arc::clone(&self.store);
-        let _slot = store.slots.acquire().await.map_err(|_| lost())?;
+        let _slot = tokio::select! {
+            // Both are cancel-safe, and nothing is in flight.
+            slot = store.slots.acquire() => slot.map_err(|_| lost())?,
+            () = self.stopped() => return Err(lost()),
+        };
         let (sink, source) = pipe();
         let fetch = self.clone();
-        let unpacking = tokio::task::spawn_blocking(move || {
-            let ratio_max = fetch.store.settings.compression_ratio_max;
-            let bounds = DecodeBounds {
-                budget: &fetch.budget,
-                ratio_max,
-            };
-            fetch
-                .store
-                .layers
-                .fill(source, Some(fetch.diff_id), bounds)
-                .map(|(layer, _)| layer)
-        });
+        let unpacking = tokio::task::spawn_blocking(move || fetch.unpack(source));
         let on_bytes = |bytes| self.counter.add(bytes);
-        let download = download(
-            &store.registry,
-            &self.repository,
-            &self.blob,
-            sink,
-            on_bytes,
-        )
-        .await;
+        let downloaded = tokio::select! {
+            // Dropping it closes the pipe, which ends the unpacking.
+            downloaded = download(&store.registry, &self.repository, &self.blob, sink, on_bytes) => {
+                downloaded.map(drop)
+            }
+            () = self.stopped() => Err(lost()),
+        };
         let unpacked = unpacking.await.map_err(|error| ImageError::task(&error))?;
-        self.verdict(download.map(drop), unpacked)
+        self.verdict(downloaded, unpacked)
+    }
+
+    fn unpack(&self, source: PipeReader) -> Result<LayerRecord, FillError> {
+        let ratio_max = self.store.settings.compression_ratio_max;
+        let bounds = DecodeBounds {
+            budget: &self.budget,
+            ratio_max,
+        };
+        let (layer, _) = self.store.layers.fill(source, Some(self.diff_id), bounds)?;
+        Ok(layer)
+    }
+
+    /// Until the pull that began this has failed, or was given up at its deadline.
+    async fn stopped(&self) {
+        // Failing to wait means that the pull is gone.
+        let _ = self.failed.clone().wait_for(Option::is_some).await;
     }
 
     /// A failed download comes first: what the unpacker then says follows from it.

@@ -1,7 +1,7 @@
 //! The image store of one host.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -305,11 +305,36 @@ impl Store {
         })
     }
 
-    /// Brings the store within its budget, as far as what is needed leaves room. Blocks.
-    pub(super) fn collect(&self) -> Result<(), ImageError> {
+    /// Tidies up after an image has come or failed to come. `keep_layers`: layers that no image has
+    /// stay as long as the budget has room. What goes wrong is logged: the image is there, or not,
+    /// all the same. Blocks.
+    pub(super) fn tidy(&self, keep_layers: bool) {
+        let tidied = if keep_layers {
+            self.collect()
+        } else {
+            self.sweep()
+        };
+        if let Err(error) = tidied {
+            tracing::warn!(%error, "old images could not be removed");
+        }
+    }
+
+    /// Brings the store within its budget, as far as what is needed leaves room.
+    fn collect(&self) -> Result<(), ImageError> {
         let budget_bytes = self.settings.budget_bytes;
-        if collect::bytes(&self.state().catalog) <= budget_bytes {
+        let unnamed_bytes = {
+            let state = self.state();
+            let used = used_layers(&state.catalog);
+            self.layers
+                .total_bytes()
+                .saturating_sub(used.values().sum())
+        };
+        let named_bytes = collect::bytes(&self.state().catalog);
+        if named_bytes + unnamed_bytes <= budget_bytes {
             return Ok(());
+        }
+        if named_bytes <= budget_bytes {
+            return self.sweep();
         }
         let (removed, left) = self.change(|state| {
             let Some(retained) = &state.retained else {
@@ -434,11 +459,11 @@ fn drop_incomplete(catalog: &mut Catalog, layers: &Layers) {
     }
 }
 
-fn used_layers(catalog: &Catalog) -> BTreeSet<Digest> {
+fn used_layers(catalog: &Catalog) -> BTreeMap<Digest, u64> {
     let records = catalog.images.values();
     records
         .flat_map(|record| &record.layers)
-        .map(|layer| layer.diff_id)
+        .map(|layer| (layer.diff_id, layer.bytes))
         .collect()
 }
 
@@ -479,3 +504,6 @@ pub(super) async fn blocking<T: Send + 'static>(
         .await
         .map_err(|error| ImageError::task(&error))?
 }
+
+#[cfg(test)]
+mod tests;
