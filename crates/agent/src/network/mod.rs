@@ -150,13 +150,13 @@ impl Network {
         sys::unshare(libc::CLONE_NEWNET)?;
         let namespace = OwnedFd::from(fs::File::open("/proc/thread-self/ns/net")?);
         let mut inside = Netlink::open()?;
-        let name = self.veth(slot);
-        match host.add_veth(&name, self.bridge_index, INSIDE, namespace.as_fd()) {
+        let (name, mac) = (self.veth(slot), mac_of_slot(slot));
+        match host.add_veth(&name, self.bridge_index, INSIDE, mac, namespace.as_fd()) {
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
                 // The last user of the slot is gone but its namespace is still being taken down.
                 let old = host.link(&name)?.ok_or(io::ErrorKind::ResourceBusy)?;
                 let _ = host.remove_link(old.index);
-                host.add_veth(&name, self.bridge_index, INSIDE, namespace.as_fd())?;
+                host.add_veth(&name, self.bridge_index, INSIDE, mac, namespace.as_fd())?;
             }
             other => other?,
         }
@@ -271,6 +271,13 @@ fn mac_of(name: &str) -> [u8; 6] {
     let hash = fingerprint(name).to_be_bytes();
     // Bit 1 of the first byte says locally administered, bit 0 clear says one station (IEEE 802).
     [0x02, hash[3], hash[4], hash[5], hash[6], hash[7]]
+}
+
+/// The same for every user of a slot, as its address is: the host remembers for tens of seconds
+/// which station has an address, and would send to one that is gone.
+fn mac_of_slot(slot: u32) -> [u8; 6] {
+    let slot = slot.to_be_bytes();
+    [0x06, 0, slot[0], slot[1], slot[2], slot[3]]
 }
 
 fn index_of(netlink: &mut Netlink, name: &str) -> io::Result<u32> {

@@ -114,6 +114,7 @@ impl Netlink {
         name: &str,
         master: u32,
         peer: &str,
+        peer_mac: [u8; 6],
         namespace: BorrowedFd<'_>,
     ) -> io::Result<()> {
         let mut message = Message::link(
@@ -131,6 +132,7 @@ impl Netlink {
                     // Not up yet: it is opened before the pair knows each other (ENOTCONN).
                     body.link_header(0, 0);
                     body.text(libc::IFLA_IFNAME, peer);
+                    body.bytes(libc::IFLA_ADDRESS, &peer_mac);
                     let namespace = namespace.as_raw_fd() as u32;
                     body.bytes(libc::IFLA_NET_NS_FD, &namespace.to_ne_bytes());
                 });
