@@ -5,9 +5,9 @@ The states and messages are those of App Runner's API reference and developer gu
 
 import http.client
 import json
+import os
 import shutil
 import unittest
-import urllib.parse
 
 import botocore.exceptions
 
@@ -305,15 +305,9 @@ class LifeCycle(EkidenCase):
         self.refused("ResourceNotFoundException", self.client.describe_service, ServiceArn=unknown)
 
     def test_an_operation_nobody_has_heard_of(self):
-        target = urllib.parse.urlsplit(self.ekiden.endpoint).netloc
-        connection = http.client.HTTPConnection(target, timeout=10)
-        connection.request("POST", "/", b"{}", {
-            "X-Amz-Target": "AppRunner.MakeCoffee", "Content-Type": "application/x-amz-json-1.0"})
-        response = connection.getresponse()
-        answer = json.loads(response.read())
-        connection.close()
-        self.assertEqual((response.status, answer["__type"]), (404, "UnknownOperationException"))
-        self.assertRegex(response.getheader("x-amzn-RequestId"), r"^[0-9a-f-]{36}$")
+        status, fields, answer = self.ekiden.call("AppRunner.MakeCoffee", "{}")
+        self.assertEqual((status, answer["__type"]), (404, "UnknownOperationException"))
+        self.assertRegex(fields["x-amzn-requestid"], r"^[0-9a-f-]{36}$")
 
     def test_only_who_has_the_key_is_served(self):
         unsigned = http.client.HTTPConnection("127.0.0.1", self.ekiden.api_port, timeout=10)
@@ -344,7 +338,7 @@ class AwsCommandLine(EkidenCase):
         pairs = [line.removeprefix("export ").split("=", 1)
                  for line in exports.splitlines() if line.startswith("export ")]
         own = {name: value.strip("'\"") for name, value in pairs}
-        return {"PATH": __import__("os").environ["PATH"], "HOME": str(self.ekiden.base), **own}
+        return {"PATH": os.environ["PATH"], "HOME": str(self.ekiden.base), **own}
 
     def test_a_whole_life(self):
         request = service_request("cli-life", images.web(), env={"GREETING": "first"})

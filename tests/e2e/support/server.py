@@ -202,10 +202,16 @@ class Ekiden:
 
     def native(self, operation, **members):
         """Calls one of Ekiden's own operations."""
+        status, _, answer = self.call(f"Ekiden.{operation}", json.dumps(members))
+        if status != 200:
+            raise ApiFailure(operation, status, answer)
+        return answer
+
+    def call(self, target, body):
+        """One signed request to the API, without a library's help: status, headers and answer."""
         key = self.key()
-        body = json.dumps(members)
         request = botocore.awsrequest.AWSRequest("POST", self.endpoint + "/", data=body, headers={
-            "Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": f"Ekiden.{operation}",
+            "Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": target,
         })
         credentials = boto3.Session(key["access_key_id"], key["secret_access_key"])
         signer = botocore.auth.SigV4Auth(
@@ -215,12 +221,10 @@ class Ekiden:
         try:
             connection.request("POST", "/", body, dict(request.headers))
             response = connection.getresponse()
-            answer = json.loads(response.read() or b"{}")
+            fields = {name.lower(): value for name, value in response.getheaders()}
+            return response.status, fields, json.loads(response.read() or b"{}")
         finally:
             connection.close()
-        if response.status != 200:
-            raise ApiFailure(operation, response.status, answer)
-        return answer
 
     def create(self, name, image, wait=True, **more):
         """Creates a service; answers it when its operation is over, or at once."""
@@ -270,13 +274,14 @@ class Ekiden:
     # ---- the front door
 
     def get(self, service, path="/", method="GET", body=None, headers=None, timeout=40):
-        """One request to a service: status, headers and body."""
+        """One request to a service: status, headers (names in lower case) and body."""
         connection = http.client.HTTPConnection("127.0.0.1", self.edge_port, timeout=timeout)
         try:
             where = service if isinstance(service, str) else service["ServiceUrl"]
             connection.request(method, path, body, {"Host": where, **(headers or {})})
             response = connection.getresponse()
-            return response.status, dict(response.getheaders()), response.read()
+            fields = {name.lower(): value for name, value in response.getheaders()}
+            return response.status, fields, response.read()
         finally:
             connection.close()
 
