@@ -79,12 +79,7 @@ fn run() -> io::Result<()> {
     let stream = UnixStream::from(sys::take_stdin()?);
     sys::duplicate_to(fs::File::open("/dev/null")?.as_fd(), 0)?;
     let (order, network) = connection::receive_order(&stream)?;
-    if let Ok(group) = fs::read_to_string("/proc/self/cgroup")
-        && group.lines().any(|line| !line.ends_with(":/"))
-    {
-        // Not in the roots: leave the agent's groups, so that stopping those leaves instances alone.
-        let _ = order.shims.join(0);
-    }
+    order.shims.join_from_elsewhere();
     std::env::set_current_dir("/")?;
     let listener = listen(&order.socket)?;
     let agent = Connection::new(stream)?;

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use ekiden_model::{instance::ExitCause, time::Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup::Group;
+use crate::cgroup::{Group, ShimGroup};
 
 /// The version spoken here.
 pub(crate) const SHIM_PROTOCOL: u32 = 1;
@@ -54,7 +54,7 @@ pub(crate) struct StartOrder {
     pub(crate) socket: PathBuf,
     pub(crate) seccomp: PathBuf,
     pub(crate) group: Group,
-    pub(crate) shims: Group,
+    pub(crate) shims: ShimGroup,
     /// The host's id of root inside; the host's own root when absent.
     pub(crate) uid_base: Option<u32>,
     pub(crate) resolv_conf: String,
