@@ -200,4 +200,29 @@ mod tests {
     fn the_grammar_is_sound() {
         Arguments::command().debug_assert();
     }
+
+    #[test]
+    fn the_reference_page_has_every_command_and_flag() {
+        let reference = include_str!("../../../docs/cli.md");
+        let mut missing = Vec::new();
+        walk(&Arguments::command(), "ekiden", &mut |words| {
+            if !reference.contains(words) {
+                missing.push(words.to_owned());
+            }
+        });
+        assert!(missing.is_empty(), "docs/cli.md lacks {missing:?}");
+    }
+
+    fn walk(command: &clap::Command, name: &str, tell: &mut impl FnMut(&str)) {
+        for flag in command.get_arguments().filter_map(clap::Arg::get_long) {
+            tell(&format!("--{flag}"));
+        }
+        for inner in command.get_subcommands() {
+            let name = format!("{name} {}", inner.get_name());
+            if !inner.has_subcommands() {
+                tell(&name);
+            }
+            walk(inner, &name, tell);
+        }
+    }
 }

@@ -118,11 +118,12 @@ impl Listeners {
         self.ensure(Purpose::Routes, || listen_unix(&config.edge_socket(), edge))
     }
 
-    /// The sockets of one role.
+    /// The sockets to give to a role: its own, and to the agent all of them. So the ports stay open
+    /// even if the supervisor and the role that serves them die in the same moment.
     pub fn of(&self, role: Role) -> (Vec<Purpose>, Vec<BorrowedFd<'_>>) {
         self.0
             .iter()
-            .filter(|(purpose, _)| purpose.role() == role)
+            .filter(|(purpose, _)| role == Role::Agent || purpose.role() == role)
             .map(|(purpose, socket)| (purpose.clone(), socket.as_fd()))
             .unzip()
     }

@@ -136,11 +136,13 @@ impl Supervisor {
 
     /// Adopts the roles that run, and replaces those that are not what would be started now.
     async fn take_over(&mut self) -> anyhow::Result<()> {
+        let before = Status::read(&self.config.status_file()).unwrap_or_default();
         let mut outdated = Vec::new();
         for role in Role::ALL {
             let found = RoleProcess::adopt(&self.config, role)
                 .with_context(|| format!("cannot take over the {role} that runs"))?;
             let Some((process, hello, sockets)) = found else {
+                self.slot(role).died_before(before.as_ref(), role);
                 continue;
             };
             self.listeners.absorb(hello.listeners, sockets);
@@ -392,6 +394,17 @@ impl Supervisor {
 }
 
 impl Slot {
+    /// Counts the death of a role that a supervisor before this one had started.
+    fn died_before(&mut self, before: Option<&Status>, role: Role) {
+        let roles = before
+            .map(|status| status.roles.as_slice())
+            .unwrap_or_default();
+        if let Some(found) = roles.iter().find(|found| found.role == role.name()) {
+            self.restarts = found.restarts + 1;
+            self.last_end = Some("ended while there was no supervisor".to_owned());
+        }
+    }
+
     fn serves(&self) -> bool {
         self.process.as_ref().is_some_and(|process| process.ready)
     }
