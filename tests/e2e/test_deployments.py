@@ -4,6 +4,7 @@ import concurrent.futures
 
 from support import images
 from support.case import EkidenCase, settings
+from support.wait import until
 
 
 class Deployments(EkidenCase):
@@ -18,7 +19,8 @@ class Deployments(EkidenCase):
                 self.succeeds(arn, self.deploy(arn, number))
         me = self.ekiden.whoami(service)
         self.assertEqual(me["revision"], str(settings.DEPLOYMENTS + 1))
-        self.assertEqual(len(self.ekiden.instances(arn)), 1)
+        until("left with one instance", lambda: len(self.ekiden.living(arn)) == 1, 60,
+              lambda: self.ekiden.instances_text(arn))
 
     def deploy(self, arn, number):
         """Each third is another image, another environment, the same again."""

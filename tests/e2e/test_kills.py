@@ -112,8 +112,8 @@ class Kills(EkidenCase):
         return died
 
     def replaced(self, service, instance):
-        now = self.ekiden.instances(service["ServiceArn"])
-        return instance not in [i["InstanceId"] for i in now]
+        now = self.ekiden.living(service["ServiceArn"])
+        return now and instance not in [i["InstanceId"] for i in now]
 
     def converges(self, service):
         """The service runs with one healthy instance in the route, and no operation goes on."""
@@ -121,7 +121,7 @@ class Kills(EkidenCase):
 
         def converged():
             try:
-                instances = self.ekiden.instances(arn)
+                instances = self.ekiden.living(arn)
                 operation = self.ekiden.operation(arn)
                 status = self.status(arn)
             except (OSError, http.client.HTTPException, botocore.exceptions.BotoCoreError):

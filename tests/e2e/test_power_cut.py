@@ -73,9 +73,11 @@ class PowerCut(EkidenCase):
     def no_strays(self):
         """As many shims, links and groups as instances, and not one more."""
         def tidy():
-            instances = {i["InstanceId"] for i in self.ekiden.instances()}
+            instances = {i["InstanceId"] for i in self.ekiden.living()}
             links = len(host.links(self.ekiden.name)) - 1  # without the bridge
-            return set(self.ekiden.shims()) == instances and links == len(instances)
+            shims = [p for p in self.ekiden.processes() if p.argv[1:] == ["shim"]]
+            return (set(self.ekiden.shims()) == instances and links == len(instances)
+                    and len(shims) == len(instances))
 
         until("tidy", tidy, 60, lambda: f"{self.ekiden.shims()} {host.links(self.ekiden.name)} "
                                         f"{self.ekiden.instances_text()}")

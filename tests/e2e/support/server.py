@@ -149,18 +149,20 @@ class Ekiden:
         return binary and any(str(self.base) in argument for argument in process.argv)
 
     def shims(self):
-        """Processes of shims, by instance."""
+        """Processes of shims, by the instance whose first process each is the parent of."""
+        everyone = {p.pid: p for p in host.processes()}
         found = {}
-        for process in self.processes():
-            if "shim" in process.argv[:3]:
-                words = " ".join(process.argv)
-                found[re.search(r"[0-9a-f]{32}", words).group()] = process.pid
+        for process in everyone.values():
+            instance = re.search(rf"/ekiden-{re.escape(self.name)}/([0-9a-f]{{32}})", process.cgroup)
+            parent = everyone.get(process.parent)
+            if instance and parent and parent.argv[1:] == ["shim"] \
+                    and instance.group() not in parent.cgroup:
+                found[instance.group(1)] = parent.pid
         return found
 
     def first_process(self, instance):
         """The first process of an instance, as the host numbers it."""
-        everyone = host.processes()
-        inside = {p.pid: p for p in everyone if instance in p.cgroup and "shim" not in p.argv[:3]}
+        inside = {p.pid: p for p in host.processes() if instance in p.cgroup}
         return next((p.pid for p in inside.values() if p.parent not in inside), None)
 
     def kill_all(self):
@@ -261,6 +263,10 @@ class Ekiden:
 
     def instances(self, arn=None):
         return self.native("ListInstances", **({"ServiceArn": arn} if arn else {}))["Instances"]
+
+    def living(self, arn=None):
+        """Instances that have not ended; records of ends are kept while they count."""
+        return [i for i in self.instances(arn) if i["Status"] != "EXITED"]
 
     def instances_text(self, arn=None):
         try:
