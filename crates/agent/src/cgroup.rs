@@ -454,28 +454,38 @@ impl Group {
 impl ShimGroup {
     /// Moves the calling process here from every group it was born in, so that stopping that group
     /// leaves it alone. Where it is in the root already it stays: a move costs a third of a
-    /// millisecond and more. Best effort.
-    pub(crate) fn join_from_elsewhere(&self) {
+    /// millisecond and, under load, a grace period of RCU. Best effort.
+    pub(crate) fn take_this_process(&self) {
         let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        for place in self.to_join(&groups) {
+        for (_, place) in self.to_join(&groups) {
             let _ = write(&place.join("cgroup.procs"), "0");
         }
     }
 
-    fn to_join(&self, groups: &str) -> Vec<&Path> {
+    /// Does the same for a container on v1, in the hierarchies that limit nothing: it has groups of
+    /// its own in the others. Best effort.
+    pub(crate) fn take_container(&self, pid: i32) {
+        let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        for (name, place) in self.to_join(&groups) {
+            if [SYSTEMD, UNIFIED].contains(&name) {
+                let _ = write(&place.join("cgroup.procs"), &pid.to_string());
+            }
+        }
+    }
+
+    fn to_join(&self, groups: &str) -> Vec<(&str, &Path)> {
         // `number:name,name:path`
         let elsewhere = groups.lines().filter_map(|line| {
             let (names, path) = line.split_once(':')?.1.split_once(':')?;
             (path != "/").then_some(names)
         });
+        let place = |names: &str| {
+            let is_named = |(name, _): &&(String, PathBuf)| names.split(',').any(|one| one == name);
+            self.places.iter().find(is_named)
+        };
         elsewhere
-            .filter_map(|names| {
-                let place = self
-                    .places
-                    .iter()
-                    .find(|(name, _)| names.split(',').any(|n| n == name));
-                place.map(|(_, place)| place.as_path())
-            })
+            .filter_map(place)
+            .map(|(name, place)| (name.as_str(), place.as_path()))
             .collect()
     }
 }
@@ -708,9 +718,9 @@ mod tests {
         let groups =
             "4:memory:/a\n3:cpu,cpuacct:/\n2:devices:/b\n1:name=systemd:/system.slice/x\n0::/y\n";
         let want = [
-            Path::new("/cg/memory"),
-            Path::new("/cg/name=systemd"),
-            Path::new("/cg/"),
+            ("memory", Path::new("/cg/memory")),
+            (SYSTEMD, Path::new("/cg/name=systemd")),
+            (UNIFIED, Path::new("/cg/")),
         ];
         assert_eq!(shims.to_join(groups), want);
     }

@@ -73,8 +73,15 @@ const FAILURE_BYTES_MAX: u64 = 4096;
 /// What the child's exit says when it could not become the program; nobody sees it.
 const FAILED: i32 = 127;
 
-/// Starts the container. Returns when its program runs, or with a sentence why it does not.
-pub(super) fn start(order: &StartOrder, network: OwnedFd) -> Result<Container, Failure> {
+/// A container whose process is making its world and waits to be told to go on.
+pub(super) struct Starting {
+    container: Option<Container>,
+    failures: File,
+    go: File,
+}
+
+/// Makes the container's process. It works at its mounts while the shim has other things to do.
+pub(super) fn begin(order: &StartOrder, network: OwnedFd) -> Result<Starting, Failure> {
     // Read before the root is changed, installed as the last thing.
     let filter = seccomp::load(&order.seccomp).step("read the system call filter")?;
     let user_namespace = order.uid_base.map(make_user_namespace).transpose()?;
@@ -110,36 +117,50 @@ pub(super) fn start(order: &StartOrder, network: OwnedFd) -> Result<Container, F
             let _ = File::from(failures_inside).write_all(failure.0.as_bytes());
             std::process::exit(FAILED);
         }
-        Cloned::Parent { pid, pidfd } => {
-            drop((stdout_inside, stderr_inside, failures_inside, go));
-            // While the child mounts; on v2 it was born there.
-            if birthplace.is_none() {
-                let joined = order
-                    .group
-                    .join(pid)
-                    .step("put the container into its cgroup");
-                if let Err(failure) = joined {
-                    kill_and_reap(pidfd.as_fd());
-                    return Err(failure);
-                }
-            }
-            // A child that has failed already says why below.
-            let _ = File::from(go_outside).write_all(b"g");
-            let mut said = String::new();
-            // Ends when the program runs: the pipe is closed on exec.
-            let read = File::from(failures)
-                .take(FAILURE_BYTES_MAX)
-                .read_to_string(&mut said);
-            if said.is_empty() && read.is_ok() {
-                return Ok(Container {
-                    pid,
-                    pidfd,
-                    stdout,
-                    stderr,
-                });
-            }
-            kill_and_reap(pidfd.as_fd());
-            Err(Failure(said))
+        Cloned::Parent { pid, pidfd } => Ok(Starting {
+            container: Some(Container {
+                pid,
+                pidfd,
+                stdout,
+                stderr,
+            }),
+            failures: failures.into(),
+            go: go_outside.into(),
+        }),
+    }
+}
+
+impl Starting {
+    /// Puts the process into its cgroup and lets it go on. Returns when its program runs, or with a
+    /// sentence why it does not.
+    pub(super) fn finish(mut self, order: &StartOrder) -> Result<Container, Failure> {
+        if let Some(container) = &self.container
+            && order.group.birthplace().is_none()
+        {
+            order.shims.take_container(container.pid);
+            let joined = order.group.join(container.pid);
+            joined.step("put the container into its cgroup")?;
+        }
+        // A child that has failed already says why below.
+        let _ = self.go.write_all(b"g");
+        let mut said = String::new();
+        // Ends when the program runs: the pipe is closed on exec.
+        let failures = Read::by_ref(&mut self.failures);
+        let read = failures.take(FAILURE_BYTES_MAX).read_to_string(&mut said);
+        if !said.is_empty() {
+            return Err(Failure(said));
+        }
+        read.step("hear of the container's start")?;
+        self.container
+            .take()
+            .ok_or_else(|| Failure("it was started before".to_owned()))
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(container) = &self.container {
+            kill_and_reap(container.pidfd.as_fd());
         }
     }
 }

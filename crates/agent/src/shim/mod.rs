@@ -31,6 +31,7 @@ use connection::Connection;
 use container::Container;
 use ekiden_engine::LogStream;
 use ekiden_model::{instance::ExitCause, time::Timestamp};
+use failure::{Failure, Step};
 use protocol::{ExitRecord, FromShim, StartOrder, ToShim};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -79,24 +80,37 @@ fn run() -> io::Result<()> {
     let stream = UnixStream::from(sys::take_stdin()?);
     sys::duplicate_to(fs::File::open("/dev/null")?.as_fd(), 0)?;
     let (order, network) = connection::receive_order(&stream)?;
-    order.shims.join_from_elsewhere();
     std::env::set_current_dir("/")?;
-    let listener = listen(&order.socket)?;
-    let agent = Connection::new(stream)?;
-    let mut log = LogWriter::open(&order.logs, Instant::now())?;
-    match container::start(&order, network) {
-        Ok(container) => Shim::new(order, container, listener, agent, log).serve(),
+    match start(&order, network) {
+        Ok((container, listener, log)) => {
+            let agent = Connection::new(stream)?;
+            let shim = Shim::new(order, container, listener, agent, log);
+            // After its word to the agent, who waits for it.
+            shim.order.shims.take_this_process();
+            shim.serve()
+        }
+        Err(failure) => end(
+            &order,
+            ExitCause::StartFailed { message: failure.0 },
+            &mut [Connection::new(stream)?],
+        ),
+    }
+}
+
+fn start(
+    order: &StartOrder,
+    network: OwnedFd,
+) -> Result<(Container, UnixListener, LogWriter), Failure> {
+    let starting = container::begin(order, network);
+    // While the child mounts.
+    let listener = listen(&order.socket).step("listen on the shim's socket")?;
+    let mut log = LogWriter::open(&order.logs, Instant::now()).step("open the log")?;
+    match starting.and_then(|starting| starting.finish(order)) {
+        Ok(container) => Ok((container, listener, log)),
         Err(failure) => {
-            let at_micros = micros();
             let said = format!("could not be started: {}\n", failure.0);
-            log.take(
-                LogStream::Ekiden,
-                said.as_bytes(),
-                at_micros,
-                Instant::now(),
-            );
-            let cause = ExitCause::StartFailed { message: failure.0 };
-            end(&order, cause, &mut [agent])
+            log.take(LogStream::Ekiden, said.as_bytes(), micros(), Instant::now());
+            Err(failure)
         }
     }
 }
