@@ -1,5 +1,7 @@
 //! Calls of the API, as the commands make them.
 
+use std::time::Duration;
+
 use ekiden_aws::{
     apprunner::shapes::{
         DescribeServiceRequest, DescribeServiceResponse, ListServicesRequest, ListServicesResponse,
@@ -19,11 +21,28 @@ const PAGES_MAX: usize = 10_000;
 /// Services of one page: the most App Runner gives.
 const PAGE_SERVICES: i32 = 20;
 
+/// How often a command that waits asks again while the API is not to be had: half a minute in all.
+pub const RETRIES_MAX: u32 = 60;
+
+/// The time between two such attempts.
+pub const RETRY_WAIT: Duration = Duration::from_millis(500);
+
 /// One endpoint, ready to be called.
 pub struct Api {
     client: Client,
     url: String,
     edge_port: Option<u16>,
+}
+
+/// Whether a failure may pass by itself: control may be starting anew. What it refused stays so.
+pub fn may_pass(failure: &Failure) -> bool {
+    match failure.error.downcast_ref::<ClientError>() {
+        Some(ClientError::Api { status, .. }) => status.is_server_error(),
+        Some(
+            ClientError::Connect { .. } | ClientError::Broken { .. } | ClientError::TimedOut { .. },
+        ) => true,
+        _ => false,
+    }
 }
 
 impl Api {

@@ -6,7 +6,7 @@ use clap::Args;
 use ekiden_aws::native::{GetLogsRequest, GetLogsResponse, LogLine};
 
 use crate::{
-    api::Api,
+    api::{Api, RETRIES_MAX, RETRY_WAIT, may_pass},
     failure::Outcome,
     output::{OutputFormat, print_line},
 };
@@ -48,8 +48,18 @@ impl Logs {
             after: None,
             max_lines: Some(self.lines),
         };
+        let mut failures = 0;
         loop {
-            let page: GetLogsResponse = api.native("GetLogs", &request).await?;
+            let page: GetLogsResponse = match api.native("GetLogs", &request).await {
+                Ok(page) => page,
+                Err(failure) if self.follow && failures < RETRIES_MAX && may_pass(&failure) => {
+                    failures += 1;
+                    tokio::time::sleep(RETRY_WAIT).await;
+                    continue;
+                }
+                Err(failure) => return Err(failure),
+            };
+            failures = 0;
             for line in &page.lines {
                 print_line(&match format {
                     OutputFormat::Text => text(line),

@@ -6,14 +6,14 @@ use ekiden_aws::native::{
     DescribeOperationRequest, DescribeOperationResponse, Failure as OperationFailure, Operation,
 };
 
-use crate::{api::Api, failure::Failure, progress::Progress};
+use crate::{
+    api::{Api, RETRIES_MAX, RETRY_WAIT, may_pass},
+    failure::Failure,
+    progress::Progress,
+};
 
 /// How often an operation is looked at.
 const POLL: Duration = Duration::from_millis(250);
-
-/// How long the endpoint may be unreachable while an operation is waited for: control may be
-/// starting anew, and the operation goes on then.
-const UNREACHABLE_MAX: u32 = 120;
 
 /// Waits until an operation is over, and says each of its steps on standard error.
 ///
@@ -46,11 +46,12 @@ pub async fn wait(
                     _ => return Err(failed(&operation)),
                 }
             }
-            Err(failure) if failures >= UNREACHABLE_MAX => return Err(failure),
-            Err(failure) => {
+            Err(failure) if failures < RETRIES_MAX && may_pass(&failure) => {
                 failures += 1;
                 progress.say(&format!("waiting for the API: {}", failure.sentence()));
+                tokio::time::sleep(RETRY_WAIT).await;
             }
+            Err(failure) => return Err(failure),
         }
         tokio::time::sleep(POLL).await;
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use ekiden_agent::doctor::{self, Finding, Health};
 use ekiden_aws::native::{GetStatusRequest, GetStatusResponse};
 use ekiden_cli::{
+    api::Api,
     command::Context,
     failure::{Failure, Outcome},
     output::{self, age, table, unix_now},
@@ -23,7 +24,9 @@ struct Report {
     #[serde(flatten)]
     status: Status,
     supervisor_runs: bool,
-    /// What control says; absent when it cannot be asked.
+    /// Whether who asks has the key that control wants to see.
+    api_asked: bool,
+    /// What control says.
     api: Option<GetStatusResponse>,
     api_error: Option<String>,
 }
@@ -58,17 +61,19 @@ fn report(config: &Config, context: &Context) -> Result<Report, Failure> {
         Failure::new(format!("no server runs on `{}`", config.run_dir.display()))
             .hint("start one with `sudo ekiden server`")
     })?;
-    let api = ask_api(context);
+    let with_key = context.local_api();
+    let api_asked = with_key.is_ok();
+    let api = with_key.and_then(|api| ask(&api));
     Ok(Report {
         supervisor_runs: status.supervisor_runs(),
         status,
+        api_asked,
         api_error: api.as_ref().err().map(Failure::sentence),
         api: api.ok(),
     })
 }
 
-fn ask_api(context: &Context) -> Result<GetStatusResponse, Failure> {
-    let api = context.local_api()?;
+fn ask(api: &Api) -> Result<GetStatusResponse, Failure> {
     ekiden_cli::command::runtime()?.block_on(api.native("GetStatus", &GetStatusRequest {}))
 }
 
@@ -79,10 +84,8 @@ impl Report {
             .roles
             .iter()
             .all(|role| role.state == RoleState::Ready);
-        let current = self
-            .api
-            .as_ref()
-            .is_some_and(|api| api.edge_current && api.engine_current);
+        let current = |api: &GetStatusResponse| api.edge_current && api.engine_current;
+        let current = self.api.as_ref().map_or(!self.api_asked, current);
         self.supervisor_runs && ready && current
     }
 }

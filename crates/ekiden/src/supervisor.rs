@@ -52,7 +52,8 @@ const EVENTS_MAX: usize = 64;
 /// How often the log's length is looked at.
 const LOG_CHECK: Duration = Duration::from_secs(10);
 
-/// Runs until told to stop by SIGTERM or SIGINT. Instances go on running.
+/// Runs until told to stop by SIGTERM, SIGINT, or SIGHUP if nobody made it ignore that. Instances go
+/// on running.
 ///
 /// # Errors
 /// Before any role is started: another server runs, a directory or socket cannot be had.
@@ -102,6 +103,8 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     child: Signal,
+    /// The terminal is gone; absent under nohup(1), which asks to live on then.
+    hangup: Option<Signal>,
     log: Interval,
 }
 
@@ -113,6 +116,9 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             child: signal(SignalKind::child())?,
+            hangup: (!ignores_hangup()?)
+                .then(|| signal(SignalKind::hangup()))
+                .transpose()?,
             log,
         })
     }
@@ -191,6 +197,7 @@ impl Supervisor {
             tokio::select! { // every arm is cancel-safe per its docs
                 _ = signals.terminate.recv() => break,
                 _ = signals.interrupt.recv() => break,
+                () = hung_up(&mut signals.hangup) => break,
                 _ = signals.child.recv() => self.reap(),
                 _ = signals.log.tick() => self.bound_log(),
                 Some(event) = events.recv() => self.handle(event),
@@ -424,6 +431,21 @@ impl Slot {
             last_end: self.last_end.clone(),
         }
     }
+}
+
+async fn hung_up(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether SIGHUP was ignored when this process was started (proc_pid_status(5), `SigIgn`).
+fn ignores_hangup() -> io::Result<bool> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    Ok(ignored.unwrap_or_default() & 1 != 0)
 }
 
 /// How the agent may start this supervisor again; not under systemd, which does so itself.
