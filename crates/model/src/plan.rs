@@ -5,7 +5,7 @@
 //! gives the same steps, and a step that was already taken is harmless when taken again. So a
 //! control plane that was killed at any instant goes on by looking.
 //!
-//! The rules, which the simulator (`tests/simulation.rs`) checks over many histories:
+//! The rules, which the simulator (`tests/simulation`) checks over many histories:
 //!
 //! 1. Only a healthy instance of the active revision is put into the route. When there is none,
 //!    what is in the route and still healthy stays there: a service never goes from someone to
@@ -111,7 +111,10 @@ pub struct InstanceView {
     pub id: InstanceId,
     /// Of which revision.
     pub revision: RevisionNumber,
-    /// What the engine sees.
+    /// What the engine sees; but `Stopping` from the moment it was sent a stop, until it has ended.
+    ///
+    /// A stop that is on its way cannot be taken back. If such an instance could still be chosen
+    /// for the route, requests would die in it.
     pub state: InstanceState,
     /// When the engine accepted it.
     pub created_at: Timestamp,
