@@ -270,7 +270,7 @@ fn transition(view: &View<'_>, goal: &Goal<'_>, plan: &mut Plan) -> Option<Trans
                 plan.steps.push(Step::PrepareImage(
                     view.service.settings_wanted().image.clone(),
                 ));
-                engine_gave_out(view, Phase::Prepare)
+                engine_gave_out(view, Phase::Prepare, plan)
             }
             ImageProgress::Preparing => None,
             ImageProgress::Ready(image) => Some(Transition::Deploy(image.clone())),
@@ -287,7 +287,8 @@ fn transition(view: &View<'_>, goal: &Goal<'_>, plan: &mut Plan) -> Option<Trans
             if healthy(view, candidate.number).count() >= candidate.instances_wanted() {
                 return Some(Transition::Switch);
             }
-            start_failure(view, candidate, plan).or_else(|| engine_gave_out(view, Phase::Start))
+            start_failure(view, candidate, plan)
+                .or_else(|| engine_gave_out(view, Phase::Start, plan))
         }
         Phase::Switch => switched(view, operation, plan).then_some(Transition::Succeed),
         // Pausing and deleting end in `finish`, after the last instance.
@@ -349,18 +350,21 @@ fn fail(phase: Phase, cause: FailureCause, instance: Option<InstanceId>) -> Tran
     })
 }
 
-fn engine_gave_out(view: &View<'_>, phase: Phase) -> Option<Transition> {
+fn engine_gave_out(view: &View<'_>, phase: Phase, plan: &mut Plan) -> Option<Transition> {
     let operation = view.service.operation.as_ref()?;
     let waited = view.now.since(operation.phase_since);
     // Once starts are possible again each has its own limit; this only ends waiting for nothing.
     let patience = ENGINE_PATIENCE + view.timing.startup_limit * START_ATTEMPTS_MAX as u32;
-    (waited >= patience).then(|| {
-        let message = format!(
-            "the engine could not do it within {} s; see `ekiden status` and the agent's log",
-            waited.as_secs()
-        );
-        fail(phase, FailureCause::Engine { message }, None)
-    })
+    let left = patience.saturating_sub(waited);
+    if !left.is_zero() {
+        plan.look_again(left);
+        return None;
+    }
+    let message = format!(
+        "the engine could not do it within {} s; see `ekiden status` and the agent's log",
+        waited.as_secs()
+    );
+    Some(fail(phase, FailureCause::Engine { message }, None))
 }
 
 /// Why the candidate will not become healthy, when that is certain.
