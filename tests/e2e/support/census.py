@@ -16,7 +16,7 @@ def census(ekiden):
         "links": len(host.links(ekiden.name)),
         "cgroups": len(host.cgroup_directories(ekiden.name)),
         "nft objects": host.nft_objects(ekiden.name),
-        "mounts of the host": len(host.mounts()),
+        "mounts": len(host.mounts([ekiden.base])),
     }
     for role in ("supervisor", "edge", "control", "agent"):
         for kind, count in host.descriptors(ekiden.pid(role)).items():
@@ -58,12 +58,13 @@ def difference(before, after):
     return more
 
 
-def settled(ekiden, before, seconds=90):
+def settled(ekiden, before, seconds=60, ignore=()):
     """Waits until there is nothing more than before; a leak fails, telling what it is of."""
     last = collections.deque(maxlen=1)
 
     def look():
-        last.append(difference(before, census(ekiden)))
+        grown = difference(before, census(ekiden))
+        last.append({what: grown[what] for what in grown if what not in ignore})
         return not last[0]
 
     try:

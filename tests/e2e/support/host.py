@@ -165,12 +165,10 @@ def files(directory):
     return counts
 
 
-def mounts(directories=()):
-    """Mounts of the host; only those below one of `directories`, if given."""
+def mounts(directories):
+    """Mounts of the host at or below one of `directories`."""
     lines = pathlib.Path("/proc/self/mountinfo").read_text().splitlines()
     points = [line.split()[4] for line in lines]
-    if not directories:
-        return points
     return [point for point in points if any(point.startswith(str(d)) for d in directories)]
 
 

@@ -1,5 +1,7 @@
 """One Ekiden for a test module: its own name, directories, network and ports."""
 
+import atexit
+import contextlib
 import http.client
 import json
 import os
@@ -53,6 +55,7 @@ class Ekiden:
     # ---- the server itself
 
     def start(self):
+        atexit.register(self.abandon)
         with open(self.base / "stderr.log", "ab") as stderr:
             self.process = subprocess.Popen(
                 [settings.BINARY, "server", "--config", self.config],
@@ -116,8 +119,14 @@ class Ekiden:
         finally:
             self.kill_all()
             shutil.rmtree(self.base, ignore_errors=True)
+            atexit.unregister(self.abandon)
         if left:
             raise AssertionError(f"teardown left: {left}")
+
+    def abandon(self):
+        """Removes it when the run is interrupted."""
+        with contextlib.suppress(AssertionError, OSError):
+            self.teardown()
 
     def everything(self):
         """What there is of it on the host; empty after `teardown`."""
