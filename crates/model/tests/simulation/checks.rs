@@ -15,7 +15,7 @@ use ekiden_model::{
     instance::{InstanceState, RevisionNumber, StopReason},
     plan::{CRASHES_KEPT_MAX, InstanceView, Plan, Step},
     revision::{Revision, Settings},
-    route::{Route, RouteState},
+    route::{Route, RouteState, Upstream},
     service::{
         FailureCause, Operation, OperationKind, OperationStatus, Phase, Service, ServiceStatus,
         Transition,
@@ -234,6 +234,10 @@ impl World {
         if self.is_steady(&worker.service) {
             self.checks.steps_of_steady += plan.steps.len() as u64;
         }
+        if let Some((rule, message)) = self.bad_rest(worker, views, plan) {
+            let name = worker.service.id.short();
+            return self.violate(rule, || format!("{name}: {message}"));
+        }
         for step in &plan.steps {
             let broken = match step {
                 Step::Publish(route) => self.bad_route(worker, views, route),
@@ -249,6 +253,30 @@ impl World {
                 return self.violate(rule, || format!("{name}: {message}"));
             }
         }
+    }
+
+    /// What the plan should have done and did not: what serves is kept whole, whatever else goes
+    /// on, unless the back-off says to wait.
+    fn bad_rest(&self, worker: &Worker, views: &[InstanceView], plan: &Plan) -> Broken {
+        let service = &worker.service;
+        let records = plan
+            .steps
+            .iter()
+            .any(|step| matches!(step, Step::Transition(_)));
+        if records || !worker.current || !self.serves_throughout(service) {
+            return None;
+        }
+        let revision = self.store.revision(service.id, service.active)?;
+        let of_active = || views.iter().filter(|view| view.revision == revision.number);
+        let alive = of_active().filter(|view| is_alive(view)).count();
+        let starts = plan.steps.contains(&Step::Start(revision.number));
+        let crashes = of_active().filter(|view| matches!(view.state, InstanceState::Exited(_)));
+        let waits = crashes.count() >= 2 && plan.look_again_in.is_some();
+        let whole = alive >= revision.instances_wanted() || starts || waits;
+        (!whole).then(|| {
+            let message = format!("{alive} instances of the active revision, and none is started");
+            (Rule::FailureChangesNothing, message)
+        })
     }
 
     fn bad_route(&self, worker: &Worker, views: &[InstanceView], route: &Route) -> Broken {
@@ -279,6 +307,24 @@ impl World {
                 let message = format!("instance {name} was put into the route: {view:?}");
                 return Some((Rule::ServesOnlyHealthy, message));
             }
+        }
+        let kept = |id| {
+            route
+                .upstreams
+                .iter()
+                .any(|upstream| upstream.instance == id)
+        };
+        let unseen = |id| !worker.current && !views.iter().any(|view| view.id == id);
+        let of_active = |upstream: &&Upstream| Some(upstream.revision) == service.active;
+        let before = published.map_or(&[][..], |route| &route.upstreams);
+        if let Some(gone) = before
+            .iter()
+            .filter(of_active)
+            .find(|upstream| unseen(upstream.instance) && !kept(upstream.instance))
+        {
+            let name = gone.instance.short();
+            let message = format!("instance {name} left the route while nobody could see it");
+            return Some((Rule::SomeoneServes, message));
         }
         let could = |view: &&InstanceView| is_healthy(view) && was_in(view.id);
         match views.iter().find(could) {
@@ -363,10 +409,13 @@ impl World {
                 }
                 _ => None,
             },
-            Transition::Begin
-            | Transition::Deploy(_)
-            | Transition::Succeed
-            | Transition::Undone => None,
+            Transition::Undone => {
+                let left = |view: &&InstanceView| Some(view.revision) == operation.candidate;
+                let left = views.iter().find(left)?;
+                let message = format!("it is undone and instance {} is left", left.id.short());
+                Some((Rule::FailureChangesNothing, message))
+            }
+            Transition::Begin | Transition::Deploy(_) | Transition::Succeed => None,
         }
     }
 
@@ -387,6 +436,10 @@ impl World {
             .iter()
             .filter(|step| **step == Step::Start(number))
             .count();
+        if !worker.current {
+            let message = "an instance was started while nobody could see those there are";
+            return Some((Rule::StartsAreBounded, message.to_owned()));
+        }
         (alive + starts > revision.instances_wanted() && !self.engine_shows_late(views)).then(
             || {
                 let message = format!("{starts} were started while {alive} are alive");
@@ -530,15 +583,17 @@ impl World {
             .filter(|(_, instance)| instance.service == service.id)
             .map(|(id, _)| id)
             .collect();
-        if of_service().any(|(_, instance)| instance.revision != revision.number) {
-            return Some("it has instances of another revision".to_owned());
-        }
         let records = of_service().count() - alive.len();
         if records > CRASHES_KEPT_MAX + revision.instances_wanted() {
             return Some(format!("it has {records} records of ended instances"));
         }
         if !behaviour.is_steady() {
+            // Its instances come and go; those of the revision before may serve while there is
+            // none.
             return None;
+        }
+        if of_service().any(|(_, instance)| instance.revision != revision.number) {
+            return Some("it has instances of another revision".to_owned());
         }
         if alive.len() != revision.instances_wanted() {
             return Some(format!(
