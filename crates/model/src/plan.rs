@@ -676,7 +676,7 @@ fn keep_record(
 fn stop(view: &View<'_>, instance: &InstanceView, reason: StopReason, plan: &mut Plan) {
     match instance.traffic {
         Traffic::Never => {}
-        Traffic::Routed => {}
+        Traffic::Routed => return,
         Traffic::Unrouted { since, busy } => {
             let left = view
                 .timing
