@@ -8,6 +8,9 @@
 //! again among the engine's instances, an image is asked for again, and instances that were in the
 //! stored route are taken to be healthy until their probes say otherwise.
 
+mod calls;
+mod seen;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
@@ -16,11 +19,9 @@ use std::{
 
 use ekiden_engine::{Engine, EngineError, LOG_LINES_MAX, LogQuery};
 use ekiden_model::{
-    health::{Health, Verdict},
     id::{InstanceId, ServiceId},
-    image::{ImageReference, PreparedImage},
-    instance::{InstanceState, RevisionNumber, StopReason},
-    plan::{self, ImageProgress, InstanceView, Plan, Step, Timing, Traffic, View},
+    instance::RevisionNumber,
+    plan::{self, ImageProgress, InstanceView, Plan, Step, Timing, View},
     revision::Revision,
     route::{Generation, Route},
     service::{FAILURE_LOG_LINES_MAX, Failure, ServiceStatus, Transition},
@@ -34,6 +35,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use self::calls::{CallKind, CallState, Done};
 use crate::{
     clock,
     edges::{EdgeState, Edges},
@@ -49,10 +51,6 @@ const RETRY_MIN: Duration = Duration::from_millis(50);
 
 /// The longest wait before something that failed is tried again.
 const RETRY_MAX: Duration = Duration::from_secs(5);
-
-/// How long a call that the engine has answered is taken to explain what its observation does not
-/// show yet.
-const SETTLE: Duration = Duration::from_secs(2);
 
 /// What every worker works with.
 #[derive(Debug)]
@@ -103,31 +101,6 @@ pub(crate) struct Snapshot {
     pub(crate) published: Option<Route>,
     /// What an operation waits for, as a sentence.
     pub(crate) waiting_for: Option<String>,
-}
-
-/// What ended of what the worker had begun.
-enum Done {
-    Image(Result<PreparedImage, EngineError>),
-    Call {
-        instance: InstanceId,
-        kind: CallKind,
-        result: Result<(), EngineError>,
-    },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum CallKind {
-    Start(RevisionNumber),
-    Stop,
-    Remove,
-}
-
-/// A call to the engine about one instance.
-#[derive(Debug)]
-enum CallState {
-    Running,
-    /// Answered; the observation should show it soon.
-    Answered(Timestamp),
 }
 
 /// Why a round of steps could not be finished.
@@ -335,152 +308,6 @@ impl<E: Engine> Worker<E> {
         })
     }
 
-    // ---- what is seen ------------------------------------------------------------------------
-
-    /// Takes in what the engine has now. An instance that an earlier worker started may be known to
-    /// an edge, whatever the stored route says.
-    fn observed(&mut self) {
-        let current = self.observed.borrow_and_update().clone();
-        let ids: HashSet<InstanceId> = current.instances.iter().map(|i| i.id).collect();
-        self.probers.retain(|id, _| ids.contains(id));
-        if current.current {
-            self.started
-                .retain(|id| ids.contains(id) || self.calls.keys().any(|(c, _)| c == id));
-            self.routed.retain(|id| ids.contains(id));
-            self.unrouted.retain(|id, _| ids.contains(id));
-            self.unanswered.retain(|(_, id)| !ids.contains(id));
-        }
-        self.routed.extend(ids.difference(&self.started));
-        self.retry_after = None;
-    }
-
-    /// Every instance the engine has and every one that is being started.
-    fn instances(&mut self) -> Vec<InstanceView> {
-        let observed = self.observed.borrow().clone();
-        let mut views = Vec::with_capacity(observed.instances.len());
-        let now = clock::now();
-        for instance in observed.instances {
-            let health = self.probers.get(&instance.id).map(Prober::health);
-            let health = health.unwrap_or_else(Health::starting);
-            views.push(InstanceView {
-                id: instance.id,
-                revision: instance.revision,
-                state: instance.state,
-                created_at: instance.created_at,
-                verdict: health.verdict,
-                last_failure: health.last_failure,
-                traffic: self.traffic(instance.id, now),
-            });
-        }
-        for ((id, kind), state) in &self.calls {
-            let CallKind::Start(revision) = kind else {
-                continue;
-            };
-            if views.iter().any(|view| view.id == *id) {
-                continue;
-            }
-            let created_at = match state {
-                CallState::Running => now,
-                CallState::Answered(at) => *at,
-            };
-            views.push(InstanceView {
-                id: *id,
-                revision: *revision,
-                state: InstanceState::Creating,
-                created_at,
-                verdict: Verdict::Starting,
-                last_failure: None,
-                traffic: Traffic::Never,
-            });
-        }
-        views
-    }
-
-    fn traffic(&mut self, id: InstanceId, now: Timestamp) -> Traffic {
-        if self.in_route(id) {
-            self.unrouted.remove(&id);
-            return Traffic::Routed;
-        }
-        if !self.routed.contains(&id) {
-            return Traffic::Never;
-        }
-        let edge = self.edge.borrow();
-        match (self.unrouted.get(&id), edge.serving) {
-            // An edge that was restarted may serve by an older table until it says otherwise.
-            (_, None) => Traffic::Routed,
-            (None, Some(serving)) if serving < self.published_in => Traffic::Routed,
-            (since, Some(_)) => {
-                let since = since.copied().unwrap_or(now);
-                let busy = edge.draining.contains(&id);
-                self.unrouted.insert(id, since);
-                Traffic::Unrouted { since, busy }
-            }
-        }
-    }
-
-    /// Probes every running instance, and no other.
-    fn probe(&mut self) {
-        let observed = self.observed.borrow();
-        for instance in &observed.instances {
-            let InstanceState::Running {
-                address,
-                started_at,
-            } = instance.state
-            else {
-                self.probers.remove(&instance.id);
-                continue;
-            };
-            if self.probers.contains_key(&instance.id) {
-                continue;
-            }
-            let Some(revision) = self.revisions.get(&instance.revision) else {
-                continue;
-            };
-            let in_route = self.published.as_ref().is_some_and(|route| {
-                route
-                    .upstreams
-                    .iter()
-                    .any(|upstream| upstream.instance == instance.id)
-            });
-            let health = match in_route {
-                true => Health::assumed_healthy(),
-                false => Health::starting(),
-            };
-            let prober = Prober::start(
-                revision.settings.health.clone(),
-                (address, revision.settings.port).into(),
-                started_at,
-                health,
-                Arc::clone(&self.health_changed),
-            );
-            self.probers.insert(instance.id, prober);
-        }
-    }
-
-    /// Revisions that are planned by or have instances; the others are let go.
-    async fn load_revisions(&mut self) -> Result<(), StoreError> {
-        let service = &self.stored.service;
-        let candidate = service
-            .operation
-            .as_ref()
-            .and_then(|operation| operation.candidate);
-        let mut needed: HashSet<RevisionNumber> =
-            service.active.into_iter().chain(candidate).collect();
-        needed.extend(self.observed.borrow().instances.iter().map(|i| i.revision));
-        self.revisions.retain(|number, _| needed.contains(number));
-        for number in needed {
-            if self.revisions.contains_key(&number) {
-                continue;
-            }
-            if let Some(revision) = self.tools.store.revision(service.id, number).await? {
-                self.revisions.insert(number, Arc::new(revision));
-            }
-        }
-        Ok(())
-    }
-
-    // ---- what is done ------------------------------------------------------------------------
-
     async fn execute(&mut self, steps: Vec<Step>) -> Result<(), StepError> {
         for step in steps {
             match step {
@@ -553,134 +380,6 @@ impl<E: Engine> Worker<E> {
             log_lines,
             ..failure
         }
-    }
-
-    fn prepare_image(&mut self, reference: ImageReference) {
-        if self.retry_after.is_some() {
-            return;
-        }
-        self.image = ImageProgress::Preparing;
-        let engine = Arc::clone(&self.tools.engine);
-        self.tasks
-            .spawn(async move { Done::Image(engine.prepare_image(&reference).await) });
-    }
-
-    fn start(&mut self, number: RevisionNumber) -> Result<(), StepError> {
-        let revision = self
-            .revisions
-            .get(&number)
-            .ok_or(StepError::NoRevision(number))?;
-        let again = self
-            .unanswered
-            .iter()
-            .position(|(other, _)| *other == number);
-        let id = match again {
-            Some(index) => self.unanswered.swap_remove(index).1,
-            None => InstanceId::from_bytes(clock::random_id()),
-        };
-        self.started.insert(id);
-        let service = &self.stored.service;
-        let spec = revision.instance_spec(id, service.id, &service.name);
-        let engine = Arc::clone(&self.tools.engine);
-        self.call(id, CallKind::Start(number), async move {
-            engine.start(&spec).await
-        });
-        Ok(())
-    }
-
-    fn stop(&mut self, id: InstanceId, reason: StopReason) {
-        let engine = Arc::clone(&self.tools.engine);
-        let grace_ms = self.tools.timing.stop_grace.as_millis() as u64;
-        self.call(id, CallKind::Stop, async move {
-            engine.stop(id, reason, grace_ms).await
-        });
-    }
-
-    fn remove(&mut self, id: InstanceId) {
-        let engine = Arc::clone(&self.tools.engine);
-        self.call(id, CallKind::Remove, async move { engine.remove(id).await });
-    }
-
-    /// Makes a call in the background, unless the same one is on its way or has just been answered.
-    fn call(
-        &mut self,
-        instance: InstanceId,
-        kind: CallKind,
-        call: impl Future<Output = Result<(), EngineError>> + Send + 'static,
-    ) {
-        if self.retry_after.is_some() || self.calls.contains_key(&(instance, kind)) {
-            return;
-        }
-        self.calls.insert((instance, kind), CallState::Running);
-        self.tasks.spawn(async move {
-            Done::Call {
-                instance,
-                kind,
-                result: call.await,
-            }
-        });
-    }
-
-    fn done(&mut self, done: Done) {
-        match done {
-            Done::Image(Ok(image)) => self.image = ImageProgress::Ready(image),
-            Done::Image(Err(error @ EngineError::Unavailable { .. })) => {
-                self.image = ImageProgress::NotAsked;
-                self.hold_off(&error.into());
-            }
-            Done::Image(Err(error)) => self.image = ImageProgress::Failed(error.to_string()),
-            Done::Call {
-                instance,
-                kind,
-                result: Ok(()),
-            } => {
-                self.calls
-                    .insert((instance, kind), CallState::Answered(clock::now()));
-            }
-            Done::Call {
-                instance,
-                kind,
-                result: Err(error),
-            } => {
-                self.calls.remove(&(instance, kind));
-                if let CallKind::Start(revision) = kind {
-                    self.unanswered.push((revision, instance));
-                }
-                self.hold_off(&error.into());
-            }
-        }
-    }
-
-    /// Forgets answered calls that the observation shows by now, or should.
-    fn settle(&mut self) {
-        let now = clock::now();
-        if self.retry_after.is_some_and(|at| at <= now) {
-            self.retry_after = None;
-        }
-        let observed = self.observed.borrow();
-        self.calls.retain(|(id, kind), state| {
-            let CallState::Answered(at) = state else {
-                return true;
-            };
-            let seen = observed
-                .instances
-                .iter()
-                .find(|instance| instance.id == *id);
-            let shown = match (kind, seen.map(|instance| &instance.state)) {
-                (CallKind::Start(_), seen) => seen.is_some(),
-                (CallKind::Stop, Some(InstanceState::Creating | InstanceState::Running { .. })) => {
-                    false
-                }
-                (CallKind::Stop, _) => true,
-                (CallKind::Remove, seen) => seen.is_none(),
-            };
-            !shown && now.since(*at) < SETTLE
-        });
-    }
-
-    fn settles_in(&self) -> Option<Duration> {
-        let answered = |state: &CallState| matches!(state, CallState::Answered(_));
-        self.calls.values().any(answered).then_some(SETTLE)
     }
 
     async fn publish(&mut self, route: Option<Route>) -> Result<(), StepError> {

@@ -1,0 +1,175 @@
+//! What a worker asks of the engine: calls in the background, each made once until its effect is
+//! seen or it has failed.
+
+use std::{sync::Arc, time::Duration};
+
+use ekiden_engine::{Engine, EngineError};
+use ekiden_model::{
+    id::InstanceId,
+    image::{ImageReference, PreparedImage},
+    instance::{InstanceState, RevisionNumber, StopReason},
+    plan::ImageProgress,
+    time::Timestamp,
+};
+
+use super::{StepError, Worker};
+use crate::clock;
+
+/// How long a call that the engine has answered is taken to explain what its observation does not
+/// show yet.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// What ended of what the worker had begun.
+pub(super) enum Done {
+    Image(Result<PreparedImage, EngineError>),
+    Call {
+        instance: InstanceId,
+        kind: CallKind,
+        result: Result<(), EngineError>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum CallKind {
+    Start(RevisionNumber),
+    Stop,
+    Remove,
+}
+
+/// A call to the engine about one instance.
+#[derive(Debug)]
+pub(super) enum CallState {
+    Running,
+    /// Answered; the observation should show it soon.
+    Answered(Timestamp),
+}
+
+impl<E: Engine> Worker<E> {
+    pub(super) fn prepare_image(&mut self, reference: ImageReference) {
+        if self.retry_after.is_some() {
+            return;
+        }
+        self.image = ImageProgress::Preparing;
+        let engine = Arc::clone(&self.tools.engine);
+        self.tasks
+            .spawn(async move { Done::Image(engine.prepare_image(&reference).await) });
+    }
+
+    pub(super) fn start(&mut self, number: RevisionNumber) -> Result<(), StepError> {
+        let revision = self
+            .revisions
+            .get(&number)
+            .ok_or(StepError::NoRevision(number))?;
+        let again = self
+            .unanswered
+            .iter()
+            .position(|(other, _)| *other == number);
+        let id = match again {
+            Some(index) => self.unanswered.swap_remove(index).1,
+            None => InstanceId::from_bytes(clock::random_id()),
+        };
+        self.started.insert(id);
+        let service = &self.stored.service;
+        let spec = revision.instance_spec(id, service.id, &service.name);
+        let engine = Arc::clone(&self.tools.engine);
+        self.call(id, CallKind::Start(number), async move {
+            engine.start(&spec).await
+        });
+        Ok(())
+    }
+
+    pub(super) fn stop(&mut self, id: InstanceId, reason: StopReason) {
+        let engine = Arc::clone(&self.tools.engine);
+        let grace_ms = self.tools.timing.stop_grace.as_millis() as u64;
+        self.call(id, CallKind::Stop, async move {
+            engine.stop(id, reason, grace_ms).await
+        });
+    }
+
+    pub(super) fn remove(&mut self, id: InstanceId) {
+        let engine = Arc::clone(&self.tools.engine);
+        self.call(id, CallKind::Remove, async move { engine.remove(id).await });
+    }
+
+    /// Makes a call in the background, unless the same one is on its way or has just been answered.
+    pub(super) fn call(
+        &mut self,
+        instance: InstanceId,
+        kind: CallKind,
+        call: impl Future<Output = Result<(), EngineError>> + Send + 'static,
+    ) {
+        if self.retry_after.is_some() || self.calls.contains_key(&(instance, kind)) {
+            return;
+        }
+        self.calls.insert((instance, kind), CallState::Running);
+        self.tasks.spawn(async move {
+            Done::Call {
+                instance,
+                kind,
+                result: call.await,
+            }
+        });
+    }
+
+    pub(super) fn done(&mut self, done: Done) {
+        match done {
+            Done::Image(Ok(image)) => self.image = ImageProgress::Ready(image),
+            Done::Image(Err(error @ EngineError::Unavailable { .. })) => {
+                self.image = ImageProgress::NotAsked;
+                self.hold_off(&error.into());
+            }
+            Done::Image(Err(error)) => self.image = ImageProgress::Failed(error.to_string()),
+            Done::Call {
+                instance,
+                kind,
+                result: Ok(()),
+            } => {
+                self.calls
+                    .insert((instance, kind), CallState::Answered(clock::now()));
+            }
+            Done::Call {
+                instance,
+                kind,
+                result: Err(error),
+            } => {
+                self.calls.remove(&(instance, kind));
+                if let CallKind::Start(revision) = kind {
+                    self.unanswered.push((revision, instance));
+                }
+                self.hold_off(&error.into());
+            }
+        }
+    }
+
+    /// Forgets answered calls that the observation shows by now, or should.
+    pub(super) fn settle(&mut self) {
+        let now = clock::now();
+        if self.retry_after.is_some_and(|at| at <= now) {
+            self.retry_after = None;
+        }
+        let observed = self.observed.borrow();
+        self.calls.retain(|(id, kind), state| {
+            let CallState::Answered(at) = state else {
+                return true;
+            };
+            let seen = observed
+                .instances
+                .iter()
+                .find(|instance| instance.id == *id);
+            let shown = match (kind, seen.map(|instance| &instance.state)) {
+                (CallKind::Start(_), seen) => seen.is_some(),
+                (CallKind::Stop, Some(InstanceState::Creating | InstanceState::Running { .. })) => {
+                    false
+                }
+                (CallKind::Stop, _) => true,
+                (CallKind::Remove, seen) => seen.is_none(),
+            };
+            !shown && now.since(*at) < SETTLE
+        });
+    }
+
+    pub(super) fn settles_in(&self) -> Option<Duration> {
+        let answered = |state: &CallState| matches!(state, CallState::Answered(_));
+        self.calls.values().any(answered).then_some(SETTLE)
+    }
+}
