@@ -19,6 +19,9 @@ async fn main() -> anyhow::Result<()> {
     let store = ImageStore::open(dir, ImageSettings::default()).await?;
     let prepared = store.prepare(&image, &Progress::none()).await?;
     let took = begun.elapsed().as_millis();
-    println!("{} {} bytes in {took} ms", prepared.digest, prepared.size_bytes);
+    println!(
+        "{} {} bytes in {took} ms",
+        prepared.digest, prepared.size_bytes
+    );
     Ok(())
 }

@@ -255,25 +255,31 @@ impl Unpacker<'_> {
                 Ok(())
             }
             EntryKind::File => {
-                self.tree.remove(place.parent, name)?;
-                write_file(place, entry, archive)
+                let file = self.anew(place, Place::create)?;
+                write_file(file, entry, archive)
             }
             EntryKind::SparseFile {
                 segments,
                 file_bytes,
             } => {
                 self.budget.take_bytes(file_bytes - entry.data_bytes)?;
-                self.tree.remove(place.parent, name)?;
-                write_sparse_file(place, entry, segments, *file_bytes, archive)
+                let file = self.anew(place, Place::create)?;
+                write_sparse_file(&file, entry, segments, *file_bytes, archive)
             }
             EntryKind::Symlink { target } => {
-                self.tree.remove(place.parent, name)?;
-                make_symlink(place, entry, target)
+                let target = check_target(target)?;
+                self.anew(place, |place| {
+                    fs::symlinkat(target, place.parent, place.name)
+                })?;
+                finish_node(place, entry)
             }
             EntryKind::HardLink { target } => self.make_hard_link(place, target),
             EntryKind::Fifo => {
-                self.tree.remove(place.parent, name)?;
-                make_fifo(place, entry)
+                self.anew(place, Place::create_fifo)?;
+                let mode = Mode::from_raw_mode(entry.mode);
+                finish_node(place, entry)?;
+                // Follows links, but this is the pipe just made and nobody else writes here.
+                Ok(fs::chmodat(place.parent, name, mode, AtFlags::empty())?)
             }
             EntryKind::Device => skip_device(parent_path),
         }
@@ -321,11 +327,27 @@ impl Unpacker<'_> {
         }
     }
 
+    /// Makes something in a place, after removing what is there. Mostly nothing is, so that is not
+    /// looked for.
+    fn anew<'p, T>(
+        &mut self,
+        place: Place<'p>,
+        make: impl Fn(Place<'p>) -> Result<T, Errno>,
+    ) -> Result<T, EntryError> {
+        match make(place) {
+            Err(Errno::EXIST) => {
+                self.tree.remove(place.parent, place.name)?;
+                Ok(make(place)?)
+            }
+            made => Ok(made?),
+        }
+    }
+
     fn make_directory(&mut self, place: Place<'_>, entry: &Entry) -> Result<(), EntryError> {
         let was = place.kind()?;
         if was != Some(FileType::Directory) {
-            self.tree.remove(place.parent, place.name)?;
-            fs::mkdirat(place.parent, place.name, Mode::from_raw_mode(0o700))?;
+            let mode = Mode::from_raw_mode(0o700);
+            self.anew(place, |place| fs::mkdirat(place.parent, place.name, mode))?;
         }
         let directory = place.open_directory()?;
         // Only whiteouts are devices here: what was hidden and is a directory now, is a new one.
@@ -436,6 +458,16 @@ impl Place<'_> {
         fs::openat(self.parent, self.name, flags, Mode::empty())
     }
 
+    fn create_fifo(self) -> Result<(), Errno> {
+        fs::mknodat(
+            self.parent,
+            self.name,
+            FileType::Fifo,
+            Mode::from_raw_mode(0o600),
+            0,
+        )
+    }
+
     /// Creates a file that was not there; nothing is followed or truncated.
     fn create(self) -> Result<File, Errno> {
         let flags =
@@ -446,28 +478,26 @@ impl Place<'_> {
 }
 
 fn write_file<R: BufRead>(
-    place: Place<'_>,
+    mut file: File,
     entry: &Entry,
     archive: &mut Archive<R>,
 ) -> Result<(), EntryError> {
-    let mut file = place.create()?;
     while archive.next_data(|data| file.write_all(data).map_err(EntryError::Io))? {}
     finish_file(&file, entry)
 }
 
 /// Writes the data segments and leaves holes between them.
 fn write_sparse_file<R: BufRead>(
-    place: Place<'_>,
+    file: &File,
     entry: &Entry,
     segments: &[(u64, u64)],
     file_bytes: u64,
     archive: &mut Archive<R>,
 ) -> Result<(), EntryError> {
-    let file = place.create()?;
     file.set_len(file_bytes)?;
     let mut segments = segments.iter().copied().filter(|&(_, length)| length > 0);
     let mut segment = segments.next();
-    let write = |mut data: &[u8], segment: &mut Option<(u64, u64)>| {
+    let mut write = |mut data: &[u8], segment: &mut Option<(u64, u64)>| {
         while let Some((offset, left)) = *segment
             && !data.is_empty()
         {
@@ -487,9 +517,8 @@ fn write_sparse_file<R: BufRead>(
         }
         Ok::<_, EntryError>(())
     };
-    let mut write = write;
     while archive.next_data(|data| write(data, &mut segment))? {}
-    finish_file(&file, entry)
+    finish_file(file, entry)
 }
 
 fn finish_file(file: &File, entry: &Entry) -> Result<(), EntryError> {
@@ -527,50 +556,20 @@ fn set_attribute(fd: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> Result<(), En
     }
 }
 
-fn make_symlink(place: Place<'_>, entry: &Entry, target: &[u8]) -> Result<(), EntryError> {
-    // 4096 bytes with the terminating zero is what symlink(2) takes.
+/// 4096 bytes with the terminating zero is what symlink(2) takes.
+fn check_target(target: &[u8]) -> Result<&OsStr, EntryError> {
     if target.is_empty() || target.contains(&0) || target.len() > 4095 {
         return refused("it is a symbolic link with an empty or too long target");
     }
-    fs::symlinkat(OsStr::from_bytes(target), place.parent, place.name)?;
-    let (uid, gid) = owner(entry);
-    fs::chownat(
-        place.parent,
-        place.name,
-        Some(uid),
-        Some(gid),
-        AtFlags::SYMLINK_NOFOLLOW,
-    )?;
-    let times = times(entry.modified);
-    fs::utimensat(place.parent, place.name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
-    Ok(())
+    Ok(OsStr::from_bytes(target))
 }
 
-fn make_fifo(place: Place<'_>, entry: &Entry) -> Result<(), EntryError> {
-    fs::mknodat(
-        place.parent,
-        place.name,
-        FileType::Fifo,
-        Mode::from_raw_mode(0o600),
-        0,
-    )?;
+/// Owner and time of what cannot be opened.
+fn finish_node(place: Place<'_>, entry: &Entry) -> Result<(), EntryError> {
     let (uid, gid) = owner(entry);
-    fs::chownat(
-        place.parent,
-        place.name,
-        Some(uid),
-        Some(gid),
-        AtFlags::SYMLINK_NOFOLLOW,
-    )?;
-    // Follows links, but this is the pipe just made and nobody else writes here.
-    fs::chmodat(
-        place.parent,
-        place.name,
-        Mode::from_raw_mode(entry.mode),
-        AtFlags::empty(),
-    )?;
-    let times = times(entry.modified);
-    fs::utimensat(place.parent, place.name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    fs::chownat(place.parent, place.name, Some(uid), Some(gid), flags)?;
+    fs::utimensat(place.parent, place.name, &times(entry.modified), flags)?;
     Ok(())
 }
 

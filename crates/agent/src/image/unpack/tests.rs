@@ -480,6 +480,11 @@ proptest! {
         // Everything made can be removed again.
         std::fs::remove_dir_all(cage.layer()).unwrap();
     }
+}
+
+proptest! {
+    // Its cases are large.
+    #![proptest_config(ProptestConfig::with_cases(50))]
 
     /// What the tar library writes is what lies there afterwards.
     #[test]
