@@ -8,8 +8,9 @@ pub const WAIT_MIN: Duration = Duration::from_millis(100);
 /// The longest wait.
 pub const WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// After a life of this length the next death is like a first one.
-pub const LIFE_MIN: Duration = Duration::from_secs(60);
+/// After a life of this length the next death is like a first one: a role that can live so long is
+/// not broken from the start, and starting it again costs less than a second without it.
+pub const LIFE_MIN: Duration = Duration::from_secs(1);
 
 /// Deaths in a row.
 #[derive(Debug, Clone, Copy, Default)]
