@@ -29,7 +29,10 @@ pub async fn read_frame<T: DeserializeOwned>(
     }
     let length = u32::from_be_bytes(length) as usize;
     if length > FRAME_BYTES_MAX {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "frame is longer than 64 MiB"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "frame is longer than 64 MiB",
+        ));
     }
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await?;
@@ -60,7 +63,10 @@ pub fn encode_frame<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     let length = frame.len() - 4;
     if length > FRAME_BYTES_MAX {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "frame is longer than 64 MiB"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "frame is longer than 64 MiB",
+        ));
     }
     frame[..4].copy_from_slice(&(length as u32).to_be_bytes());
     Ok(frame)

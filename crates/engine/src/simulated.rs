@@ -17,16 +17,12 @@ use std::{
 use ekiden_model::{
     id::{InstanceId, ServiceId},
     image::{Digest, ImageConfig, ImageReference, PreparedImage},
-    instance::{
-        Exit, ExitCause, InstanceObservation, InstanceSpec, InstanceState, StopReason,
-    },
+    instance::{Exit, ExitCause, InstanceObservation, InstanceSpec, InstanceState, StopReason},
     time::Timestamp,
 };
 use tokio::{net::TcpListener, sync::watch, task::AbortHandle};
 
-use crate::{
-    Engine, EngineError, LogCursor, LogLine, LogPage, LogQuery, LogStream, Observation,
-};
+use crate::{Engine, EngineError, LogCursor, LogLine, LogPage, LogQuery, LogStream, Observation};
 
 /// How the instances of an image behave: the last path segment of the image's repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,7 +53,9 @@ impl Behaviour {
 
     fn of_digest(digest: Digest) -> Self {
         let all = [Self::Listens, Self::NeverListens, Self::Crashes];
-        all.into_iter().find(|behaviour| behaviour.digest() == digest).unwrap_or(Self::Missing)
+        all.into_iter()
+            .find(|behaviour| behaviour.digest() == digest)
+            .unwrap_or(Self::Missing)
     }
 }
 
@@ -87,7 +85,10 @@ struct Instance {
 impl SimulatedEngine {
     /// An engine with nothing in it; its instances listen on `127.<subnet>.x.y`.
     pub fn new(subnet: u8) -> Self {
-        let observation = Observation { current: true, instances: Vec::new() };
+        let observation = Observation {
+            current: true,
+            instances: Vec::new(),
+        };
         Self {
             shared: Arc::new(Shared {
                 subnet,
@@ -115,20 +116,31 @@ impl SimulatedEngine {
     }
 
     fn instances(&self) -> MutexGuard<'_, HashMap<InstanceId, Instance>> {
-        self.shared.instances.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .instances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn publish(&self, instances: &HashMap<InstanceId, Instance>) {
         let current = self.shared.available.load(Ordering::SeqCst);
-        let mut seen: Vec<_> = instances.values().map(|instance| instance.seen.clone()).collect();
+        let mut seen: Vec<_> = instances
+            .values()
+            .map(|instance| instance.seen.clone())
+            .collect();
         seen.sort_by_key(|instance| instance.id);
-        self.shared.observation.send_replace(Observation { current, instances: seen });
+        self.shared.observation.send_replace(Observation {
+            current,
+            instances: seen,
+        });
     }
 
     fn check(&self) -> Result<(), EngineError> {
         match self.shared.available.load(Ordering::SeqCst) {
             true => Ok(()),
-            false => Err(EngineError::Unavailable { message: "it was switched off".into() }),
+            false => Err(EngineError::Unavailable {
+                message: "it was switched off".into(),
+            }),
         }
     }
 
@@ -147,7 +159,11 @@ impl Instance {
         if let Some(listener) = self.listener.take() {
             listener.abort();
         }
-        self.seen.state = InstanceState::Exited(Exit { cause, at: now(), stopped_for });
+        self.seen.state = InstanceState::Exited(Exit {
+            cause,
+            at: now(),
+            stopped_for,
+        });
     }
 }
 
@@ -158,12 +174,15 @@ impl Engine for SimulatedEngine {
     ) -> Result<PreparedImage, EngineError> {
         self.check()?;
         match Behaviour::of(reference) {
-            Behaviour::Missing => {
-                Err(EngineError::Image { message: format!("image `{reference}` not found") })
-            }
+            Behaviour::Missing => Err(EngineError::Image {
+                message: format!("image `{reference}` not found"),
+            }),
             behaviour => Ok(PreparedImage {
                 digest: behaviour.digest(),
-                config: ImageConfig { cmd: vec!["/app".into()], ..ImageConfig::default() },
+                config: ImageConfig {
+                    cmd: vec!["/app".into()],
+                    ..ImageConfig::default()
+                },
                 size_bytes: 1,
             }),
         }
@@ -187,7 +206,10 @@ impl Engine for SimulatedEngine {
                 service: spec.service,
                 revision: spec.revision,
                 created_at: at,
-                state: InstanceState::Running { address, started_at: at },
+                state: InstanceState::Running {
+                    address,
+                    started_at: at,
+                },
             },
             listener,
             lines: Vec::new(),
@@ -238,7 +260,10 @@ impl Engine for SimulatedEngine {
                 partial: false,
             })
         });
-        Ok(LogPage { lines: lines.collect(), next: LogCursor(String::new()) })
+        Ok(LogPage {
+            lines: lines.collect(),
+            next: LogCursor(String::new()),
+        })
     }
 
     async fn forget_service(&self, _: ServiceId) -> Result<(), EngineError> {
@@ -256,7 +281,9 @@ impl Engine for SimulatedEngine {
 
 /// Accepts and closes, which is all that a TCP probe asks for.
 async fn listen(address: IpAddr, port: u16) -> Result<AbortHandle, EngineError> {
-    let host = |error: io::Error| EngineError::Host { message: error.to_string() };
+    let host = |error: io::Error| EngineError::Host {
+        message: error.to_string(),
+    };
     let listener = TcpListener::bind((address, port)).await.map_err(host)?;
     let task = tokio::spawn(async move { while listener.accept().await.is_ok() {} });
     Ok(task.abort_handle())

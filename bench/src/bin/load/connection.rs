@@ -54,7 +54,11 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(kind: &str, detail: String) -> Self {
-        Self { kind: kind.to_owned(), detail, instance: None }
+        Self {
+            kind: kind.to_owned(),
+            detail,
+            instance: None,
+        }
     }
 
     fn of(step: &str, error: &io::Error) -> Self {
@@ -71,7 +75,10 @@ impl Failure {
 
 impl Answer {
     pub(crate) fn failure(&self, kind: &str, detail: &str) -> Failure {
-        Failure { instance: self.instance.clone(), ..Failure::new(kind, detail.to_owned()) }
+        Failure {
+            instance: self.instance.clone(),
+            ..Failure::new(kind, detail.to_owned())
+        }
     }
 }
 
@@ -96,7 +103,10 @@ impl Connection {
         buffer.drain(..head_bytes);
         if let Err(error) = self.body(&mut buffer, answer.length).await {
             let instance = answer.instance.take();
-            return Err(Failure { instance, ..Failure::of("reading the body", &error) });
+            return Err(Failure {
+                instance,
+                ..Failure::of("reading the body", &error)
+            });
         }
         answer.body = buffer;
         Ok(answer)
@@ -159,12 +169,18 @@ fn parse(buffer: &[u8]) -> Result<Option<(Answer, usize)>, Failure> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut response = httparse::Response::new(&mut fields);
     let bad = |detail: String| Failure::new("bad head", detail);
-    let length = match response.parse(buffer).map_err(|error| bad(error.to_string()))? {
+    let length = match response
+        .parse(buffer)
+        .map_err(|error| bad(error.to_string()))?
+    {
         httparse::Status::Complete(length) => length,
         httparse::Status::Partial => return Ok(None),
     };
     let value = |name: &str| {
-        let field = response.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name));
+        let field = response
+            .headers
+            .iter()
+            .find(|field| field.name.eq_ignore_ascii_case(name));
         field.map(|field| String::from_utf8_lossy(field.value).into_owned())
     };
     let body = value("content-length").and_then(|text| text.parse::<usize>().ok());

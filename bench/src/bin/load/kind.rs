@@ -50,7 +50,12 @@ impl RequestKind {
     }
 
     /// Whether the answer is the right one.
-    pub(crate) fn check(self, answer: &Answer, tag: &str, payload: &Payload) -> Result<(), Failure> {
+    pub(crate) fn check(
+        self,
+        answer: &Answer,
+        tag: &str,
+        payload: &Payload,
+    ) -> Result<(), Failure> {
         if answer.status != 200 {
             let kind = match &answer.cause {
                 Some(cause) => format!("{} {cause}", answer.status),
@@ -88,7 +93,11 @@ pub(crate) struct Mix {
 impl Mix {
     /// How many of a hundred requests are on fresh connections, and how many are large.
     pub(crate) fn new(fresh: u32, large: u32) -> Self {
-        Self { fresh: Share::new(fresh), large: Share::new(large), upload: false }
+        Self {
+            fresh: Share::new(fresh),
+            large: Share::new(large),
+            upload: false,
+        }
     }
 
     pub(crate) fn next_kind(&mut self) -> RequestKind {
@@ -96,7 +105,11 @@ impl Mix {
             return RequestKind::Small;
         }
         self.upload = !self.upload;
-        if self.upload { RequestKind::Upload } else { RequestKind::Download }
+        if self.upload {
+            RequestKind::Upload
+        } else {
+            RequestKind::Download
+        }
     }
 
     pub(crate) fn next_fresh(&mut self) -> bool {
@@ -112,7 +125,10 @@ struct Share {
 
 impl Share {
     fn new(percent: u32) -> Self {
-        Self { percent: percent.min(100), error: 0 }
+        Self {
+            percent: percent.min(100),
+            error: 0,
+        }
     }
 
     fn next(&mut self) -> bool {
@@ -132,7 +148,9 @@ mod tests {
     #[test]
     fn each_hundred_requests_have_their_share_of_each_kind() {
         let mut mix = Mix::new(30, 4);
-        let kinds: Vec<_> = (0..100).map(|_| (mix.next_kind(), mix.next_fresh())).collect();
+        let kinds: Vec<_> = (0..100)
+            .map(|_| (mix.next_kind(), mix.next_fresh()))
+            .collect();
         let count = |kind| kinds.iter().filter(|(k, _)| *k == kind).count();
         assert_eq!(count(RequestKind::Upload), 2);
         assert_eq!(count(RequestKind::Download), 2);

@@ -79,7 +79,11 @@ fn main() -> anyhow::Result<ExitCode> {
     let summary = LocalSet::new().block_on(&runtime, run(&args))?;
     println!("{}", serde_json::to_string(&summary)?);
     let too_many = args.max_failures.is_some_and(|most| summary.failed > most);
-    Ok(if too_many { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if too_many {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 /// What the requests share. One thread runs them all.
@@ -112,7 +116,9 @@ async fn send(args: &Args, shared: &Rc<Shared>) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut mix = Mix::new(args.fresh, args.large);
     let start = Instant::now();
-    let end = args.duration.map(|seconds| start + Duration::from_secs(seconds));
+    let end = args
+        .duration
+        .map(|seconds| start + Duration::from_secs(seconds));
     for number in 0_u64.. {
         let due = start + Duration::from_secs_f64(number as f64 / f64::from(args.rate.max(1)));
         if end.is_some_and(|end| due >= end) {
@@ -124,7 +130,16 @@ async fn send(args: &Args, shared: &Rc<Shared>) -> anyhow::Result<()> {
             _ = interrupt.recv() => break, // as above
         }
         let host = args.host[number as usize % args.host.len()].clone();
-        begin(shared, Request { number, due, host, kind: mix.next_kind(), fresh: mix.next_fresh() });
+        begin(
+            shared,
+            Request {
+                number,
+                due,
+                host,
+                kind: mix.next_kind(),
+                fresh: mix.next_fresh(),
+            },
+        );
     }
     Ok(())
 }
@@ -150,7 +165,10 @@ fn begin(shared: &Rc<Shared>, request: Request) {
         let done = timeout(shared.timeout, exchange(&shared, &request)).await;
         let done = done.unwrap_or_else(|_| {
             let seconds = shared.timeout.as_secs();
-            Err(Failure::new("timeout", format!("no whole answer within {seconds} s")))
+            Err(Failure::new(
+                "timeout",
+                format!("no whole answer within {seconds} s"),
+            ))
         });
         let mut report = shared.report.borrow_mut();
         match done {
@@ -174,7 +192,9 @@ async fn exchange(shared: &Shared, request: &Request) -> Result<String, Failure>
         },
     };
     let tag = format!("{:x}-{}", std::process::id(), request.number);
-    let (head, body) = request.kind.encode(&request.host, &tag, request.fresh, &shared.payload);
+    let (head, body) = request
+        .kind
+        .encode(&request.host, &tag, request.fresh, &shared.payload);
     let answer = connection.exchange(&head, body).await?;
     request.kind.check(&answer, &tag, &shared.payload)?;
     if !request.fresh && answer.keep {

@@ -39,9 +39,22 @@ pub(crate) struct Failed {
 
 impl Failed {
     pub(crate) fn of(host: &str, request: &'static str, fresh: bool, failure: Failure) -> Self {
-        let Failure { kind, detail, instance } = failure;
+        let Failure {
+            kind,
+            detail,
+            instance,
+        } = failure;
         let host = host.to_owned();
-        Self { begun_ms: 0, ended_ms: 0, kind, detail, request, fresh, host, instance }
+        Self {
+            begun_ms: 0,
+            ended_ms: 0,
+            kind,
+            detail,
+            request,
+            fresh,
+            host,
+            instance,
+        }
     }
 }
 
@@ -133,7 +146,9 @@ impl Report {
     pub(crate) fn failed(&mut self, mut failed: Failed, due: Instant) {
         self.failed += 1;
         failed.ended_ms = unix_ms();
-        failed.begun_ms = failed.ended_ms.saturating_sub(due.elapsed().as_millis() as u64);
+        failed.begun_ms = failed
+            .ended_ms
+            .saturating_sub(due.elapsed().as_millis() as u64);
         *self.by_failure.entry(failed.kind.clone()).or_default() += 1;
         if let Some(file) = &mut self.file {
             // The summary tells the same again, so a full disk loses nothing that matters.
@@ -164,10 +179,18 @@ impl Report {
             sent: self.began,
             succeeded: self.succeeded,
             failed: self.failed,
-            by_request: self.by_request.iter().map(|(kind, h)| (*kind, h.len())).collect(),
+            by_request: self
+                .by_request
+                .iter()
+                .map(|(kind, h)| (*kind, h.len()))
+                .collect(),
             by_instance: self.by_instance.clone(),
             by_failure: self.by_failure.clone(),
-            latency_ms: self.by_request.iter().map(|(kind, h)| (*kind, latency(h))).collect(),
+            latency_ms: self
+                .by_request
+                .iter()
+                .map(|(kind, h)| (*kind, latency(h)))
+                .collect(),
             failures: self.failures.clone(),
         }
     }
