@@ -17,6 +17,7 @@ from support.case import EkidenCase
 from support.census import census, settled
 from support.registry import BrokenRegistry
 from support.server import service_request
+from support.wait import until
 
 GIB = 1 << 30
 
@@ -297,7 +298,16 @@ class BadInput(EkidenCase):
 
     def test_an_app_that_fills_its_disk(self):
         """It may write what its limit allows, and is ended when it writes on."""
-        self.failing_app("sh -c 'dd if=/dev/zero of=/fill bs=1M count=3500 && sleep 1000'", "disk")
+        self.runs("sh -c 'dd if=/dev/zero of=/fill bs=1M count=4000 & "
+                  "exec httpd -f -p 8080 -h /www'", self.is_ended_for_its_disk)
+
+    def is_ended_for_its_disk(self, service):
+        def ended():
+            instances = self.ekiden.instances(service["ServiceArn"])
+            return any("disk limit" in i.get("Reason", "") for i in instances)
+
+        until("ended for its disk", ended, 120,
+              lambda: self.ekiden.instances_text(service["ServiceArn"]))
 
     # ---- requests
 
