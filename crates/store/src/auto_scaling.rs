@@ -4,7 +4,7 @@ use ekiden_model::{revision::Scaling, time::Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Store, StoreError, begin,
+    Store, StoreError,
     rows::{from_json, to_json},
 };
 
@@ -38,7 +38,7 @@ impl Store {
         mut configuration: AutoScalingConfiguration,
     ) -> Result<AutoScalingConfiguration, StoreError> {
         let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer, self.epoch).await?;
+        let mut transaction = self.begin(&mut writer).await?;
         let newest: Option<u32> = sqlx::query_scalar(
             "SELECT MAX(revision) FROM auto_scaling_configurations WHERE region = ? AND name = ?",
         )
@@ -92,7 +92,7 @@ impl Store {
         configuration: &AutoScalingConfiguration,
     ) -> Result<(), StoreError> {
         let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer, self.epoch).await?;
+        let mut transaction = self.begin(&mut writer).await?;
         sqlx::query(
             "UPDATE auto_scaling_configurations SET deleted = 1, record = ? \
              WHERE region = ? AND name = ? AND revision = ?",

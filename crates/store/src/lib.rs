@@ -49,6 +49,7 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
 /// Durable state.
 #[derive(Debug)]
 pub struct Store {
+    options: SqliteConnectOptions,
     writer: Mutex<SqliteConnection>,
     readers: SqlitePool,
     epoch: i64,
@@ -163,8 +164,9 @@ impl Store {
         .await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS_MAX)
-            .connect_lazy_with(options.read_only(true));
+            .connect_lazy_with(options.clone().read_only(true));
         Ok(Self {
+            options,
             writer: Mutex::new(writer),
             readers,
             epoch,
@@ -194,7 +196,7 @@ impl Store {
         let record = to_json("services", &rows::without_operation(service))?;
         let tags = to_json("services", &stored.tags)?;
         let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer, self.epoch).await?;
+        let mut transaction = self.begin(&mut writer).await?;
         let inserted = sqlx::query(
             "INSERT INTO services (id, region, name, record, tags, created_at) \
              VALUES (?, ?, ?, ?, ?, ?)",
@@ -241,7 +243,7 @@ impl Store {
         let record = to_json("services", &rows::without_operation(service))?;
         let tags = to_json("services", &stored.tags)?;
         let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer, self.epoch).await?;
+        let mut transaction = self.begin(&mut writer).await?;
         sqlx::query("UPDATE services SET record = ?, tags = ?, deleted_at = ? WHERE id = ?")
             .bind(record)
             .bind(tags)
@@ -269,7 +271,7 @@ impl Store {
     /// Any.
     pub async fn forget_deleted(&self, before: Timestamp) -> Result<Vec<ServiceId>, StoreError> {
         let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer, self.epoch).await?;
+        let mut transaction = self.begin(&mut writer).await?;
         let ids: Vec<String> =
             sqlx::query_scalar("DELETE FROM services WHERE deleted_at < ? RETURNING id")
                 .bind(before.as_millis() as i64)
@@ -391,7 +393,7 @@ impl Store {
     ) -> Result<Generation, StoreError> {
         let record = route.map(|route| to_json("routes", route)).transpose()?;
         let mut writer = self.writer.lock().await;
-        let mut transaction = begin(&mut writer, self.epoch).await?;
+        let mut transaction = self.begin(&mut writer).await?;
         match record {
             Some(record) => {
                 sqlx::query(
@@ -418,22 +420,43 @@ impl Store {
         transaction.commit().await?;
         Ok(Generation(generation as u64))
     }
+
+    /// Begins a write. A transaction that begins by reading and then writes would fail at once, and
+    /// not wait, when another wrote in between (SQLite documentation, "Isolation"): hence
+    /// `IMMEDIATE`.
+    async fn begin<'a>(
+        &self,
+        writer: &'a mut SqliteConnection,
+    ) -> Result<Transaction<'a>, StoreError> {
+        let mut transaction = self.begin_immediate(writer).await?;
+        let current: i64 = sqlx::query_scalar("SELECT value FROM counters WHERE name = 'epoch'")
+            .fetch_one(&mut *transaction)
+            .await?;
+        match current == self.epoch {
+            true => Ok(transaction),
+            false => Err(StoreError::Superseded),
+        }
+    }
+
+    /// SQLite itself rolls a transaction back when the disk is full (SQLite documentation,
+    /// "Transaction", 2.3); sqlx goes on counting it as open and refuses every later one. Only
+    /// another connection forgets it.
+    async fn begin_immediate<'a>(
+        &self,
+        writer: &'a mut SqliteConnection,
+    ) -> Result<Transaction<'a>, StoreError> {
+        if writer.is_in_transaction() {
+            // A transaction that was just dropped is rolled back in turn, before a ping.
+            writer.ping().await?;
+        }
+        if writer.is_in_transaction() {
+            *writer = SqliteConnection::connect_with(&self.options).await?;
+        }
+        Ok(writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
 }
 
 type Transaction<'a> = sqlx::Transaction<'a, sqlx::Sqlite>;
-
-/// Begins a write. A transaction that begins by reading and then writes would fail at once, and not
-/// wait, when another wrote in between (SQLite documentation, "Isolation"): hence `IMMEDIATE`.
-async fn begin(writer: &mut SqliteConnection, epoch: i64) -> Result<Transaction<'_>, StoreError> {
-    let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
-    let current: i64 = sqlx::query_scalar("SELECT value FROM counters WHERE name = 'epoch'")
-        .fetch_one(&mut *transaction)
-        .await?;
-    match current == epoch {
-        true => Ok(transaction),
-        false => Err(StoreError::Superseded),
-    }
-}
 
 async fn put_operation(
     transaction: &mut Transaction<'_>,
@@ -506,4 +529,37 @@ async fn forget_old(
     .execute(&mut **transaction)
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_disk_that_was_full_is_written_to_again() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let store = Store::open(&directory.path().join("ekiden.db"))
+            .await
+            .expect("a store");
+        let mut writer = store.writer.lock().await;
+        // As small as it may be: what it is already ("PRAGMA max_page_count").
+        sqlx::query("PRAGMA max_page_count = 1")
+            .execute(&mut *writer)
+            .await
+            .expect("a pragma");
+        let mut transaction = store.begin(&mut writer).await.expect("a transaction");
+        let insert = "INSERT INTO counters (name, value) VALUES (hex(zeroblob(1000000)), 1)";
+        let full = sqlx::query(insert)
+            .execute(&mut *transaction)
+            .await
+            .map_err(StoreError::from);
+        assert!(matches!(full, Err(StoreError::DiskFull)), "{full:?}");
+        drop(transaction);
+        let mut transaction = store.begin(&mut writer).await.expect("another transaction");
+        sqlx::query(insert)
+            .execute(&mut *transaction)
+            .await
+            .expect("there is room now");
+        transaction.commit().await.expect("it is written");
+    }
 }
