@@ -12,7 +12,7 @@ use std::{
 use ekiden_model::{
     health::Verdict,
     id::{InstanceId, ServiceId},
-    instance::{InstanceState, RevisionNumber, StopReason},
+    instance::{ExitCause, InstanceState, RevisionNumber, StopReason},
     plan::{CRASHES_KEPT_MAX, InstanceView, Plan, Step},
     revision::{Revision, Settings},
     route::{Route, RouteState, Upstream},
@@ -326,6 +326,18 @@ impl World {
             let message = format!("instance {name} left the route while nobody could see it");
             return Some((Rule::SomeoneServes, message));
         }
+        let wrongly_out = |view: &&InstanceView| {
+            Some(view.revision) == service.active
+                && was_in(view.id)
+                && !kept(view.id)
+                && view.verdict == Verdict::Starting
+                && never_seen_failing(view)
+        };
+        if let Some(view) = views.iter().find(wrongly_out) {
+            let name = view.id.short();
+            let message = format!("instance {name} left the route and no probe had failed");
+            return Some((Rule::SomeoneServes, message));
+        }
         let could = |view: &&InstanceView| is_healthy(view) && was_in(view.id);
         match views.iter().find(could) {
             Some(view) if route.upstreams.is_empty() => {
@@ -402,6 +414,10 @@ impl World {
                     .then_some((Rule::FailureChangesNothing, message))
             }
             Transition::Fail(failure) => match (&failure.cause, failure.instance) {
+                (FailureCause::Crashed { exit, .. }, _) if *exit == ExitCause::Lost => {
+                    let message = "it failed because its host was lost".to_owned();
+                    Some((Rule::EndsAsDeserved, message))
+                }
                 (FailureCause::NotHealthy { .. }, Some(id)) => {
                     let view = views.iter().find(|view| view.id == id)?;
                     let message = format!("it failed by instance {} unseen", id.short());
@@ -415,8 +431,30 @@ impl World {
                 let message = format!("it is undone and instance {} is left", left.id.short());
                 Some((Rule::FailureChangesNothing, message))
             }
-            Transition::Begin | Transition::Deploy(_) | Transition::Succeed => None,
+            Transition::Succeed => self.bad_success(&worker.service, operation),
+            Transition::Begin | Transition::Deploy(_) => None,
         }
+    }
+
+    /// Who is told that it is done finds it done at every worker of the edge.
+    fn bad_success(&self, service: &Service, operation: &Operation) -> Broken {
+        let want = match operation.kind {
+            OperationKind::PauseService => RouteState::Paused,
+            // Nothing is left that an edge could choose; that the route goes too is checked in the
+            // end.
+            OperationKind::DeleteService => return None,
+            OperationKind::CreateService
+            | OperationKind::UpdateService
+            | OperationKind::StartDeployment
+            | OperationKind::ResumeService => RouteState::Serving,
+        };
+        let other = |route: &Option<&Route>| route.is_none_or(|route| route.state != want);
+        self.routes_of(service.id)
+            .any(|route| other(&route))
+            .then(|| {
+                let message = format!("{} succeeded before the edge knows", operation.kind);
+                (Rule::EndsAsDeserved, message)
+            })
     }
 
     fn bad_start(

@@ -68,6 +68,14 @@ impl Clients {
         };
     }
 
+    /// Whether all had come to rest before `moment`.
+    pub(crate) fn calm_before(&self, moment: Timestamp) -> bool {
+        match self.stage {
+            Stage::Storm | Stage::Settling => false,
+            Stage::LastOperations | Stage::Still => self.stage_since <= moment,
+        }
+    }
+
     /// Whether nobody asks for the service any more.
     pub(crate) fn is_gone(&self, service: ServiceId) -> bool {
         self.gone.contains(&service)

@@ -663,6 +663,11 @@ impl World {
             .next_probe_in(&probed.check, probed.started_at, now);
         let (service, verdict) = (probed.service, probed.health.verdict);
         self.after(wait.as_millis() as u64, Event::Probe { life, instance });
+        if before == Verdict::Unhealthy && verdict != before {
+            self.violate(Rule::ServesOnlyHealthy, || {
+                format!("instance {} was given up and came back", instance.short())
+            });
+        }
         if verdict != before {
             self.note(|| format!("instance {} is {verdict:?}", instance.short()));
             self.wake(service);

@@ -22,6 +22,9 @@ const WORKERS: usize = 3;
 /// How long a request waits for an instance, in ms.
 const WAIT_MAX: u64 = 30_000;
 
+/// From the end of the drain limit until the stop must have been asked for.
+const DRAIN_SLACK: Duration = Duration::from_secs(3);
+
 /// One publication, whole.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
@@ -323,6 +326,7 @@ impl World {
         if self.edge.life != edge {
             return;
         }
+        self.check_drain(instance);
         let Some(held) = self.edge.held.get_mut(&instance) else {
             return;
         };
@@ -359,6 +363,20 @@ impl World {
             false => "request: died with its instance",
         });
         self.report();
+    }
+
+    /// Once nothing goes wrong any more, no instance drains longer than the limit says.
+    fn check_drain(&mut self, id: InstanceId) {
+        let Some(since) = self.edge.unrouted.get(&id).copied() else {
+            return;
+        };
+        let limit = self.timing.drain_limit + DRAIN_SLACK;
+        let late = self.now.since(since) > limit && self.clients.calm_before(since);
+        if late && self.engine.runs_unasked(id) {
+            self.violate(Rule::Ends, || {
+                format!("instance {} drains beyond the limit", id.short())
+            });
+        }
     }
 
     /// A service that serves and did so all along refuses nobody.

@@ -102,6 +102,12 @@ impl Engine {
         self.accepts(id, now) && !self.instances.get(&id).is_some_and(sick)
     }
 
+    /// Whether the instance runs and nobody has asked it to stop.
+    pub(crate) fn runs_unasked(&self, id: InstanceId) -> bool {
+        let running = |i: &Instance| matches!(i.state, InstanceState::Running { .. });
+        self.instances.get(&id).is_some_and(running)
+    }
+
     fn address(&mut self) -> IpAddr {
         self.addresses_given += 1;
         let [_, a, b, c] = self.addresses_given.to_be_bytes();
