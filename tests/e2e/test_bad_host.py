@@ -123,20 +123,24 @@ class WithoutOverlay(unittest.TestCase):
         if os.geteuid() != 0:
             self.skipTest("needs root")
         ekiden = Ekiden("noovl")
-        parts = [ekiden.base / name for name in ("lower", "upper", "work", "data")]
+        lower, upper, work, disk = parts = [
+            ekiden.base / name for name in ("lower", "upper", "work", "disk")]
         for part in parts:
             part.mkdir()
-        lower, upper, work, data = parts
         host.run("mount", "-t", "overlay", "-o",
-                 f"lowerdir={lower},upperdir={upper},workdir={work}", "e2e", data)
-        self.addCleanup(host.run, "umount", data)
-        self.addCleanup(ekiden.kill_all)
-        ekiden.start()
-        service = ekiden.create("nowhere", images.tiny())
-        operation = ekiden.operation(service["ServiceArn"])
-        self.assertEqual(service["Status"], "CREATE_FAILED", operation)
-        self.assertIn("overlay", operation["Failure"]["Reason"])
-        ekiden.delete(service["ServiceArn"])
-        ekiden.stop()
-        host.run(str(settings.BINARY), "teardown", "--yes", "--config", str(ekiden.config),
-                 env=host.environment())
+                 f"lowerdir={lower},upperdir={upper},workdir={work}", "e2e", disk)
+        ekiden.data = disk / "data"
+        ekiden.write_config()
+        try:
+            ekiden.start()
+            service = ekiden.create("nowhere", images.tiny())
+            operation = ekiden.operation(service["ServiceArn"])
+            self.assertEqual(service["Status"], "CREATE_FAILED", operation)
+            self.assertRegex(operation["Failure"]["Reason"], "overlay|idmapped mounts")
+            ekiden.delete(service["ServiceArn"])
+            ekiden.stop()
+            ekiden.cli("teardown", "--yes")
+        finally:
+            ekiden.kill_all()
+            host.run("umount", disk)
+        ekiden.teardown()
