@@ -15,7 +15,8 @@
 //! 3. A deployment switches only when every wanted instance of its candidate is healthy. Until
 //!    then what served before is kept whole, replacements included.
 //! 4. An instance that ended by itself is replaced: at once the first time, then with a back-off
-//!    that doubles; the record of its end is kept while it counts.
+//!    that doubles, further for one that never served than for one that did; the record of its end
+//!    is kept while it counts.
 
 use std::time::Duration;
 
@@ -44,8 +45,12 @@ pub const CRASHES_KEPT_MAX: usize = 8;
 /// The wait before the second replacement; it doubles with each one after.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(250);
 
-/// The longest wait before a replacement.
+/// The longest wait before a replacement of an instance that never served.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// The longest wait before a replacement of an instance that had served: requests wait for it, and
+/// what could serve once is not broken from the start.
+pub const BACKOFF_SERVED_MAX: Duration = Duration::from_secs(1);
 
 /// How long a deployment waits for an engine that cannot be reached before it gives up.
 pub const ENGINE_PATIENCE: Duration = Duration::from_secs(600);
@@ -577,15 +582,19 @@ fn start(view: &View<'_>, revision: &Revision, plan: &mut Plan) {
 
 /// What is left of the wait before the next start of `revision`.
 fn backoff(view: &View<'_>, revision: RevisionNumber) -> Duration {
-    let crashes: Vec<Timestamp> = crashes(view, revision).map(|(_, exit)| exit.at).collect();
-    let Some(newest) = crashes.iter().max() else {
+    let Some((instance, newest)) = crashes(view, revision).max_by_key(|(_, exit)| exit.at) else {
         return Duration::ZERO;
     };
-    let Some(doublings) = crashes.len().checked_sub(2) else {
+    let Some(doublings) = crashes(view, revision).count().checked_sub(2) else {
         return Duration::ZERO;
     };
-    let wait = (BACKOFF_MIN * (1 << doublings.min(CRASHES_KEPT_MAX))).min(BACKOFF_MAX);
-    wait.saturating_sub(view.now.since(*newest))
+    // Only what was healthy is ever put into a route.
+    let longest = match instance.traffic {
+        Traffic::Never => BACKOFF_MAX,
+        Traffic::Routed | Traffic::Unrouted { .. } => BACKOFF_SERVED_MAX,
+    };
+    let wait = (BACKOFF_MIN * (1 << doublings.min(CRASHES_KEPT_MAX))).min(longest);
+    wait.saturating_sub(view.now.since(newest.at))
 }
 
 fn is_alive(instance: &InstanceView) -> bool {

@@ -596,6 +596,24 @@ fn the_wait_before_a_replacement_doubles() {
 }
 
 #[test]
+fn the_wait_before_a_replacement_of_one_that_served_stays_short() {
+    let wait = |count| {
+        let mut ends = crashes(count, Duration::ZERO);
+        for end in &mut ends {
+            end.traffic = Traffic::Routed;
+        }
+        Scene::running(1)
+            .has(ends)
+            .routed("")
+            .plan()
+            .1
+            .expect("it waits")
+    };
+    let waits: Vec<_> = (2..=8).map(|count| wait(count).as_millis()).collect();
+    assert_eq!(waits, [250, 500, 1000, 1000, 1000, 1000, 1000]);
+}
+
+#[test]
 fn a_replacement_is_started_when_its_wait_is_over() {
     let scene = |newest| Scene::running(1).has(crashes(2, newest)).routed("");
     scene(BACKOFF_MIN / 2).gives(&[]);
