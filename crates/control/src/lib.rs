@@ -39,6 +39,9 @@ const DELETED_REMEMBERED: Duration = Duration::from_secs(3 * 3600);
 /// How often what is to be forgotten is looked for.
 const FORGET_INTERVAL: Duration = Duration::from_secs(600);
 
+/// How long until a stray instance that could not be removed is removed again.
+const STRAY_RETRY: Duration = Duration::from_secs(5);
+
 /// The first wait before the engine is told again which images to keep; it doubles up to a minute.
 const RETAIN_RETRY: Duration = Duration::from_secs(1);
 
@@ -148,15 +151,18 @@ async fn observe<E: Engine>(
     let mut whole = engine.observe();
     loop {
         let seen = whole.borrow_and_update().clone();
+        let mut left = false;
         for stray in observations.update(seen) {
             warn!(instance = %stray, "removing an instance of a service that is gone");
             if let Err(error) = engine.remove(stray).await {
                 warn!(instance = %stray, %error, "a stray instance could not be removed");
+                left = true;
             }
         }
         tokio::select! {
             () = stop.cancelled() => return, // cancel-safe: nothing is in flight here
             changed = whole.changed() => if changed.is_err() { return }, // cancel-safe per its docs
+            () = tokio::time::sleep(STRAY_RETRY), if left => {} // a timer
         }
     }
 }

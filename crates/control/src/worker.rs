@@ -20,7 +20,7 @@ use std::{
 use ekiden_engine::{Engine, EngineError, LOG_LINES_MAX, LogQuery};
 use ekiden_model::{
     id::{InstanceId, ServiceId},
-    instance::RevisionNumber,
+    instance::{RevisionNumber, StopReason},
     plan::{self, ImageProgress, InstanceView, Plan, Step, Timing, View},
     revision::Revision,
     route::{Generation, Route},
@@ -134,6 +134,9 @@ pub(crate) struct Worker<E> {
     routed: HashSet<InstanceId>,
     /// Since when the edges have been known to serve without them.
     unrouted: HashMap<InstanceId, Timestamp>,
+    /// Instances that were asked to stop: whatever the observation still shows, they are on their
+    /// way out and must not be chosen again.
+    stopping: HashMap<InstanceId, StopReason>,
     calls: HashMap<(InstanceId, CallKind), CallState>,
     tasks: JoinSet<Done>,
     /// Ids of starts that got no answer: used again, so that a start that did happen is not
@@ -174,6 +177,7 @@ impl<E: Engine> Worker<E> {
             started: HashSet::new(),
             routed: HashSet::new(),
             unrouted: HashMap::new(),
+            stopping: HashMap::new(),
             calls: HashMap::new(),
             tasks: JoinSet::new(),
             unanswered: Vec::new(),
@@ -234,6 +238,7 @@ impl<E: Engine> Worker<E> {
                 return self.hold_off(&error.into());
             }
             self.probe();
+            self.repeat_stops();
             let instances = self.instances();
             let plan = self.plan(&instances);
             let again = plan.steps.iter().any(|step| {

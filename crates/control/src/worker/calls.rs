@@ -56,6 +56,9 @@ impl<E: Engine> Worker<E> {
     }
 
     pub(super) fn start(&mut self, number: RevisionNumber) -> Result<(), StepError> {
+        if self.retry_after.is_some() {
+            return Ok(());
+        }
         let revision = self
             .revisions
             .get(&number)
@@ -79,11 +82,30 @@ impl<E: Engine> Worker<E> {
     }
 
     pub(super) fn stop(&mut self, id: InstanceId, reason: StopReason) {
+        self.stopping.insert(id, reason);
         let engine = Arc::clone(&self.tools.engine);
         let grace_ms = self.tools.timing.stop_grace.as_millis() as u64;
         self.call(id, CallKind::Stop, async move {
             engine.stop(id, reason, grace_ms).await
         });
+    }
+
+    /// Asks again for stops whose effect is not to be seen: a call that failed may have been heard.
+    pub(super) fn repeat_stops(&mut self) {
+        let unseen: Vec<_> = {
+            let observed = self.observed.borrow();
+            let runs = observed.instances.iter().filter(|instance| {
+                matches!(
+                    instance.state,
+                    InstanceState::Creating | InstanceState::Running { .. }
+                )
+            });
+            runs.filter_map(|instance| Some((instance.id, *self.stopping.get(&instance.id)?)))
+                .collect()
+        };
+        for (id, reason) in unseen {
+            self.stop(id, reason);
+        }
     }
 
     pub(super) fn remove(&mut self, id: InstanceId) {

@@ -31,6 +31,7 @@ impl<E: Engine> Worker<E> {
                 .retain(|id| ids.contains(id) || self.calls.keys().any(|(c, _)| c == id));
             self.routed.retain(|id| ids.contains(id));
             self.unrouted.retain(|id, _| ids.contains(id));
+            self.stopping.retain(|id, _| ids.contains(id));
             self.unanswered.retain(|(_, id)| !ids.contains(id));
         }
         self.routed.extend(ids.difference(&self.started));
@@ -48,7 +49,7 @@ impl<E: Engine> Worker<E> {
             views.push(InstanceView {
                 id: instance.id,
                 revision: instance.revision,
-                state: instance.state,
+                state: self.state(instance.id, instance.state),
                 created_at: instance.created_at,
                 verdict: health.verdict,
                 last_failure: health.last_failure,
@@ -77,6 +78,17 @@ impl<E: Engine> Worker<E> {
             });
         }
         views
+    }
+
+    /// From the moment it is asked to stop an instance counts as stopping: the observation may be
+    /// older than that, and what is on its way out must not be routed again.
+    fn state(&self, id: InstanceId, seen: InstanceState) -> InstanceState {
+        match seen {
+            InstanceState::Running { address, .. } if self.stopping.contains_key(&id) => {
+                InstanceState::Stopping { address }
+            }
+            other => other,
+        }
     }
 
     pub(super) fn traffic(&mut self, id: InstanceId, now: Timestamp) -> Traffic {
