@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import unittest
@@ -99,6 +100,7 @@ class WithoutNftables(unittest.TestCase):
         if os.geteuid() != 0:
             self.skipTest("needs root")
         ekiden = Ekiden("nonft")
+        self.addCleanup(shutil.rmtree, ekiden.base)
         self.addCleanup(ekiden.kill_all)
         path = pathlib.Path(ekiden.base / "bin")
         path.mkdir()
