@@ -4,12 +4,12 @@
 //! directory named by the digest of its archive, and mounted from there by every image that has it.
 //!
 //! Everything that comes in is hostile until its digest is right, and its content is hostile even
-//! then: an archive can name any path, link and size. Where each is stopped: [`registry`] and
-//! [`download`] bound what a registry may send and how long it may take; [`decode`] bounds what it
-//! may unpack to; [`archive`] refuses what is no tar; [`tree`] keeps every name inside the layer;
-//! [`unpack`] decides what of it is kept.
+//! then: an archive can name any path, link and size. Where each is stopped: `registry` and
+//! `download` bound what a registry may send and how long it may take; `decode` bounds what it
+//! may unpack to; `archive` refuses what is no tar; `tree` keeps every name inside the layer;
+//! `unpack` decides what of it is kept.
 //!
-//! Nothing half done is believed: see [`catalog`].
+//! Nothing half done is believed: see `catalog`.
 
 mod archive;
 mod blob;
