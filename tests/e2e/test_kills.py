@@ -136,6 +136,8 @@ class Kills(EkidenCase):
 
         until("converged", converged, 90,
               lambda: self.ekiden.instances_text(arn) + self.ekiden.tail())
+        # Behind whatever waited for the front door.
+        self.answers(service)
 
     def only_those_in_it(self, failures, deaths):
         """Each failed request was begun before a death, and no earlier than a request may take.
