@@ -135,8 +135,7 @@ impl Archived<'_> {
         let compressed = self.compressed_bytes.load(Ordering::Relaxed).max(1);
         if self.bytes > RATIO_FREE_BYTES && self.bytes / compressed > self.bounds.ratio_max {
             return Err(BoundPassed(UnpackError::Refused(format!(
-                "it unpacks to more than {} times its size, as no honest layer does: raise \
-                 `images.compression_ratio_max` if it is meant to",
+                "it unpacks to more than {} times its size, as no honest layer does",
                 self.bounds.ratio_max
             ))));
         }

@@ -136,17 +136,15 @@ pub enum ImageError {
         /// The entry and what is wrong with it.
         problem: String,
     },
-    /// Beyond a bound of the settings.
+    /// Beyond a bound.
     #[error(
-        "{what} is larger than its bound, {bytes_max} bytes: raise `{setting}` if it is meant to be"
+        "{what} is larger than {bytes_max} bytes, the most that an image may have: make it smaller"
     )]
     TooLarge {
         /// What is too large.
         what: String,
         /// The bound.
         bytes_max: u64,
-        /// The setting that holds the bound.
-        setting: &'static str,
     },
     /// No room, or no quota.
     #[error("the disk is full under `{path}`: free some space, or lower `images.budget`")]

@@ -170,7 +170,6 @@ impl FillError {
             Self::Unpack(UnpackError::TooLarge(bytes_max)) => ImageError::TooLarge {
                 what: format!("the image with layer `{layer}`"),
                 bytes_max,
-                setting: "images.image_bytes_max",
             },
             Self::Unpack(UnpackError::Read(error)) => {
                 refused(format!("it cannot be decompressed: {error}"))

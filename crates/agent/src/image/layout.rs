@@ -124,11 +124,7 @@ fn open_archive(path: &Path, drafts: &Drafts, bytes_max: u64) -> Result<Kind, Im
         let mut source = decompressed(file).map_err(fail)?.take(bytes_max + 1);
         if io::copy(&mut source, &mut plain).map_err(fail)? > bytes_max {
             let what = format!("archive `{}`", path.display());
-            return Err(ImageError::TooLarge {
-                what,
-                bytes_max,
-                setting: "images.image_bytes_max",
-            });
+            return Err(ImageError::TooLarge { what, bytes_max });
         }
         (file, draft) = (plain, Some(place));
     }

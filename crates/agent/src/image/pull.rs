@@ -205,11 +205,7 @@ async fn layers(
     let total = manifest.layer_bytes();
     if total > bytes_max {
         let what = format!("image `{}`", repository.image);
-        return Err(ImageError::TooLarge {
-            what,
-            bytes_max,
-            setting: "images.image_bytes_max",
-        });
+        return Err(ImageError::TooLarge { what, bytes_max });
     }
     let budget = Arc::new(UnpackBudget::new(
         bytes_max,

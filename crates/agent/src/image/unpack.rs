@@ -99,7 +99,7 @@ impl UnpackBudget {
     fn take_entry(&self) -> Result<(), UnpackError> {
         take(&self.entries_left, 1).ok_or_else(|| {
             UnpackError::Refused(format!(
-                "the image has more than {} files: raise `images.entries_max` if it is meant to",
+                "the image has more than {} files, the most that one may have",
                 self.entries_max
             ))
         })
