@@ -587,12 +587,12 @@ async fn hostile_layers_are_refused_and_leave_nothing() {
         &upper(),
         zstd::encode_all(&*upper(), 1).unwrap(),
         small.clone(),
-        "bound",
+        "larger than 100000 bytes",
     )
     .await;
     // Well below the bound when it is packed.
     let zeros = Tape::new().file("z", &vec![0; 1 << 20]).end();
-    check(&zeros, gzip(&zeros), small, "bound").await;
+    check(&zeros, gzip(&zeros), small, "larger than 100000 bytes").await;
     let few = ImageSettings {
         image_entries_max: 1,
         ..settings()
