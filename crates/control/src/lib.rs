@@ -13,6 +13,7 @@ mod api;
 mod clock;
 mod config;
 mod edges;
+mod keyring;
 mod observations;
 mod probe;
 mod services;
@@ -26,9 +27,9 @@ use tokio::{net::UnixListener, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
-pub use crate::config::ControlConfig;
+pub use crate::config::{ControlConfig, DomainValidation, Handshake, Quotas, References};
 use crate::{
-    api::Api, edges::Edges, observations::Observations, services::Services, worker::Chain,
+    api::Api, edges::Edges, keyring::Keyring, observations::Observations, services::Services, worker::Chain,
     worker::Tools,
 };
 
@@ -60,6 +61,15 @@ pub enum ControlError {
         #[source]
         source: io::Error,
     },
+    /// The installation's own key cannot be read or made.
+    #[error("cannot read or make the installation's key in `{path}`")]
+    InstallationKey {
+        /// Where it is kept.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The socket for the edges cannot be used.
     #[error("cannot use the listening socket for edges")]
     EdgeSocket(#[source] io::Error),
@@ -83,6 +93,7 @@ pub async fn run<E: Engine>(
     stop: CancellationToken,
 ) -> Result<(), ControlError> {
     let store = Arc::new(Store::open(&config.data_dir.join("ekiden.db")).await?);
+    let keyring = load_keyring(&config.data_dir)?;
     let keys = api::keys::AdminKey::load_or_make(&config.data_dir.join("admin-key.json"))?;
     let edges = Arc::new(Edges::load(Arc::clone(&store)).await?);
     edge_socket
@@ -127,6 +138,7 @@ pub async fn run<E: Engine>(
         Arc::clone(&services),
         edges,
         observations,
+        keyring,
         keys,
     );
     tasks.spawn(Arc::new(api).serve(api_listener, stop.clone()));
@@ -135,6 +147,16 @@ pub async fn run<E: Engine>(
     tasks.wait().await;
     services.stopped().await;
     Ok(())
+}
+
+fn load_keyring(data_dir: &std::path::Path) -> Result<Arc<Keyring>, ControlError> {
+    let path = data_dir.join("installation.key");
+    let keyring =
+        Keyring::load_or_make(&path).map_err(|source| ControlError::InstallationKey {
+            path: path.display().to_string(),
+            source,
+        })?;
+    Ok(Arc::new(keyring))
 }
 
 fn tokio_listener(listener: std::net::TcpListener) -> io::Result<tokio::net::TcpListener> {

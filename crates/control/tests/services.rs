@@ -17,7 +17,7 @@ use ekiden_aws::{
     native,
     sigv4::credentials::{Credentials, SecretAccessKey},
 };
-use ekiden_control::ControlConfig;
+use ekiden_control::{ControlConfig, DomainValidation, Handshake, Quotas, References};
 use ekiden_engine::{
     Engine,
     frame::{read_frame, write_frame},
@@ -81,6 +81,11 @@ impl World {
                 startup_limit: Duration::from_secs(1),
                 ..Timing::default()
             },
+            quotas: Quotas::default(),
+            handshake: Handshake::default(),
+            references: References::default(),
+            domain_validation: DomainValidation::default(),
+            prebuilt: BTreeMap::new(),
         };
         std::fs::create_dir_all(&config.data_dir).unwrap();
         let edge_socket = self.dir.path().join("edge.sock");

@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use ekiden_control::Quotas;
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +45,10 @@ pub struct Config {
     pub api: Api,
     /// What holds for every service.
     pub service: Service,
+    /// How many of what there may be.
+    pub quota: Quotas,
+    /// Deployments from source.
+    pub sources: Sources,
     /// The instances' network.
     pub network: Network,
     /// Images and where they come from.
@@ -82,6 +87,17 @@ pub struct Api {
     pub listen: SocketAddr,
     /// The account in ARNs: 12 digits.
     pub account_id: String,
+    /// Connections are available without a handshake.
+    pub automatic_connections: bool,
+    /// Names of roles, keys, subnets and security groups must be known.
+    pub strict_references: bool,
+}
+
+/// Settings of deployments from source.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sources {
+    /// The image that stands for a repository, by the repository's URL.
+    pub prebuilt: BTreeMap<String, String>,
 }
 
 /// Settings of all services.
@@ -95,6 +111,8 @@ pub struct Service {
     pub stop_grace: Duration,
     /// How long a new instance may take to become healthy.
     pub start_limit: Duration,
+    /// Custom domains count as validated without a look into the DNS.
+    pub assume_domains: bool,
 }
 
 /// Settings of the instances' network.
@@ -253,13 +271,18 @@ impl Default for Config {
             api: Api {
                 listen: SocketAddr::from(([127, 0, 0, 1], 8470)),
                 account_id: "100000000001".to_owned(),
+                automatic_connections: false,
+                strict_references: false,
             },
             service: Service {
                 domain: "ekiden.localhost".to_owned(),
                 drain_limit: Duration::from_secs(120),
                 stop_grace: Duration::from_secs(10),
                 start_limit: Duration::from_secs(300),
+                assume_domains: false,
             },
+            quota: Quotas::default(),
+            sources: Sources::default(),
             network: Network {
                 ipv4: Ipv4Net::new_assert(Ipv4Addr::new(10, 201, 0, 0), 16),
                 ipv6: None,

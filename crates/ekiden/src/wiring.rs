@@ -16,7 +16,7 @@ use ekiden_agent::{
     },
     server,
 };
-use ekiden_control::ControlConfig;
+use ekiden_control::{ControlConfig, DomainValidation, Handshake, References};
 use ekiden_edge::{
     Edge,
     config::{Bounds, EdgeConfig},
@@ -161,6 +161,25 @@ fn control_config(config: &Config) -> ControlConfig {
             drain_limit: config.service.drain_limit,
             stop_grace: config.service.stop_grace,
         },
+        quotas: config.quota,
+        handshake: match config.api.automatic_connections {
+            true => Handshake::Automatic,
+            false => Handshake::Manual,
+        },
+        references: match config.api.strict_references {
+            true => References::Strict,
+            false => References::Lenient,
+        },
+        domain_validation: match config.service.assume_domains {
+            true => DomainValidation::Assumed,
+            false => DomainValidation::Dns,
+        },
+        prebuilt: config
+            .sources
+            .prebuilt
+            .iter()
+            .filter_map(|(url, image)| Some((url.clone(), image.parse().ok()?)))
+            .collect(),
     }
 }
 

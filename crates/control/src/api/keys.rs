@@ -3,17 +3,12 @@
 //! SigV4 needs the secret itself to verify a signature, so it is kept readable for the control
 //! plane's own user and for root, and for nobody else.
 
-use std::{
-    fs, io,
-    io::Write,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::Path,
-};
+use std::{fs, io, path::Path};
 
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use crate::ControlError;
+use crate::{ControlError, keyring};
 
 /// An access key's id is 20 characters, as AWS's are: a prefix that tells what it is, and 16 of
 /// base 32.
@@ -52,25 +47,7 @@ impl AdminKey {
             access_key_id: format!("{ID_PREFIX}{}", draw(ID_ALPHABET, ID_RANDOM_LEN)),
             secret_access_key: draw(SECRET_ALPHABET, SECRET_LEN),
         };
-        if let Some(dir) = path.parent() {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(dir)?;
-        }
-        let temporary = path.with_extension("tmp");
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(&serde_json::to_vec_pretty(&key)?)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        if let Some(dir) = path.parent() {
-            fs::File::open(dir)?.sync_all()?;
-        }
+        keyring::write_private(path, &serde_json::to_vec_pretty(&key)?)?;
         Ok(key)
     }
 }

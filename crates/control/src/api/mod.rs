@@ -35,7 +35,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use crate::{
-    ControlConfig, clock, edges::Edges, observations::Observations, services::Services,
+    ControlConfig, clock, edges::Edges, keyring::Keyring, observations::Observations, services::Services,
     worker::Chain,
 };
 
@@ -56,6 +56,7 @@ pub(crate) struct Api<E> {
     services: Arc<Services<E>>,
     edges: Arc<Edges>,
     observations: Arc<Observations>,
+    keyring: Arc<Keyring>,
     keys: keys::AdminKey,
     secret: SecretAccessKey,
 }
@@ -67,6 +68,7 @@ pub(crate) struct Caller {
 }
 
 impl<E: Engine> Api<E> {
+    #[allow(clippy::too_many_arguments)] // a list of its parts, called once
     pub(crate) fn new(
         config: ControlConfig,
         store: Arc<Store>,
@@ -74,6 +76,7 @@ impl<E: Engine> Api<E> {
         services: Arc<Services<E>>,
         edges: Arc<Edges>,
         observations: Arc<Observations>,
+        keyring: Arc<Keyring>,
         keys: keys::AdminKey,
     ) -> Self {
         let secret = SecretAccessKey::new(keys.secret_access_key.clone());
@@ -84,6 +87,7 @@ impl<E: Engine> Api<E> {
             services,
             edges,
             observations,
+            keyring,
             keys,
             secret,
         }

@@ -5,6 +5,8 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
+use ekiden_model::image::ImageReference;
+
 use super::{
     Config, ConfigError, LogFormat, LogLevel, Registry,
     typed::{Entry, Given},
@@ -149,6 +151,22 @@ pub const SETTINGS: &[Setting] = &[
         about: "The account in ARNs.",
     },
     Setting {
+        key: "api.automatic_connections",
+        default: "false",
+        form: Form::Text("`true` or `false`", |config, text| {
+            parse(text).map(|flag| config.api.automatic_connections = flag)
+        }),
+        about: "Connections are `AVAILABLE` at once; otherwise `ekiden connection complete` does what App Runner's console does.",
+    },
+    Setting {
+        key: "api.strict_references",
+        default: "false",
+        form: Form::Text("`true` or `false`", |config, text| {
+            parse(text).map(|flag| config.api.strict_references = flag)
+        }),
+        about: "Refuse ARNs and ids of roles, keys, subnets and security groups that Ekiden does not know; otherwise well-formed ones are taken.",
+    },
+    Setting {
         key: "service.domain",
         default: "ekiden.localhost",
         form: Form::Text(
@@ -178,6 +196,105 @@ pub const SETTINGS: &[Setting] = &[
         default: "300s",
         form: Form::Time(SECOND, HOUR, |config| &mut config.service.start_limit),
         about: "How long a new instance may take to become healthy before its deployment fails.",
+    },
+    Setting {
+        key: "service.assume_domains",
+        default: "false",
+        form: Form::Text("`true` or `false`", |config, text| {
+            parse(text).map(|flag| config.service.assume_domains = flag)
+        }),
+        about: "Custom domains are validated without looking for their records in the DNS.",
+    },
+    Setting {
+        key: "quota.services",
+        default: "20000",
+        form: Form::Count(1, 1000000, |config| &mut config.quota.services),
+        about: "Services that are not deleted, in one region. App Runner has 30.",
+    },
+    Setting {
+        key: "quota.connections",
+        default: "1000",
+        form: Form::Count(1, 1000000, |config| &mut config.quota.connections),
+        about: "Connections in one region. App Runner has 10.",
+    },
+    Setting {
+        key: "quota.auto_scaling_configurations",
+        default: "1000",
+        form: Form::Count(1, 1000000, |config| &mut config.quota.auto_scaling_configurations),
+        about: "Names of auto scaling configurations in one region. App Runner has 10.",
+    },
+    Setting {
+        key: "quota.auto_scaling_revisions",
+        default: "1000",
+        form: Form::Count(1, 1000000, |config| &mut config.quota.auto_scaling_revisions),
+        about: "Active revisions of one auto scaling configuration. App Runner has 5.",
+    },
+    Setting {
+        key: "quota.observability_configurations",
+        default: "1000",
+        form: Form::Count(1, 1000000, |config| &mut config.quota.observability_configurations),
+        about: "Names of observability configurations in one region. App Runner has 10.",
+    },
+    Setting {
+        key: "quota.observability_revisions",
+        default: "1000",
+        form: Form::Count(1, 1000000, |config| &mut config.quota.observability_revisions),
+        about: "Active revisions of one observability configuration. App Runner has 10.",
+    },
+    Setting {
+        key: "quota.vpc_connectors",
+        default: "1000",
+        form: Form::Count(1, 1000000, |config| &mut config.quota.vpc_connectors),
+        about: "VPC connectors in one region. App Runner has 10.",
+    },
+    Setting {
+        key: "quota.custom_domains",
+        default: "100",
+        form: Form::Count(1, 10000, |config| &mut config.quota.custom_domains),
+        about: "Custom domains of one service. App Runner has 5.",
+    },
+    Setting {
+        key: "quota.instances_per_service",
+        default: "1000",
+        form: Form::Count(1, 100000, |config| &mut config.quota.instances_per_service),
+        about: "The greatest `MaxSize` and `MinSize` of an auto scaling configuration. App Runner has 25.",
+    },
+    Setting {
+        key: "quota.requests_per_instance",
+        default: "10000",
+        form: Form::Count(1, 1000000, |config| &mut config.quota.requests_per_instance),
+        about: "The greatest `MaxConcurrency` of an auto scaling configuration. App Runner has 200.",
+    },
+    Setting {
+        key: "quota.access_keys",
+        default: "1000",
+        form: Form::Count(1, 100000, |config| &mut config.quota.access_keys),
+        about: "Access keys in all.",
+    },
+    Setting {
+        key: "quota.secrets",
+        default: "10000",
+        form: Form::Count(1, 1000000, |config| &mut config.quota.secrets),
+        about: "Secrets in one region.",
+    },
+    Setting {
+        key: "quota.parameters",
+        default: "10000",
+        form: Form::Count(1, 1000000, |config| &mut config.quota.parameters),
+        about: "Parameters in one region.",
+    },
+    Setting {
+        key: "sources.prebuilt",
+        default: "",
+        form: Form::List(
+            "`<repository URL>=<image>`",
+            1000,
+            |config, texts| {
+                config.sources.prebuilt = texts.iter().map(|text| prebuilt(text)).collect::<Option<_>>()?;
+                Some(())
+            },
+        ),
+        about: "The image that a service with this source repository runs; Ekiden does not build from source itself yet.",
     },
     Setting {
         key: "network.ipv4",
@@ -520,6 +637,13 @@ fn is_host(text: &str) -> bool {
         && text
             .bytes()
             .all(|c| c.is_ascii_alphanumeric() || b".-:[]".contains(&c))
+}
+
+/// `<URL>=<image>`: an image has no `=`, a URL may.
+fn prebuilt(text: &str) -> Option<(String, String)> {
+    let (url, image) = text.rsplit_once('=')?;
+    image.parse::<ImageReference>().ok()?;
+    (!url.is_empty()).then(|| (url.to_owned(), image.to_owned()))
 }
 
 fn is_mirror(text: &str) -> bool {
