@@ -9,7 +9,8 @@
 //! `admin-guide/cgroup-v2.rst` and `admin-guide/cgroup-v1/`.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write},
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -368,14 +369,20 @@ impl Group {
             .collect()
     }
 
-    /// Moves a process into the group; 0 is the caller.
+    /// Opens the way into the group for a process that is not born in it (v1): whoever has it can
+    /// join later, when the directories can no longer be seen. Empty on v2.
     ///
     /// # Errors
-    /// When the kernel refuses, `ENOENT` if the group is gone.
-    pub(crate) fn join(&self, pid: i32) -> Result<(), CgroupError> {
-        self.directories
-            .iter()
-            .try_for_each(|directory| write(&directory.join("cgroup.procs"), &pid.to_string()))
+    /// When the group is gone.
+    pub(crate) fn open_entrances(&self) -> Result<Vec<Entrance>, CgroupError> {
+        match self.unified {
+            true => Ok(Vec::new()),
+            false => self
+                .directories
+                .iter()
+                .map(|directory| Entrance::open(directory))
+                .collect(),
+        }
     }
 
     /// How many of its processes the kernel has killed for want of memory.
@@ -451,24 +458,59 @@ impl Group {
     }
 }
 
-impl ShimGroup {
-    /// Moves the calling process here from every group it was born in, so that stopping that group
-    /// leaves it alone. Where it is in the root already it stays: a move costs a third of a
-    /// millisecond and, under load, a grace period of RCU. Best effort.
-    pub(crate) fn take_this_process(&self) {
-        let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        for (_, place) in self.to_join(&groups) {
-            let _ = write(&place.join("cgroup.procs"), "0");
+/// A way into one v1 group, for a thread to take by itself.
+///
+/// A thread that moves itself, by writing 0 to `tasks`, takes no lock that other processes' forks and
+/// exits take (kernel, `cgroup_procs_write_start`). Moving a process by its id does, and then waits
+/// for a grace period of RCU: 10 to 20 ms on an idle machine, in which nobody forks. So only
+/// processes of one thread can be moved so, and those are all we move.
+#[derive(Debug)]
+pub(crate) struct Entrance {
+    tasks: fs::File,
+    path: PathBuf,
+}
+
+impl Entrance {
+    fn open(directory: &Path) -> Result<Self, CgroupError> {
+        let path = directory.join("tasks");
+        match fs::OpenOptions::new().write(true).open(&path) {
+            Ok(tasks) => Ok(Self { tasks, path }),
+            Err(source) => Err(CgroupError::Access { path, source }),
         }
     }
 
-    /// Does the same for a container on v1, in the hierarchies that limit nothing: it has groups of
-    /// its own in the others. Best effort.
-    pub(crate) fn take_container(&self, pid: i32) {
+    /// Moves the calling thread, which must be its process's only one, into the group.
+    ///
+    /// # Errors
+    /// When the kernel refuses, `ENODEV` if the group is gone.
+    pub(crate) fn enter(&self) -> Result<(), CgroupError> {
+        (&self.tasks)
+            .write_all(b"0")
+            .map_err(|source| CgroupError::Access {
+                path: self.path.clone(),
+                source,
+            })
+    }
+}
+
+impl ShimGroup {
+    /// Moves the calling process, which must have one thread, here from every group it was born in,
+    /// so that stopping that group leaves it alone. Where it is in the root already it stays. Best
+    /// effort.
+    pub(crate) fn take_this_process(&self) {
+        let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        for (name, place) in self.to_join(&groups) {
+            let _ = move_here(name, place);
+        }
+    }
+
+    /// Does the same for the container that calls it on v1, in the hierarchies that limit nothing: it
+    /// has groups of its own in the others. Best effort.
+    pub(crate) fn take_container(&self) {
         let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         for (name, place) in self.to_join(&groups) {
             if [SYSTEMD, UNIFIED].contains(&name) {
-                let _ = write(&place.join("cgroup.procs"), &pid.to_string());
+                let _ = move_here(name, place);
             }
         }
     }
@@ -487,6 +529,14 @@ impl ShimGroup {
             .filter_map(place)
             .map(|(name, place)| (name.as_str(), place.as_path()))
             .collect()
+    }
+}
+
+/// v2 moves single threads only where that was allowed before ("Threads", cgroup-v2.rst).
+fn move_here(hierarchy: &str, place: &Path) -> Result<(), CgroupError> {
+    match hierarchy {
+        UNIFIED => write(&place.join("cgroup.procs"), "0"),
+        _ => Entrance::open(place)?.enter(),
     }
 }
 
@@ -526,7 +576,7 @@ fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
     let mut open = fs::OpenOptions::new();
     open.write(true)
         .open(path)
-        .and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()))
+        .and_then(|mut file| file.write_all(value.as_bytes()))
         .map_err(|source| CgroupError::Access {
             path: path.to_owned(),
             source,

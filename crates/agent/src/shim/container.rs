@@ -39,6 +39,7 @@ use super::{
     user::{self, User},
 };
 use crate::{
+    cgroup::Entrance,
     config::UIDS,
     seccomp,
     sys::{self, Cloned, FilterInstruction},
@@ -73,18 +74,19 @@ const FAILURE_BYTES_MAX: u64 = 4096;
 /// What the child's exit says when it could not become the program; nobody sees it.
 const FAILED: i32 = 127;
 
-/// A container whose process is making its world and waits to be told to go on.
+/// A container whose process is making its world.
 pub(super) struct Starting {
     container: Option<Container>,
+    /// What the user namespace was made with; it is dead and waits to be reaped.
+    spent: Option<OwnedFd>,
     failures: File,
-    go: File,
 }
 
 /// Makes the container's process. It works at its mounts while the shim has other things to do.
 pub(super) fn begin(order: &StartOrder, network: OwnedFd) -> Result<Starting, Failure> {
     // Read before the root is changed, installed as the last thing.
     let filter = seccomp::load(&order.seccomp).step("read the system call filter")?;
-    let user_namespace = order.uid_base.map(make_user_namespace).transpose()?;
+    let (user_namespace, spent) = order.uid_base.map(make_user_namespace).transpose()?.unzip();
     let birthplace = order
         .group
         .birthplace()
@@ -95,19 +97,17 @@ pub(super) fn begin(order: &StartOrder, network: OwnedFd) -> Result<Starting, Fa
     let (stdout, stdout_inside) = pipe()?;
     let (stderr, stderr_inside) = pipe()?;
     let (failures, failures_inside) = pipe()?;
-    let (go, go_outside) = pipe()?;
     let namespaces =
         libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
     let cloned = sys::clone_process(namespaces, birthplace.as_ref().map(|group| group.as_fd()))
         .step("make a process in new namespaces")?;
     match cloned {
         Cloned::Child => {
-            drop((go_outside, failures, stdout, stderr));
+            drop((failures, stdout, stderr));
             let child = Child {
                 order,
                 network,
                 user_namespace,
-                go,
                 filter,
                 stdout: stdout_inside,
                 stderr: stderr_inside,
@@ -124,25 +124,15 @@ pub(super) fn begin(order: &StartOrder, network: OwnedFd) -> Result<Starting, Fa
                 stdout,
                 stderr,
             }),
+            spent,
             failures: failures.into(),
-            go: go_outside.into(),
         }),
     }
 }
 
 impl Starting {
-    /// Puts the process into its cgroup and lets it go on. Returns when its program runs, or with a
-    /// sentence why it does not.
-    pub(super) fn finish(mut self, order: &StartOrder) -> Result<Container, Failure> {
-        if let Some(container) = &self.container
-            && order.group.birthplace().is_none()
-        {
-            order.shims.take_container(container.pid);
-            let joined = order.group.join(container.pid);
-            joined.step("put the container into its cgroup")?;
-        }
-        // A child that has failed already says why below.
-        let _ = self.go.write_all(b"g");
+    /// Returns when its program runs, or with a sentence why it does not.
+    pub(super) fn finish(mut self) -> Result<Container, Failure> {
         let mut said = String::new();
         // Ends when the program runs: the pipe is closed on exec.
         let failures = Read::by_ref(&mut self.failures);
@@ -160,7 +150,11 @@ impl Starting {
 impl Drop for Starting {
     fn drop(&mut self) {
         if let Some(container) = &self.container {
-            kill_and_reap(container.pidfd.as_fd());
+            let _ = pidfd_send_signal(&container.pidfd, Signal::KILL);
+            reap(container.pidfd.as_fd());
+        }
+        if let Some(spent) = &self.spent {
+            reap(spent.as_fd());
         }
     }
 }
@@ -170,7 +164,6 @@ struct Child<'a> {
     order: &'a StartOrder,
     network: OwnedFd,
     user_namespace: Option<OwnedFd>,
-    go: OwnedFd,
     filter: Vec<FilterInstruction>,
     stdout: OwnedFd,
     stderr: OwnedFd,
@@ -185,9 +178,14 @@ impl Child<'_> {
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         sys::set_namespace(self.network.as_fd(), libc::CLONE_NEWNET).step("enter the network")?;
         sys::set_host_name(&order.host_name).step("set the host name")?;
+        let entrances = self.leave_groups_of_the_shim()?;
         root::enter(order, self.user_namespace.as_ref().map(|fd| fd.as_fd()))?;
         root::mount_system(owner)?;
-        self.wait_for_cgroup()?;
+        // Late, so that a small share of the CPU does not make the mounts slow.
+        for entrance in &entrances {
+            entrance.enter().step("enter the cgroup")?;
+        }
+        drop(entrances);
         sys::unshare(libc::CLONE_NEWCGROUP).step("make a cgroup namespace")?;
         root::mount_cgroups(&order.group.legacy_hierarchies());
         for (name, content) in [
@@ -237,13 +235,13 @@ impl Child<'_> {
         Err(failure)
     }
 
-    /// Waits until the shim has put this process into its cgroup.
-    fn wait_for_cgroup(&self) -> Result<(), Failure> {
-        let read = rustix::io::read(&self.go, &mut [0u8; 1]).step("wait for the shim")?;
-        match read {
-            1 => Ok(()),
-            _ => Err(Failure("the shim has ended".to_owned())),
+    /// On v1, where a process is born in its parent's groups: the ways into its own.
+    fn leave_groups_of_the_shim(&self) -> Result<Vec<Entrance>, Failure> {
+        let entrances = self.order.group.open_entrances().step("open the cgroup")?;
+        if !entrances.is_empty() {
+            self.order.shims.take_container();
         }
+        Ok(entrances)
     }
 
     /// Nothing to read, and the log twice to write.
@@ -266,8 +264,9 @@ impl Child<'_> {
 
 /// A user namespace that maps ids from 0 to `base`, held by nothing but its descriptor.
 ///
-/// A namespace has a process when it is made, so a child is made and killed for it.
-fn make_user_namespace(base: u32) -> Result<OwnedFd, Failure> {
+/// A namespace has a process when it is made, so a child is made and killed for it. It takes its
+/// time to die, and is answered too for whoever has some to reap it.
+fn make_user_namespace(base: u32) -> Result<(OwnedFd, OwnedFd), Failure> {
     let cloned = sys::clone_process(libc::CLONE_NEWUSER, None)
         .step("make a user namespace (is user.max_user_namespaces above 0?)")?;
     let (pid, pidfd) = match cloned {
@@ -282,13 +281,18 @@ fn make_user_namespace(base: u32) -> Result<OwnedFd, Failure> {
     let made = fs::write(format!("/proc/{pid}/uid_map"), &map)
         .and_then(|()| fs::write(format!("/proc/{pid}/gid_map"), &map))
         .and_then(|()| File::open(format!("/proc/{pid}/ns/user")));
-    kill_and_reap(pidfd.as_fd());
-    Ok(made.step("map the users of a user namespace")?.into())
+    // It can only be gone already.
+    let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+    match made.step("map the users of a user namespace") {
+        Ok(namespace) => Ok((namespace.into(), pidfd)),
+        Err(failure) => {
+            reap(pidfd.as_fd());
+            Err(failure)
+        }
+    }
 }
 
-fn kill_and_reap(process: BorrowedFd<'_>) {
-    // It can only be gone already, and then it is reaped as well.
-    let _ = pidfd_send_signal(process, Signal::KILL);
+fn reap(process: BorrowedFd<'_>) {
     let _ = waitid(WaitId::PidFd(process), WaitIdOptions::EXITED);
 }
 

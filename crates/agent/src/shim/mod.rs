@@ -105,7 +105,7 @@ fn start(
     // While the child mounts.
     let listener = listen(&order.socket).step("listen on the shim's socket")?;
     let mut log = LogWriter::open(&order.logs, Instant::now()).step("open the log")?;
-    match starting.and_then(|starting| starting.finish(order)) {
+    match starting.and_then(container::Starting::finish) {
         Ok(container) => Ok((container, listener, log)),
         Err(failure) => {
             let said = format!("could not be started: {}\n", failure.0);
