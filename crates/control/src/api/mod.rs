@@ -35,8 +35,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use crate::{
-    ControlConfig, clock, edges::Edges, keyring::Keyring, observations::Observations, services::Services,
-    worker::Chain,
+    ControlConfig, clock, edges::Edges, keyring::Keyring, observations::Observations,
+    services::Services, worker::Chain,
 };
 
 /// How long a client may take to send a request's head, and its body.
