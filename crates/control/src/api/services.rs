@@ -10,8 +10,8 @@ use ekiden_aws::{
         ListOperationsResponse, ListServicesRequest, ListServicesResponse, NetworkConfiguration,
         OperationSummary, PauseServiceRequest, PauseServiceResponse, ResumeServiceRequest,
         ResumeServiceResponse, Service as WireService, ServiceObservabilityConfiguration,
-        ServiceSummary, StartDeploymentRequest, StartDeploymentResponse, UpdateServiceRequest,
-        UpdateServiceResponse,
+        ServiceSummary, SourceConfiguration, StartDeploymentRequest, StartDeploymentResponse,
+        UpdateServiceRequest, UpdateServiceResponse,
     },
     arn::{Arn, Resource},
     epoch_seconds::EpochSeconds,
@@ -43,7 +43,7 @@ impl<E: Engine> Api<E> {
     pub(super) async fn create_service(
         &self,
         caller: &Caller,
-        request: CreateServiceRequest,
+        mut request: CreateServiceRequest,
     ) -> Result<CreateServiceResponse, ApiError> {
         let name: ServiceName = request
             .service_name
@@ -53,6 +53,13 @@ impl<E: Engine> Api<E> {
             .map_err(|error| ApiError::invalid_request(format!("{error}")))?;
         let arn = request.auto_scaling_configuration_arn.as_deref();
         let scaling = self.resolve_scaling(caller, arn).await?;
+        self.resolve_named(
+            caller,
+            request.source_configuration.as_mut(),
+            request.network_configuration.as_mut(),
+            request.observability_configuration.as_mut(),
+        )
+        .await?;
         let mut configuration = Configuration::created(&request);
         configuration.auto_scaling_configuration_arn = Some(scaling.arn);
         let change = configuration.change(scaling.scaling)?;
@@ -129,9 +136,16 @@ impl<E: Engine> Api<E> {
     pub(super) async fn update_service(
         &self,
         caller: &Caller,
-        request: UpdateServiceRequest,
+        mut request: UpdateServiceRequest,
     ) -> Result<UpdateServiceResponse, ApiError> {
         let snapshot = self.find(caller, request.service_arn.as_deref())?;
+        self.resolve_named(
+            caller,
+            request.source_configuration.as_mut(),
+            request.network_configuration.as_mut(),
+            request.observability_configuration.as_mut(),
+        )
+        .await?;
         let scaling = match request.auto_scaling_configuration_arn.as_deref() {
             Some(arn) => Some(self.resolve_scaling(caller, Some(arn)).await?),
             None => None,
@@ -242,6 +256,30 @@ impl<E: Engine> Api<E> {
             operation_summary_list: Some(summaries.collect()),
             next_token,
         })
+    }
+
+    /// Puts whole ARNs in the place of those that a request gives.
+    async fn resolve_named(
+        &self,
+        caller: &Caller,
+        source: Option<&mut SourceConfiguration>,
+        network: Option<&mut NetworkConfiguration>,
+        observability: Option<&mut ServiceObservabilityConfiguration>,
+    ) -> Result<(), ApiError> {
+        let authentication = source.and_then(|source| source.authentication_configuration.as_mut());
+        if let Some(arn) = authentication.and_then(|given| given.connection_arn.as_mut()) {
+            *arn = self.resolve_connection(caller, arn).await?;
+        }
+        let egress = network.and_then(|network| network.egress_configuration.as_mut());
+        if let Some(arn) = egress.and_then(|given| given.vpc_connector_arn.as_mut()) {
+            *arn = self.resolve_vpc_connector(caller, arn).await?;
+        }
+        if let Some(arn) =
+            observability.and_then(|given| given.observability_configuration_arn.as_mut())
+        {
+            *arn = self.resolve_observability(caller, arn).await?;
+        }
+        Ok(())
     }
 
     /// Asks the service's worker to accept an operation; answers the service as it was stored and
