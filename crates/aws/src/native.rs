@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::apprunner::shapes::Connection;
+
 /// The target prefix of native operations.
 pub const TARGET_PREFIX: &str = "Ekiden";
 
@@ -152,6 +154,22 @@ pub struct LogLine {
     pub stream: String,
     /// Without its newline.
     pub text: String,
+}
+
+/// Input of `CompleteConnection`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CompleteConnectionRequest {
+    /// The connection.
+    pub connection_arn: String,
+}
+
+/// Output of `CompleteConnection`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CompleteConnectionResponse {
+    /// As in `ListConnections`; it is `AVAILABLE`.
+    pub connection: Connection,
 }
 
 /// Input of `GetStatus`: nothing.

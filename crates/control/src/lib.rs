@@ -13,6 +13,7 @@ mod api;
 mod clock;
 mod config;
 mod edges;
+mod ingress;
 mod keyring;
 mod observations;
 mod probe;
@@ -29,11 +30,11 @@ use tracing::{info, warn};
 
 pub use crate::config::{ControlConfig, DomainValidation, Handshake, Quotas, References};
 use crate::{
-    api::Api, edges::Edges, keyring::Keyring, observations::Observations, services::Services, worker::Chain,
-    worker::Tools,
+    api::Api, edges::Edges, ingress::Ingress, keyring::Keyring, observations::Observations,
+    services::Services, worker::Chain, worker::Tools,
 };
 
-/// How long a deleted service is remembered: clients poll until they have seen `DELETED`
+/// How long what was deleted is remembered: clients poll until they have seen `DELETED`
 /// (specification, section 5.1, asks for an hour).
 const DELETED_REMEMBERED: Duration = Duration::from_secs(3 * 3600);
 
@@ -111,10 +112,11 @@ pub async fn run<E: Engine>(
         edges: Arc::clone(&edges),
         observations: Arc::clone(&observations),
         timing: config.timing,
+        counts: Arc::default(),
         images_changed: Arc::clone(&images_changed),
     });
     // Services first, so that no instance is taken for a stray before its service is known.
-    let services = Arc::new(Services::load(tools, stop.clone()).await?);
+    let services = Arc::new(Services::load(tools, config.quotas.services, stop.clone()).await?);
     info!(services = services.count(), "control plane started");
 
     let tasks = TaskTracker::new();
@@ -130,6 +132,8 @@ pub async fn run<E: Engine>(
         images_changed,
         stop.clone(),
     ));
+    let ingress = Arc::new(Ingress::new(Arc::clone(&store)));
+    tasks.spawn(Arc::clone(&ingress).settle(stop.clone()));
     tasks.spawn(forget(Arc::clone(&services), store.clone(), stop.clone()));
     let api = Api::new(
         config,
@@ -138,6 +142,7 @@ pub async fn run<E: Engine>(
         Arc::clone(&services),
         edges,
         observations,
+        ingress,
         keyring,
         keys,
     );
@@ -151,11 +156,10 @@ pub async fn run<E: Engine>(
 
 fn load_keyring(data_dir: &std::path::Path) -> Result<Arc<Keyring>, ControlError> {
     let path = data_dir.join("installation.key");
-    let keyring =
-        Keyring::load_or_make(&path).map_err(|source| ControlError::InstallationKey {
-            path: path.display().to_string(),
-            source,
-        })?;
+    let keyring = Keyring::load_or_make(&path).map_err(|source| ControlError::InstallationKey {
+        path: path.display().to_string(),
+        source,
+    })?;
     Ok(Arc::new(keyring))
 }
 
@@ -226,7 +230,7 @@ async fn retain<E: Engine>(
     }
 }
 
-/// Forgets services that were deleted long enough ago.
+/// Forgets services, and what owners made beside them, that were deleted long enough ago.
 async fn forget<E: Engine>(services: Arc<Services<E>>, store: Arc<Store>, stop: CancellationToken) {
     let mut tick = tokio::time::interval(FORGET_INTERVAL);
     loop {
@@ -242,6 +246,9 @@ async fn forget<E: Engine>(services: Arc<Services<E>>, store: Arc<Store>, stop: 
         match store.forget_deleted(before).await {
             Ok(ids) => services.forget(&ids),
             Err(error) => warn!(error = %Chain(&error), "deleted services could not be forgotten"),
+        }
+        if let Err(error) = store.forget_deleted_resources(before).await {
+            warn!(error = %Chain(&error), "deleted resources could not be forgotten");
         }
     }
 }

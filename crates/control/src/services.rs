@@ -2,11 +2,11 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard},
 };
 
 use ekiden_engine::Engine;
-use ekiden_model::{id::ServiceId, service::ServiceStatus, time::Timestamp};
+use ekiden_model::{id::ServiceId, name::ServiceName, service::ServiceStatus, time::Timestamp};
 use ekiden_store::{StoreError, StoredService};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -19,7 +19,9 @@ use crate::worker::{
 #[derive(Debug)]
 pub(crate) struct Services<E> {
     tools: Arc<Tools<E>>,
-    known: RwLock<Known>,
+    /// How many services of one region there may be.
+    quota: u64,
+    known: Arc<RwLock<Known>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -27,8 +29,54 @@ pub(crate) struct Services<E> {
 #[derive(Debug, Default)]
 struct Known {
     by_id: HashMap<ServiceId, Handle>,
-    /// In the order in which they are listed: oldest first within a region.
+    /// Those that are not deleted, in the order in which they are listed: oldest first within a
+    /// region.
     order: BTreeMap<(String, Timestamp, ServiceId), ()>,
+}
+
+/// How many services of each region are not deleted, those that are just being stored included.
+#[derive(Debug, Default)]
+pub(crate) struct Counts(Mutex<HashMap<String, u64>>);
+
+impl Counts {
+    /// Counts one more, if that is within the quota.
+    fn enter(&self, region: &str, quota: u64) -> bool {
+        let mut counts = self.lock();
+        let count = counts.entry(region.to_owned()).or_default();
+        let fits = *count < quota;
+        if fits {
+            *count += 1;
+        }
+        fits
+    }
+
+    /// Counts one less: a service was deleted, or not stored after all.
+    pub(crate) fn leave(&self, region: &str) {
+        let mut counts = self.lock();
+        if let Some(count) = counts.get_mut(region) {
+            *count = count.saturating_sub(1);
+        }
+        counts.retain(|_, count| *count > 0);
+    }
+
+    fn total(&self) -> u64 {
+        self.lock().values().sum()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a service was not created.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CreateError {
+    /// There are as many in the region as there may be.
+    #[error("there is no room for another service")]
+    Full,
+    /// The store refused or failed; nothing was stored.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 #[derive(Debug, Clone)]
@@ -58,16 +106,22 @@ impl<E: Engine> Services<E> {
     /// Takes up every service in the store.
     pub(crate) async fn load(
         tools: Arc<Tools<E>>,
+        quota: u64,
         stop: CancellationToken,
     ) -> Result<Self, StoreError> {
         let stored = tools.store.services().await?;
         let services = Self {
             tools,
-            known: RwLock::default(),
+            quota,
+            known: Arc::default(),
             tasks: TaskTracker::new(),
             stop,
         };
         for stored in stored {
+            if stored.service.settled != ServiceStatus::Deleted {
+                // What is there already stays, whatever the quota.
+                services.tools.counts.enter(&stored.region, u64::MAX);
+            }
             services.take_up(stored).await;
         }
         Ok(services)
@@ -80,10 +134,48 @@ impl<E: Engine> Services<E> {
     }
 
     /// Stores a new service and takes it up.
-    pub(crate) async fn create(&self, stored: StoredService) -> Result<(), StoreError> {
-        self.tools.store.create_service(&stored).await?;
+    ///
+    /// It goes on to its end even if the caller stops waiting: a service that is stored is taken up.
+    pub(crate) async fn create(self: &Arc<Self>, stored: StoredService) -> Result<(), CreateError> {
+        let services = Arc::clone(self);
+        let creation = async move { services.create_here(stored).await };
+        match self.tasks.spawn(creation).await {
+            Ok(created) => created,
+            Err(error) => std::panic::resume_unwind(error.into_panic()), // never aborted
+        }
+    }
+
+    async fn create_here(&self, stored: StoredService) -> Result<(), CreateError> {
+        let (region, name) = (&stored.region, &stored.service.name);
+        if !self.tools.counts.enter(region, self.quota) {
+            // A name that is taken is said before a quota that is reached.
+            return Err(match self.has_name(region, name) {
+                true => StoreError::NameTaken {
+                    name: name.clone(),
+                    region: region.clone(),
+                }
+                .into(),
+                false => CreateError::Full,
+            });
+        }
+        if let Err(error) = self.tools.store.create_service(&stored).await {
+            self.tools.counts.leave(region);
+            return Err(error.into());
+        }
         self.take_up(stored).await;
         Ok(())
+    }
+
+    /// Looks through all services of a region.
+    fn has_name(&self, region: &str, name: &ServiceName) -> bool {
+        let all = self.list(region, None, usize::MAX);
+        all.iter()
+            .any(|snapshot| snapshot.stored.service.name == *name)
+    }
+
+    /// How many services of one region there may be.
+    pub(crate) fn quota(&self) -> u64 {
+        self.quota
     }
 
     /// What is known of a service of a region, deleted ones that are still remembered included.
@@ -122,12 +214,8 @@ impl<E: Engine> Services<E> {
     }
 
     /// How many services are not deleted.
-    pub(crate) fn count(&self) -> usize {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let deleted = |handle: &&Handle| {
-            handle.snapshot.borrow().stored.service.settled == ServiceStatus::Deleted
-        };
-        known.by_id.len() - known.by_id.values().filter(deleted).count()
+    pub(crate) fn count(&self) -> u64 {
+        self.tools.counts.total()
     }
 
     /// Changes a service through its worker; answers the stored result.
@@ -172,12 +260,9 @@ impl<E: Engine> Services<E> {
 
     /// Forgets services that the store has forgotten.
     pub(crate) fn forget(&self, ids: &[ServiceId]) {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.write();
         for id in ids {
-            if let Some(handle) = known.by_id.remove(id) {
-                let stored = Arc::clone(&handle.snapshot.borrow().stored);
-                known.order.remove(&order(&stored));
-            }
+            known.by_id.remove(id);
         }
     }
 
@@ -187,17 +272,29 @@ impl<E: Engine> Services<E> {
         let deleted = stored.service.settled == ServiceStatus::Deleted;
         let (worker, snapshot) = Worker::new(Arc::clone(&self.tools), stored).await;
         let (requests, waiting) = mpsc::channel(REQUESTS_WAITING_MAX);
+        let handle = Handle { snapshot, requests };
+        if deleted {
+            self.tools.observations.forget(id);
+            self.write().by_id.insert(id, handle);
+            return;
+        }
         {
-            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-            known.by_id.insert(id, Handle { snapshot, requests });
-            known.order.insert(place, ());
+            let mut known = self.write();
+            known.by_id.insert(id, handle);
+            known.order.insert(place.clone(), ());
         }
-        match deleted {
-            true => self.tools.observations.forget(id),
-            false => {
-                self.tasks.spawn(worker.run(waiting, self.stop.clone()));
+        let (known, stop) = (Arc::clone(&self.known), self.stop.clone());
+        self.tasks.spawn(async move {
+            worker.run(waiting, stop.clone()).await;
+            if !stop.is_cancelled() {
+                let mut known = known.write().unwrap_or_else(PoisonError::into_inner);
+                known.order.remove(&place);
             }
-        }
+        });
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -207,4 +304,22 @@ fn order(stored: &StoredService) -> (String, Timestamp, ServiceId) {
         stored.service.created_at,
         stored.service.id,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regions_are_counted_apart_and_within_the_quota() {
+        let counts = Counts::default();
+        assert!(counts.enter("one", 2) && counts.enter("one", 2) && counts.enter("two", 2));
+        assert!(!counts.enter("one", 2));
+        assert_eq!(counts.total(), 3);
+        counts.leave("one");
+        assert!(counts.enter("one", 2) && !counts.enter("one", 2));
+        counts.leave("two");
+        counts.leave("two");
+        assert_eq!(counts.total(), 2);
+    }
 }

@@ -41,6 +41,7 @@ use crate::{
     edges::{EdgeState, Edges},
     observations::{Observations, ServiceObservation},
     probe::Prober,
+    services::Counts,
 };
 
 /// Requests that may wait for one service's worker; more are told to try again.
@@ -60,6 +61,8 @@ pub(crate) struct Tools<E> {
     pub(crate) edges: Arc<Edges>,
     pub(crate) observations: Arc<Observations>,
     pub(crate) timing: Timing,
+    /// How many services there are; a worker counts its own out when it is deleted.
+    pub(crate) counts: Arc<Counts>,
     /// Told when the set of images in use may have changed.
     pub(crate) images_changed: Arc<Notify>,
 }
@@ -345,8 +348,13 @@ impl<E: Engine> Worker<E> {
             .store
             .update_service(&next, applied.revision.as_ref(), applied.ended.as_ref())
             .await?;
+        let was_there = self.stored.service.settled != ServiceStatus::Deleted;
         self.stored = Arc::new(next);
         let service = &self.stored.service;
+        if was_there && service.settled == ServiceStatus::Deleted {
+            // Before anybody can see it: there is room for another one from then on.
+            self.tools.counts.leave(&self.stored.region);
+        }
         match &service.operation {
             Some(operation) => info!(
                 service = %service.name, operation = %operation.id, kind = %operation.kind,

@@ -82,6 +82,11 @@ hex_id!(
     /// One running copy of a revision, on whatever engine runs it.
     InstanceId
 );
+hex_id!(
+    /// What an owner made beside services, such as a connection or one revision of an auto scaling
+    /// configuration; also the last segment of its ARN.
+    ResourceId
+);
 
 fn parse_hex(text: &str) -> Result<u128, InvalidId> {
     let well_formed = text.len() == 32

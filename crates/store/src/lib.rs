@@ -9,7 +9,8 @@
 //! A store belongs to one control plane at a time. Each takes a new epoch at its start, and every
 //! write of an older epoch is refused: a control plane that was thought dead cannot write late.
 
-pub mod auto_scaling;
+mod references;
+pub mod resources;
 mod rows;
 
 use std::{path::Path, str::FromStr, time::Duration};
@@ -21,7 +22,7 @@ use ekiden_model::{
     name::ServiceName,
     revision::Revision,
     route::{Generation, Route},
-    service::{Operation, Service},
+    service::{Operation, OperationKind, Phase, Service},
     time::Timestamp,
 };
 use sqlx::{
@@ -76,6 +77,20 @@ pub enum StoreError {
         name: ServiceName,
         /// The region.
         region: String,
+    },
+    /// A service would begin to use a resource that is not there, perhaps since a moment ago.
+    #[error("there is no {kind} with the id {resource} (any more)")]
+    ReferenceGone {
+        /// The resource's kind, as ARNs spell it.
+        kind: &'static str,
+        /// Its id.
+        resource: String,
+    },
+    /// A service would be deleted before what is a part of it.
+    #[error("the service `{name}` has parts that must be deleted first")]
+    HasParts {
+        /// The service.
+        name: ServiceName,
     },
     /// A newer control plane has taken the store.
     #[error("another control plane has taken over the database")]
@@ -190,7 +205,7 @@ impl Store {
     /// Stores a new service with the operation that creates it.
     ///
     /// # Errors
-    /// [`StoreError::NameTaken`], and any.
+    /// [`StoreError::NameTaken`], [`StoreError::ReferenceGone`], and any.
     pub async fn create_service(&self, stored: &StoredService) -> Result<(), StoreError> {
         let service = &stored.service;
         let record = to_json("services", &rows::without_operation(service))?;
@@ -225,6 +240,7 @@ impl Store {
             put_operation(&mut transaction, service.id, operation).await?;
         }
         link_operation(&mut transaction, service).await?;
+        references::put(&mut transaction, stored).await?;
         Ok(transaction.commit().await?)
     }
 
@@ -232,7 +248,7 @@ impl Store {
     /// it ended.
     ///
     /// # Errors
-    /// Any; then nothing was stored.
+    /// [`StoreError::ReferenceGone`], [`StoreError::HasParts`], and any; then nothing was stored.
     pub async fn update_service(
         &self,
         stored: &StoredService,
@@ -244,6 +260,11 @@ impl Store {
         let tags = to_json("services", &stored.tags)?;
         let mut writer = self.writer.lock().await;
         let mut transaction = self.begin(&mut writer).await?;
+        if begins_to_go(service) && resources::has_parts(&mut transaction, service.id).await? {
+            return Err(StoreError::HasParts {
+                name: service.name.clone(),
+            });
+        }
         sqlx::query("UPDATE services SET record = ?, tags = ?, deleted_at = ? WHERE id = ?")
             .bind(record)
             .bind(tags)
@@ -258,6 +279,7 @@ impl Store {
             put_operation(&mut transaction, service.id, operation).await?;
         }
         link_operation(&mut transaction, service).await?;
+        references::put(&mut transaction, stored).await?;
         if ended.is_some() {
             forget_old(&mut transaction, service).await?;
         }
@@ -454,6 +476,13 @@ impl Store {
         }
         Ok(writer.begin_with("BEGIN IMMEDIATE").await?)
     }
+}
+
+/// Whether its deletion was accepted, and nothing of it done.
+fn begins_to_go(service: &Service) -> bool {
+    service.operation.as_ref().is_some_and(|operation| {
+        operation.kind == OperationKind::DeleteService && operation.phase == Phase::Accepted
+    })
 }
 
 type Transaction<'a> = sqlx::Transaction<'a, sqlx::Sqlite>;

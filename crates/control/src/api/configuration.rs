@@ -244,19 +244,6 @@ impl Configuration {
         if secrets.is_some_and(|secrets| !secrets.is_empty()) {
             return Err(not_offered("RuntimeEnvironmentSecrets"));
         }
-        let network = self.network_configuration.as_ref();
-        let egress = network.and_then(|network| network.egress_configuration.as_ref());
-        if egress.is_some_and(|egress| egress.egress_type.as_deref() == Some("VPC")) {
-            return Err(not_offered("EgressType VPC"));
-        }
-        let ingress = network.and_then(|network| network.ingress_configuration.as_ref());
-        if ingress.is_some_and(|ingress| ingress.is_publicly_accessible == Some(false)) {
-            return Err(not_offered("IsPubliclyAccessible false"));
-        }
-        let observability = self.observability_configuration.as_ref();
-        if observability.is_some_and(|o| o.observability_enabled == Some(true)) {
-            return Err(not_offered("ObservabilityEnabled true"));
-        }
         Ok(())
     }
 

@@ -6,10 +6,16 @@
 
 mod auto_scaling;
 mod configuration;
+mod connections;
 pub(crate) mod keys;
 mod native;
+mod observability;
 mod page;
+mod resources;
 mod services;
+mod tags;
+mod vpc_connectors;
+mod vpc_ingress;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -24,7 +30,7 @@ use ekiden_aws::{
     sigv4::{claim::Claim, credentials::SecretAccessKey},
 };
 use ekiden_engine::Engine;
-use ekiden_store::Store;
+use ekiden_store::{Store, StoreError};
 use http::request::Parts;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Incoming, service::service_fn};
@@ -35,8 +41,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use crate::{
-    ControlConfig, clock, edges::Edges, keyring::Keyring, observations::Observations, services::Services,
-    worker::Chain,
+    ControlConfig, clock, edges::Edges, ingress::Ingress, keyring::Keyring,
+    observations::Observations, services::Services, worker::Chain,
 };
 
 /// How long a client may take to send a request's head, and its body.
@@ -56,6 +62,7 @@ pub(crate) struct Api<E> {
     services: Arc<Services<E>>,
     edges: Arc<Edges>,
     observations: Arc<Observations>,
+    ingress: Arc<Ingress>,
     keyring: Arc<Keyring>,
     keys: keys::AdminKey,
     secret: SecretAccessKey,
@@ -76,6 +83,7 @@ impl<E: Engine> Api<E> {
         services: Arc<Services<E>>,
         edges: Arc<Edges>,
         observations: Arc<Observations>,
+        ingress: Arc<Ingress>,
         keyring: Arc<Keyring>,
         keys: keys::AdminKey,
     ) -> Self {
@@ -87,6 +95,7 @@ impl<E: Engine> Api<E> {
             services,
             edges,
             observations,
+            ingress,
             keyring,
             keys,
             secret,
@@ -220,7 +229,72 @@ impl<E: Engine> Api<E> {
                 call.run(|r| self.delete_auto_scaling_configuration(caller, r))
                     .await
             }
-            _ => Err(call.unknown()),
+            Operation::ListServicesForAutoScalingConfiguration => {
+                call.run(|r| self.list_services_for_auto_scaling_configuration(caller, r))
+                    .await
+            }
+            Operation::UpdateDefaultAutoScalingConfiguration => {
+                call.run(|r| self.update_default_auto_scaling_configuration(caller, r))
+                    .await
+            }
+            Operation::CreateObservabilityConfiguration => {
+                call.run(|r| self.create_observability_configuration(caller, r))
+                    .await
+            }
+            Operation::DescribeObservabilityConfiguration => {
+                call.run(|r| self.describe_observability_configuration(caller, r))
+                    .await
+            }
+            Operation::ListObservabilityConfigurations => {
+                call.run(|r| self.list_observability_configurations(caller, r))
+                    .await
+            }
+            Operation::DeleteObservabilityConfiguration => {
+                call.run(|r| self.delete_observability_configuration(caller, r))
+                    .await
+            }
+            Operation::CreateConnection => call.run(|r| self.create_connection(caller, r)).await,
+            Operation::ListConnections => call.run(|r| self.list_connections(caller, r)).await,
+            Operation::DeleteConnection => call.run(|r| self.delete_connection(caller, r)).await,
+            Operation::CreateVpcConnector => {
+                call.run(|r| self.create_vpc_connector(caller, r)).await
+            }
+            Operation::DescribeVpcConnector => {
+                call.run(|r| self.describe_vpc_connector(caller, r)).await
+            }
+            Operation::ListVpcConnectors => call.run(|r| self.list_vpc_connectors(caller, r)).await,
+            Operation::DeleteVpcConnector => {
+                call.run(|r| self.delete_vpc_connector(caller, r)).await
+            }
+            Operation::CreateVpcIngressConnection => {
+                call.run(|r| self.create_vpc_ingress_connection(caller, r))
+                    .await
+            }
+            Operation::DescribeVpcIngressConnection => {
+                call.run(|r| self.describe_vpc_ingress_connection(caller, r))
+                    .await
+            }
+            Operation::ListVpcIngressConnections => {
+                call.run(|r| self.list_vpc_ingress_connections(caller, r))
+                    .await
+            }
+            Operation::UpdateVpcIngressConnection => {
+                call.run(|r| self.update_vpc_ingress_connection(caller, r))
+                    .await
+            }
+            Operation::DeleteVpcIngressConnection => {
+                call.run(|r| self.delete_vpc_ingress_connection(caller, r))
+                    .await
+            }
+            Operation::TagResource => call.run(|r| self.tag_resource(caller, r)).await,
+            Operation::UntagResource => call.run(|r| self.untag_resource(caller, r)).await,
+            Operation::ListTagsForResource => {
+                call.run(|r| self.list_tags_for_resource(caller, r)).await
+            }
+            // Every operation is decided upon: a new one in the model does not compile until it is.
+            Operation::AssociateCustomDomain
+            | Operation::DescribeCustomDomains
+            | Operation::DisassociateCustomDomain => Err(call.unknown()),
         }
     }
 
@@ -232,6 +306,10 @@ impl<E: Engine> Api<E> {
                     .await
             }
             "GetLogs" => call.run_native(|r| self.get_logs(caller, r)).await,
+            "CompleteConnection" => {
+                call.run_native(|r| self.complete_connection(caller, r))
+                    .await
+            }
             "GetStatus" => call.run_native(|r| self.get_status(caller, r)).await,
             _ => Err(call.unknown()),
         }
@@ -333,8 +411,29 @@ fn log_refusal(parts: &Parts, id: RequestId, error: &ApiError) {
         "API request refused");
 }
 
-/// What a client is told when the store failed; the log has the rest.
-fn store_error(error: &ekiden_store::StoreError) -> ApiError {
+/// What a client is told when the store refused or failed; of a failure the log has the rest.
+fn store_error(error: &StoreError) -> ApiError {
+    match error {
+        StoreError::ReferenceGone { kind, resource } => {
+            return ApiError::invalid_request(format!(
+                "The service cannot use the {kind} with the id {resource}: there is none, or it \
+                 has just been deleted."
+            ));
+        }
+        StoreError::HasParts { name } => {
+            return ApiError::invalid_state(format!(
+                "Service {name} cannot be deleted while it has a VPC ingress connection. Delete \
+                 that first."
+            ));
+        }
+        StoreError::NameTaken { .. }
+        | StoreError::Superseded
+        | StoreError::Open { .. }
+        | StoreError::Migrate { .. }
+        | StoreError::DiskFull
+        | StoreError::Database(_)
+        | StoreError::Corrupt { .. } => {}
+    }
     warn!(error = %Chain(error), "the store failed");
     ApiError::internal_service_error(error.to_string())
 }

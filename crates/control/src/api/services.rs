@@ -10,8 +10,8 @@ use ekiden_aws::{
         ListOperationsResponse, ListServicesRequest, ListServicesResponse, NetworkConfiguration,
         OperationSummary, PauseServiceRequest, PauseServiceResponse, ResumeServiceRequest,
         ResumeServiceResponse, Service as WireService, ServiceObservabilityConfiguration,
-        ServiceSummary, StartDeploymentRequest, StartDeploymentResponse, Tag, UpdateServiceRequest,
-        UpdateServiceResponse,
+        ServiceSummary, SourceConfiguration, StartDeploymentRequest, StartDeploymentResponse,
+        UpdateServiceRequest, UpdateServiceResponse,
     },
     arn::{Arn, Resource},
     epoch_seconds::EpochSeconds,
@@ -26,8 +26,15 @@ use ekiden_model::{
 };
 use ekiden_store::{StoreError, StoredService};
 
-use super::{Api, Caller, configuration::Configuration, page, store_error};
-use crate::{clock, services::ChangeError, worker::Snapshot};
+use super::{
+    Api, Caller, configuration::Configuration, page::Page, resources::quota_reached, store_error,
+    tags,
+};
+use crate::{
+    clock,
+    services::{ChangeError, CreateError},
+    worker::Snapshot,
+};
 
 /// Letters and digits of a service's own host name.
 const HOST_LABEL_LEN: usize = 10;
@@ -36,7 +43,7 @@ impl<E: Engine> Api<E> {
     pub(super) async fn create_service(
         &self,
         caller: &Caller,
-        request: CreateServiceRequest,
+        mut request: CreateServiceRequest,
     ) -> Result<CreateServiceResponse, ApiError> {
         let name: ServiceName = request
             .service_name
@@ -46,6 +53,13 @@ impl<E: Engine> Api<E> {
             .map_err(|error| ApiError::invalid_request(format!("{error}")))?;
         let arn = request.auto_scaling_configuration_arn.as_deref();
         let scaling = self.resolve_scaling(caller, arn).await?;
+        self.resolve_named(
+            caller,
+            request.source_configuration.as_mut(),
+            request.network_configuration.as_mut(),
+            request.observability_configuration.as_mut(),
+        )
+        .await?;
         let mut configuration = Configuration::created(&request);
         configuration.auto_scaling_configuration_arn = Some(scaling.arn);
         let change = configuration.change(scaling.scaling)?;
@@ -58,26 +72,24 @@ impl<E: Engine> Api<E> {
             operation,
             clock::now(),
         );
-        let mut tags: Vec<(String, String)> = request
-            .tags
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(tag_pair)
-            .collect();
-        tags.sort();
         let stored = StoredService {
             region: caller.region.clone(),
             service,
-            tags,
+            tags: tags::new(request.tags)?,
         };
         self.services
             .create(stored.clone())
             .await
             .map_err(|error| match error {
-                StoreError::NameTaken { name, .. } => ApiError::invalid_request(format!(
-                    "Service with the provided name already exists: {name}"
-                )),
-                other => store_error(&other),
+                CreateError::Store(StoreError::NameTaken { name, .. }) => {
+                    ApiError::invalid_request(format!(
+                        "Service with the provided name already exists: {name}"
+                    ))
+                }
+                CreateError::Store(other) => store_error(&other),
+                CreateError::Full => {
+                    quota_reached("services", self.services.quota(), "quota.services")
+                }
             })?;
         Ok(CreateServiceResponse {
             service: Some(self.wire_service(&stored)?),
@@ -101,23 +113,16 @@ impl<E: Engine> Api<E> {
         caller: &Caller,
         request: ListServicesRequest,
     ) -> Result<ListServicesResponse, ApiError> {
-        let after = request
-            .next_token
-            .as_deref()
-            .map(page::parse_service)
-            .transpose()?;
-        let count = request
-            .max_results
-            .map_or(usize::MAX - 1, |count| count.max(1) as usize);
-        let mut found = self
-            .services
-            .list(&caller.region, after, count.saturating_add(1));
-        let more = found.len() > count;
-        found.truncate(count);
-        let next_token = match (more, found.last()) {
-            (true, Some(last)) => Some(page::service(&last.stored)),
-            _ => None,
-        };
+        let page: Page<(Timestamp, ServiceId)> = self.page("ListServices", caller, &request)?;
+        let found = self.services.list(
+            &caller.region,
+            page.after().copied(),
+            page.look_for() as usize,
+        );
+        let (found, next_token) = page.cut(found, |last| {
+            let service = &last.stored.service;
+            (service.created_at, service.id)
+        });
         let summaries = found
             .iter()
             .map(|snapshot| self.wire_summary(&snapshot.stored))
@@ -131,9 +136,16 @@ impl<E: Engine> Api<E> {
     pub(super) async fn update_service(
         &self,
         caller: &Caller,
-        request: UpdateServiceRequest,
+        mut request: UpdateServiceRequest,
     ) -> Result<UpdateServiceResponse, ApiError> {
         let snapshot = self.find(caller, request.service_arn.as_deref())?;
+        self.resolve_named(
+            caller,
+            request.source_configuration.as_mut(),
+            request.network_configuration.as_mut(),
+            request.observability_configuration.as_mut(),
+        )
+        .await?;
         let scaling = match request.auto_scaling_configuration_arn.as_deref() {
             Some(arn) => Some(self.resolve_scaling(caller, Some(arn)).await?),
             None => None,
@@ -229,25 +241,13 @@ impl<E: Engine> Api<E> {
     ) -> Result<ListOperationsResponse, ApiError> {
         let snapshot = self.find(caller, request.service_arn.as_deref())?;
         let service = snapshot.stored.service.id;
-        let before = request
-            .next_token
-            .as_deref()
-            .map(|token| page::parse_operation(service, token))
-            .transpose()?;
-        let count = request
-            .max_results
-            .map_or(u32::MAX - 1, |count| count.max(1) as u32);
-        let mut found = self
+        let page: Page<i64> = self.page("ListOperations", caller, &request)?;
+        let found = self
             .store
-            .operations(service, before, count + 1)
+            .operations(service, page.after().copied(), page.look_for())
             .await
             .map_err(|error| store_error(&error))?;
-        let more = found.len() > count as usize;
-        found.truncate(count as usize);
-        let next_token = match (more, found.last()) {
-            (true, Some((place, _))) => Some(page::operation(service, *place)),
-            _ => None,
-        };
+        let (found, next_token) = page.cut(found, |(place, _)| *place);
         let arn = self.arn(&snapshot.stored);
         let summaries = found
             .iter()
@@ -256,6 +256,30 @@ impl<E: Engine> Api<E> {
             operation_summary_list: Some(summaries.collect()),
             next_token,
         })
+    }
+
+    /// Puts whole ARNs in the place of those that a request gives.
+    async fn resolve_named(
+        &self,
+        caller: &Caller,
+        source: Option<&mut SourceConfiguration>,
+        network: Option<&mut NetworkConfiguration>,
+        observability: Option<&mut ServiceObservabilityConfiguration>,
+    ) -> Result<(), ApiError> {
+        let authentication = source.and_then(|source| source.authentication_configuration.as_mut());
+        if let Some(arn) = authentication.and_then(|given| given.connection_arn.as_mut()) {
+            *arn = self.resolve_connection(caller, arn).await?;
+        }
+        let egress = network.and_then(|network| network.egress_configuration.as_mut());
+        if let Some(arn) = egress.and_then(|given| given.vpc_connector_arn.as_mut()) {
+            *arn = self.resolve_vpc_connector(caller, arn).await?;
+        }
+        if let Some(arn) =
+            observability.and_then(|given| given.observability_configuration_arn.as_mut())
+        {
+            *arn = self.resolve_observability(caller, arn).await?;
+        }
+        Ok(())
     }
 
     /// Asks the service's worker to accept an operation; answers the service as it was stored and
@@ -342,13 +366,7 @@ impl<E: Engine> Api<E> {
     }
 
     fn new_host(&self, region: &str) -> String {
-        const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-        let bytes = clock::random_id();
-        let label: String = bytes[..HOST_LABEL_LEN]
-            .iter()
-            .map(|byte| char::from(ALPHABET[usize::from(byte % 32)]))
-            .collect();
-        format!("{label}.{region}.{}", self.config.domain)
+        format!("{}.{region}.{}", host_label(), self.config.domain)
     }
 
     fn wire_service(&self, stored: &StoredService) -> Result<WireService, ApiError> {
@@ -439,8 +457,13 @@ fn nothing_given(request: &UpdateServiceRequest) -> bool {
         && request.observability_configuration.is_none()
 }
 
-pub(super) fn tag_pair(tag: Tag) -> Option<(String, String)> {
-    Some((tag.key?, tag.value.unwrap_or_default()))
+/// Ten letters and digits that make a host name its own.
+pub(super) fn host_label() -> String {
+    const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    clock::random_id()[..HOST_LABEL_LEN]
+        .iter()
+        .map(|byte| char::from(ALPHABET[usize::from(byte % 32)]))
+        .collect()
 }
 
 fn seconds(at: Timestamp) -> EpochSeconds {
