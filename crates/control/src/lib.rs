@@ -29,8 +29,8 @@ use tracing::{info, warn};
 
 pub use crate::config::{ControlConfig, DomainValidation, Handshake, Quotas, References};
 use crate::{
-    api::Api, edges::Edges, keyring::Keyring, observations::Observations, services::Services, worker::Chain,
-    worker::Tools,
+    api::Api, edges::Edges, keyring::Keyring, observations::Observations, services::Services,
+    worker::Chain, worker::Tools,
 };
 
 /// How long a deleted service is remembered: clients poll until they have seen `DELETED`
@@ -151,11 +151,10 @@ pub async fn run<E: Engine>(
 
 fn load_keyring(data_dir: &std::path::Path) -> Result<Arc<Keyring>, ControlError> {
     let path = data_dir.join("installation.key");
-    let keyring =
-        Keyring::load_or_make(&path).map_err(|source| ControlError::InstallationKey {
-            path: path.display().to_string(),
-            source,
-        })?;
+    let keyring = Keyring::load_or_make(&path).map_err(|source| ControlError::InstallationKey {
+        path: path.display().to_string(),
+        source,
+    })?;
     Ok(Arc::new(keyring))
 }
 
