@@ -35,16 +35,28 @@ pub trait Validate {
     fn validate(&self, violations: &mut Violations);
 }
 
+/// The error by which a service reports violations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reported {
+    /// `InvalidRequestException`: App Runner.
+    InvalidRequest,
+    /// `ValidationException`: most others.
+    Validation,
+}
+
 /// Checks an input.
 ///
 /// # Errors
-/// `InvalidRequestException` that names every violated constraint.
-pub fn check<T: Validate>(input: &T) -> Result<(), ApiError> {
+/// `InvalidRequestException` or `ValidationException` that names every violated constraint.
+pub fn check<T: Validate>(input: &T, reported: Reported) -> Result<(), ApiError> {
     let mut violations = Violations::default();
     input.validate(&mut violations);
     match violations.count {
         0 => Ok(()),
-        _ => Err(ApiError::invalid_request(violations.to_string())),
+        _ => Err(match reported {
+            Reported::InvalidRequest => ApiError::invalid_request(violations.to_string()),
+            Reported::Validation => ApiError::validation(violations.to_string()),
+        }),
     }
 }
 
@@ -312,6 +324,10 @@ mod tests {
     const ARN: &str =
         "arn:aws:apprunner:us-east-1:123456789012:service/web-app/8fe1e10304f84fd2b0df550fe98a71fa";
 
+    fn check<T: Validate>(input: &T) -> Result<(), ApiError> {
+        super::check(input, Reported::InvalidRequest)
+    }
+
     #[track_caller]
     fn refused<T: Validate>(input: &T, want: &str) {
         let refusal = check(input).unwrap_err();
@@ -365,6 +381,17 @@ mod tests {
             "1 validation error detected: Value '21' at 'maxResults' failed to satisfy constraint: \
              Member must have value less than or equal to 20",
         );
+    }
+
+    #[test]
+    fn a_service_may_report_violations_by_another_name() {
+        let input = ListServicesRequest {
+            max_results: Some(21),
+            next_token: None,
+        };
+        let refusal = super::check(&input, Reported::Validation).unwrap_err();
+        assert_eq!(refusal.code(), "ValidationException");
+        assert_eq!(refusal.message(), check(&input).unwrap_err().message());
     }
 
     #[test]
