@@ -115,6 +115,85 @@ pub struct Failure {
     pub log_lines: Vec<String>,
 }
 
+/// Input of `ListDomains`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ListDomainsRequest {
+    /// Only this service's domains; all services' of the region when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_arn: Option<String>,
+}
+
+/// Output of `ListDomains`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ListDomainsResponse {
+    /// By service, then oldest first.
+    pub domains: Vec<Domain>,
+}
+
+/// Input of `DescribeDomain`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DescribeDomainRequest {
+    /// The service.
+    pub service_arn: String,
+    /// Its custom domain.
+    pub domain_name: String,
+}
+
+/// Output of `DescribeDomain`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DescribeDomainResponse {
+    /// The domain.
+    pub domain: Domain,
+}
+
+/// A custom domain with what App Runner keeps to itself: what it waits for and why it failed.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Domain {
+    /// Such as `example.com` or `*.example.com`.
+    pub domain_name: String,
+    /// Whether `www.` in front of it leads there too.
+    #[serde(rename = "EnableWWWSubdomain")]
+    pub enable_www_subdomain: bool,
+    /// The service that it belongs to.
+    pub service_arn: String,
+    /// That service's name.
+    pub service_name: String,
+    /// The host name that the domain's own record is to point to.
+    #[serde(rename = "DNSTarget")]
+    pub dns_target: String,
+    /// As in `DescribeCustomDomains`: lower case.
+    pub status: String,
+    /// What it waits for now, as a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<String>,
+    /// Why it failed and what to do, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What proves that it is its owner's: one CNAME record for each name of its certificate.
+    pub records: Vec<DomainRecord>,
+    /// Seconds since the Unix epoch.
+    pub created_at: u64,
+    /// Since when it is where it is; seconds since the Unix epoch.
+    pub status_since: u64,
+}
+
+/// A CNAME record that proves a domain.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DomainRecord {
+    /// Without a dot at its end.
+    pub name: String,
+    /// What it must point to.
+    pub value: String,
+    /// `PENDING_VALIDATION`, `SUCCESS` or `FAILED`.
+    pub status: String,
+}
+
 /// Input of `GetLogs`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]

@@ -8,6 +8,7 @@ use crate::{
     api::Api,
     connection::Connection,
     deploy::Deploy,
+    domain::Domain,
     endpoint::{Endpoint, LocalServer, Variables},
     environment,
     failure::{Failure, Outcome},
@@ -58,6 +59,9 @@ pub enum Command {
         #[arg(long)]
         wait: bool,
     },
+    /// Look at and change the custom domains of services
+    #[command(subcommand)]
+    Domain(Domain),
     /// List connections to source code providers, and complete their handshakes
     #[command(subcommand)]
     Connection(Connection),
@@ -99,6 +103,7 @@ impl Command {
             Self::Pause { name } => services::pause(&context.api()?, &name).await,
             Self::Resume { name } => services::resume(&context.api()?, &name).await,
             Self::Delete { name, wait } => services::delete(&context.api()?, &name, wait).await,
+            Self::Domain(domain) => domain.run(&context.api()?, format).await,
             Self::Connection(connection) => connection.run(&context.api()?, format).await,
             Self::Image(image) => image.run(&context.local.agent_socket, format).await,
         }

@@ -4,6 +4,7 @@ pub mod api;
 pub mod command;
 pub mod connection;
 pub mod deploy;
+pub mod domain;
 pub mod endpoint;
 pub mod environment;
 pub mod failure;

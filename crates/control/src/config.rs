@@ -1,6 +1,6 @@
 //! What a control plane is told at its start.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use ekiden_model::{image::ImageReference, plan::Timing};
 use serde::{Deserialize, Serialize};
@@ -106,9 +106,11 @@ pub enum References {
 /// When a custom domain counts as validated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DomainValidation {
-    /// When its validation records are found in the DNS.
+    /// When its validation records are found in the DNS, as the host's name servers have it.
     #[default]
     Dns,
+    /// When this name server has its validation records.
+    DnsAt(SocketAddr),
     /// At once.
     Assumed,
 }

@@ -12,6 +12,7 @@
 mod api;
 mod clock;
 mod config;
+mod domains;
 mod edges;
 mod ingress;
 mod keyring;
@@ -30,8 +31,8 @@ use tracing::{info, warn};
 
 pub use crate::config::{ControlConfig, DomainValidation, Handshake, Quotas, References};
 use crate::{
-    api::Api, edges::Edges, ingress::Ingress, keyring::Keyring, observations::Observations,
-    services::Services, worker::Chain, worker::Tools,
+    api::Api, domains::Domains, edges::Edges, ingress::Ingress, keyring::Keyring,
+    observations::Observations, services::Services, worker::Chain, worker::Tools,
 };
 
 /// How long what was deleted is remembered: clients poll until they have seen `DELETED`
@@ -135,11 +136,20 @@ pub async fn run<E: Engine>(
     let ingress = Arc::new(Ingress::new(Arc::clone(&store)));
     tasks.spawn(Arc::clone(&ingress).settle(stop.clone()));
     tasks.spawn(forget(Arc::clone(&services), store.clone(), stop.clone()));
+    let domains = Arc::new(Domains::new(
+        Arc::clone(&store),
+        Arc::clone(&services),
+        Arc::clone(&edges),
+        Arc::clone(&keyring),
+        config.domain_validation,
+    ));
+    tasks.spawn(Arc::clone(&domains).keep(stop.clone()));
     let api = Api::new(
         config,
         store,
         engine,
         Arc::clone(&services),
+        domains,
         edges,
         observations,
         ingress,

@@ -185,6 +185,13 @@ impl<E: Engine> Services<E> {
         (snapshot.stored.region == region).then_some(snapshot)
     }
 
+    /// A service as its worker shows it, from now on; deleted ones that are still remembered
+    /// included.
+    pub(crate) fn watch(&self, id: ServiceId) -> Option<watch::Receiver<Arc<Snapshot>>> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.by_id.get(&id).map(|handle| handle.snapshot.clone())
+    }
+
     /// Services of a region that are not deleted, in order, from after a place.
     pub(crate) fn list(
         &self,

@@ -40,12 +40,16 @@ pub(crate) struct Update {
     pub(crate) remove: Vec<ServiceId>,
 }
 
+type HostMap = HashMap<Box<[u8]>, Rc<Service>, FnvBuildHasher>;
+
 /// One worker's table.
 #[derive(Debug, Default)]
 pub(crate) struct Routes {
     /// Whether there has been a table at all.
     known: bool,
-    hosts: HashMap<Box<[u8]>, Rc<Service>, FnvBuildHasher>,
+    hosts: HostMap,
+    /// By what follows `*.`: for every name one label below that `hosts` does not have.
+    wildcards: HostMap,
     services: HashMap<ServiceId, Rc<Service>, FnvBuildHasher>,
 }
 
@@ -90,7 +94,7 @@ const SCAN_MAX: usize = 8;
 impl Routes {
     /// The service of a host name (lower case, without port) that takes requests.
     pub(crate) fn find(&self, host: &[u8]) -> Result<Rc<Service>, Cause> {
-        let Some(service) = self.hosts.get(host) else {
+        let Some(service) = self.hosts.get(host).or_else(|| self.find_wildcard(host)) else {
             return Err(if self.known {
                 Cause::NoSuchHost
             } else {
@@ -101,6 +105,22 @@ impl Routes {
             RouteState::Serving => Ok(Rc::clone(service)),
             RouteState::Paused => Err(Cause::Paused),
             RouteState::NotDeployed => Err(Cause::NotDeployed),
+        }
+    }
+
+    /// The service of the wildcard that a host name is one label below of. Looked for only when the
+    /// name itself has no service.
+    #[cold]
+    fn find_wildcard(&self, host: &[u8]) -> Option<&Rc<Service>> {
+        let dot = memchr::memchr(b'.', host).filter(|dot| *dot > 0)?;
+        self.wildcards.get(&host[dot + 1..])
+    }
+
+    /// Where the service of a route's host name is kept, and under which key.
+    fn place<'h>(&mut self, host: &'h str) -> (&mut HostMap, &'h [u8]) {
+        match host.strip_prefix("*.") {
+            Some(below) => (&mut self.wildcards, below.as_bytes()),
+            None => (&mut self.hosts, host.as_bytes()),
         }
     }
 
@@ -122,8 +142,8 @@ impl Routes {
             let old = before.get(&shared.route.service);
             let service = Rc::new(Service::new(shared, old.map(Rc::as_ref)));
             for host in &shared.route.hosts {
-                self.hosts
-                    .insert(host.as_bytes().into(), Rc::clone(&service));
+                let (map, key) = self.place(host);
+                map.insert(key.into(), Rc::clone(&service));
             }
             self.services.insert(shared.route.service, service);
         }
@@ -137,12 +157,9 @@ impl Routes {
     /// Takes a service's host names away, unless another has been given them since.
     fn take_hosts(&mut self, service: &Rc<Service>) {
         for host in &service.shared.route.hosts {
-            if self
-                .hosts
-                .get(host.as_bytes())
-                .is_some_and(|owner| Rc::ptr_eq(owner, service))
-            {
-                self.hosts.remove(host.as_bytes());
+            let (map, key) = self.place(host);
+            if map.get(key).is_some_and(|owner| Rc::ptr_eq(owner, service)) {
+                map.remove(key);
             }
         }
     }

@@ -113,6 +113,8 @@ pub struct Service {
     pub start_limit: Duration,
     /// Custom domains count as validated without a look into the DNS.
     pub assume_domains: bool,
+    /// The name server that is asked for validation records; the host's own when absent.
+    pub validation_dns: Option<SocketAddr>,
 }
 
 /// Settings of the instances' network.
@@ -280,6 +282,7 @@ impl Default for Config {
                 stop_grace: Duration::from_secs(10),
                 start_limit: Duration::from_secs(300),
                 assume_domains: false,
+                validation_dns: None,
             },
             quota: Quotas::default(),
             sources: Sources::default(),

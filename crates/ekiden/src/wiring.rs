@@ -170,9 +170,10 @@ fn control_config(config: &Config) -> ControlConfig {
             true => References::Strict,
             false => References::Lenient,
         },
-        domain_validation: match config.service.assume_domains {
-            true => DomainValidation::Assumed,
-            false => DomainValidation::Dns,
+        domain_validation: match (config.service.assume_domains, config.service.validation_dns) {
+            (true, _) => DomainValidation::Assumed,
+            (false, Some(server)) => DomainValidation::DnsAt(server),
+            (false, None) => DomainValidation::Dns,
         },
         prebuilt: config
             .sources

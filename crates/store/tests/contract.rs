@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use ekiden_model::{
+    domain::{CustomDomain, DomainEvent, ValidationToken},
     health::HealthCheck,
     id::{OperationId, ServiceId},
     image::{Digest, ImageConfig, PreparedImage},
@@ -14,7 +15,10 @@ use ekiden_model::{
     service::{Change, OperationKind, Service, Transition},
     time::Timestamp,
 };
-use ekiden_store::{OPERATIONS_KEPT_MAX, REVISIONS_KEPT_MAX, Store, StoreError, StoredService};
+use ekiden_store::{
+    OPERATIONS_KEPT_MAX, REVISIONS_KEPT_MAX, Store, StoreError, StoredService,
+    domains::CreateDomainError,
+};
 
 struct World {
     dir: tempfile::TempDir,
@@ -325,5 +329,208 @@ async fn deleted_services_are_forgotten_with_all_that_was_theirs() {
             .await
             .unwrap()
             .is_empty()
+    );
+}
+
+fn domain(name: &str, www: bool, service: u8, seconds: u64) -> CustomDomain {
+    CustomDomain::new(
+        name.parse().unwrap(),
+        www,
+        ServiceId::from_bytes([service; 16]),
+        |_| ValidationToken {
+            name: [1; 16],
+            value: [2; 16],
+            zone: [3; 10],
+        },
+        at(seconds),
+    )
+}
+
+async fn two_services(world: &World) {
+    for (number, name) in [(1, "web1"), (2, "web2")] {
+        let stored = service(number, name);
+        world.store.create_service(&stored).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_domain_is_read_back_as_it_was_written_after_every_move() {
+    let world = World::new().await;
+    two_services(&world).await;
+    let mut want = domain("example.com", true, 1, 5);
+    world.store.create_domain(&want, 5).await.unwrap();
+    let later = domain("later.example.com", false, 1, 6);
+    world.store.create_domain(&later, 5).await.unwrap();
+    for event in [
+        DomainEvent::RecordsKnown,
+        DomainEvent::Validated,
+        DomainEvent::Bound,
+    ] {
+        let unsettled = world.store.unsettled_domains().await.unwrap();
+        assert_eq!(unsettled[0].domain, want.name);
+        assert_eq!(unsettled[0].status, want.status);
+        want.apply(event, at(7)).unwrap();
+        let stored = world
+            .store
+            .update_domain(want.service, &want.name, |domain| {
+                domain.apply(event, at(7))
+            })
+            .await
+            .unwrap();
+        assert_eq!(stored.as_ref(), Some(&want));
+    }
+    let store = world.reopen().await;
+    assert_eq!(store.domain(&want.name).await.unwrap(), Some(want.clone()));
+    assert_eq!(
+        store.domains_of(want.service).await.unwrap(),
+        [want, later.clone()]
+    );
+    let unsettled = store.unsettled_domains().await.unwrap();
+    assert_eq!(
+        unsettled.into_iter().map(|u| u.domain).collect::<Vec<_>>(),
+        [later.name]
+    );
+}
+
+#[tokio::test]
+async fn a_move_that_is_refused_or_comes_too_late_changes_nothing() {
+    let world = World::new().await;
+    two_services(&world).await;
+    let want = domain("example.com", true, 1, 5);
+    world.store.create_domain(&want, 5).await.unwrap();
+    let bound = |domain: &mut CustomDomain| domain.apply(DomainEvent::Bound, at(7));
+    let other = ServiceId::from_bytes([2; 16]);
+    let known = |domain: &mut CustomDomain| domain.apply(DomainEvent::RecordsKnown, at(7));
+    for moved in [
+        world
+            .store
+            .update_domain(want.service, &want.name, bound)
+            .await,
+        world.store.update_domain(other, &want.name, known).await,
+    ] {
+        assert_eq!(moved.unwrap(), None);
+    }
+    assert!(
+        !world
+            .store
+            .forget_domain(want.service, &want.name)
+            .await
+            .unwrap(),
+        "only what is being deleted"
+    );
+    assert_eq!(world.store.domain(&want.name).await.unwrap(), Some(want));
+}
+
+#[tokio::test]
+async fn a_host_name_belongs_to_one_association_of_the_installation() {
+    let world = World::new().await;
+    two_services(&world).await;
+    let first = domain("example.com", true, 1, 5);
+    world.store.create_domain(&first, 5).await.unwrap();
+    for (name, www, taken) in [
+        ("example.com", false, "example.com"),
+        ("www.example.com", false, "www.example.com"),
+    ] {
+        let refused = world
+            .store
+            .create_domain(&domain(name, www, 2, 6), 5)
+            .await
+            .unwrap_err();
+        let CreateDomainError::Taken { name, holder } = refused else {
+            panic!("{refused:?}")
+        };
+        assert_eq!(name, taken);
+        assert_eq!(holder.domain, first.name);
+        assert_eq!(holder.service_name.as_str(), "web1");
+    }
+    // A wildcard is a name of its own.
+    let wildcard = domain("*.example.com", false, 2, 6);
+    world.store.create_domain(&wildcard, 5).await.unwrap();
+
+    let gone = |domain: &mut CustomDomain| domain.apply(DomainEvent::Disassociated, at(7));
+    world
+        .store
+        .update_domain(first.service, &first.name, gone)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        world
+            .store
+            .domain_holder("www.example.com")
+            .await
+            .unwrap()
+            .is_some()
+    );
+    assert!(
+        world
+            .store
+            .forget_domain(first.service, &first.name)
+            .await
+            .unwrap()
+    );
+    assert_eq!(
+        world.store.domain_holder("www.example.com").await.unwrap(),
+        None
+    );
+    world
+        .store
+        .create_domain(&domain("example.com", true, 2, 8), 5)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_service_has_no_more_domains_than_it_may() {
+    let world = World::new().await;
+    two_services(&world).await;
+    for number in 0..2 {
+        let name = format!("{number}.example.com");
+        world
+            .store
+            .create_domain(&domain(&name, true, 1, 5), 2)
+            .await
+            .unwrap();
+    }
+    let full = world
+        .store
+        .create_domain(&domain("example.com", true, 1, 5), 2)
+        .await;
+    assert!(
+        matches!(full, Err(CreateDomainError::Full { count: 2 })),
+        "{full:?}"
+    );
+    world
+        .store
+        .create_domain(&domain("example.com", true, 2, 5), 2)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn the_domains_of_a_deleted_service_are_gone_with_it() {
+    let world = World::new().await;
+    let mut stored = service(1, "web1");
+    world.store.create_service(&stored).await.unwrap();
+    deploy(&world.store, &mut stored).await;
+    let domain = domain("example.com", true, 1, 5);
+    world.store.create_domain(&domain, 5).await.unwrap();
+    let id = OperationId::from_bytes([7; 16]);
+    stored
+        .service
+        .accept(OperationKind::DeleteService, None, id, at(101))
+        .unwrap();
+    apply(&world.store, &mut stored, Transition::Begin).await;
+    assert!(world.store.domain(&domain.name).await.unwrap().is_some());
+    apply(&world.store, &mut stored, Transition::Succeed).await;
+    assert_eq!(world.store.domain(&domain.name).await.unwrap(), None);
+    assert_eq!(
+        world.store.domain_holder("example.com").await.unwrap(),
+        None
+    );
+    let late = world.store.create_domain(&domain, 5).await;
+    assert!(
+        matches!(late, Err(CreateDomainError::ServiceGone)),
+        "{late:?}"
     );
 }

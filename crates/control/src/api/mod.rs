@@ -7,6 +7,7 @@
 mod auto_scaling;
 mod configuration;
 mod connections;
+mod domains;
 pub(crate) mod keys;
 mod native;
 mod observability;
@@ -41,7 +42,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use crate::{
-    ControlConfig, clock, edges::Edges, ingress::Ingress, keyring::Keyring,
+    ControlConfig, clock, domains::Domains, edges::Edges, ingress::Ingress, keyring::Keyring,
     observations::Observations, services::Services, worker::Chain,
 };
 
@@ -60,6 +61,7 @@ pub(crate) struct Api<E> {
     store: Arc<Store>,
     engine: Arc<E>,
     services: Arc<Services<E>>,
+    domains: Arc<Domains<E>>,
     edges: Arc<Edges>,
     observations: Arc<Observations>,
     ingress: Arc<Ingress>,
@@ -81,6 +83,7 @@ impl<E: Engine> Api<E> {
         store: Arc<Store>,
         engine: Arc<E>,
         services: Arc<Services<E>>,
+        domains: Arc<Domains<E>>,
         edges: Arc<Edges>,
         observations: Arc<Observations>,
         ingress: Arc<Ingress>,
@@ -93,6 +96,7 @@ impl<E: Engine> Api<E> {
             store,
             engine,
             services,
+            domains,
             edges,
             observations,
             ingress,
@@ -301,10 +305,16 @@ impl<E: Engine> Api<E> {
             Operation::ListTagsForResource => {
                 call.run(|r| self.list_tags_for_resource(caller, r)).await
             }
-            // Every operation is decided upon: a new one in the model does not compile until it is.
-            Operation::AssociateCustomDomain
-            | Operation::DescribeCustomDomains
-            | Operation::DisassociateCustomDomain => Err(call.route.unknown_operation()),
+            Operation::AssociateCustomDomain => {
+                call.run(|r| self.associate_custom_domain(caller, r)).await
+            }
+            Operation::DescribeCustomDomains => {
+                call.run(|r| self.describe_custom_domains(caller, r)).await
+            }
+            Operation::DisassociateCustomDomain => {
+                call.run(|r| self.disassociate_custom_domain(caller, r))
+                    .await
+            }
         }
     }
 
@@ -315,6 +325,8 @@ impl<E: Engine> Api<E> {
                 call.run_native(|r| self.describe_operation(caller, r))
                     .await
             }
+            "DescribeDomain" => call.run_native(|r| self.describe_domain(caller, r)).await,
+            "ListDomains" => call.run_native(|r| self.list_domains(caller, r)).await,
             "GetLogs" => call.run_native(|r| self.get_logs(caller, r)).await,
             "CompleteConnection" => {
                 call.run_native(|r| self.complete_connection(caller, r))

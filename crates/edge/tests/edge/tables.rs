@@ -209,6 +209,80 @@ fn a_host_name_belongs_to_whom_it_was_given_last() {
     assert_eq!(world.client().ask(GET).text(), "two");
 }
 
+/// Who answers for a host name, or why nobody does.
+fn asked(world: &World, host: &str) -> String {
+    let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    let answer = world.client().ask(&request);
+    match answer.status() {
+        200 => answer.text().to_owned(),
+        _ => answer.cause(),
+    }
+}
+
+#[test]
+fn a_wildcard_leads_every_name_one_label_below_that_has_no_route_of_its_own() {
+    let (wild, exact) = (App::saying("wild"), App::saying("exact"));
+    let mut world = World::new();
+    world.control.publish(vec![
+        route(1, "*.example.test", &[wild.address]),
+        route(2, "own.example.test", &[exact.address]),
+    ]);
+    for (host, want) in [
+        ("a.example.test", "wild"),
+        ("A.Example.TEST:8080", "wild"),
+        ("own.example.test", "exact"),
+        ("example.test", "no_such_host"),
+        ("a.b.example.test", "no_such_host"),
+        ("a.own.example.test", "no_such_host"),
+        ("aexample.test", "no_such_host"),
+        (".example.test", "no_such_host"),
+        ("test", "no_such_host"),
+    ] {
+        assert_eq!(asked(&world, host), want, "{host}");
+    }
+}
+
+#[test]
+fn an_exact_name_that_comes_and_goes_leaves_its_wildcard_as_it_was() {
+    let (wild, exact) = (App::saying("wild"), App::saying("exact"));
+    let mut world = World::new();
+    world
+        .control
+        .publish(vec![route(1, "*.example.test", &[wild.address])]);
+    assert_eq!(asked(&world, "own.example.test"), "wild");
+    let own = route(2, "own.example.test", &[exact.address]);
+    let sent = world.control.send_change(vec![own.clone()], vec![]);
+    world.control.served(sent);
+    assert_eq!(asked(&world, "own.example.test"), "exact");
+    let sent = world.control.send_change(vec![], vec![own.service]);
+    world.control.served(sent);
+    assert_eq!(asked(&world, "own.example.test"), "wild");
+}
+
+#[test]
+fn a_wildcard_belongs_to_whom_it_was_given_last_and_goes_with_its_service() {
+    let (one, two) = (App::saying("one"), App::saying("two"));
+    let mut world = World::new();
+    world
+        .control
+        .publish(vec![route(1, "*.example.test", &[one.address])]);
+    // It moves: the one who loses it and the one who gets it, in one change.
+    let sent = world.control.send_change(
+        vec![
+            route(2, "*.example.test", &[two.address]),
+            route(1, "one.test", &[one.address]),
+        ],
+        vec![],
+    );
+    world.control.served(sent);
+    assert_eq!(asked(&world, "a.example.test"), "two");
+    assert_eq!(asked(&world, "one.test"), "one");
+    let gone = vec![route(2, "", &[]).service];
+    let sent = world.control.send_change(vec![], gone);
+    world.control.served(sent);
+    assert_eq!(asked(&world, "a.example.test"), "no_such_host");
+}
+
 #[test]
 fn a_restarted_edge_serves_by_the_saved_table_before_control_has_spoken() {
     let app = App::saying("hello");

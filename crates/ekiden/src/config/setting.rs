@@ -206,6 +206,14 @@ pub const SETTINGS: &[Setting] = &[
         about: "Custom domains are validated without looking for their records in the DNS.",
     },
     Setting {
+        key: "service.validation_dns",
+        default: "",
+        form: Form::Text("an address such as `192.0.2.53:53`", |config, text| {
+            parse(text).map(|address| config.service.validation_dns = Some(address))
+        }),
+        about: "The name server that is asked for the validation records of custom domains, instead of the host's.",
+    },
+    Setting {
         key: "quota.services",
         default: "20000",
         form: Form::Count(1, 1000000, |config| &mut config.quota.services),
