@@ -29,6 +29,8 @@ use tokio::{net::UnixListener, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
+#[doc(hidden)]
+pub use crate::api::page::fuzzing;
 pub use crate::config::{ControlConfig, DomainValidation, Handshake, Quotas, References};
 use crate::{
     api::Api, domains::Domains, edges::Edges, ingress::Ingress, keyring::Keyring,

@@ -11,7 +11,7 @@ mod domains;
 pub(crate) mod keys;
 mod native;
 mod observability;
-mod page;
+pub(crate) mod page;
 mod resources;
 mod services;
 mod tags;
