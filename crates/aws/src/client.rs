@@ -381,9 +381,8 @@ mod tests {
             let route = protocol::route(parts, body, APIS).unwrap();
             let claim = Claim::read(parts, route.api.signing_name, now()).unwrap();
             assert_eq!(claim.session_token(), Some("token"));
-            let identity = claim
-                .verify(&SecretAccessKey::new("secret"), parts, body)
-                .unwrap();
+            let key = claim.signing_key(&SecretAccessKey::new("secret"));
+            let identity = claim.verify(&key, parts, body).unwrap();
             seen.send((route.operation.clone(), identity.region, body.clone()))
                 .unwrap();
             let output = ListServicesResponse {

@@ -14,5 +14,7 @@ mod encode;
 pub mod epoch_seconds;
 pub mod error;
 pub mod native;
+mod operations;
 pub mod protocol;
 pub mod sigv4;
+pub mod sts;

@@ -439,6 +439,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use http::Request;
+    use proptest::prelude::*;
 
     use super::*;
     use crate::{
@@ -782,6 +783,20 @@ mod tests {
         assert_eq!(body["__type"], "InvalidStateException");
         assert_eq!(body["Message"], "not \"now\"");
         assert_eq!(body["message"], body["Message"]);
+    }
+
+    proptest! {
+        #[test]
+        fn routing_never_panics(
+            path in "/[a-zA-Z/]{0,12}|/service/[A-Za-z./]{0,12}/operation/[A-Za-z./]{0,12}",
+            name in "smithy-protocol|x-amz-target|content-type|authorization",
+            value in "[ -~]{0,40}|rpc-v2-cbor|AppRunner\\.[A-Z.]{0,8}|application/x-www-form-urlencoded",
+            body in prop::collection::vec(any::<u8>(), 0..64),
+        ) {
+            let parts = parts("POST", &path, &[(&name, &value)]);
+            looks_like(&parts.headers);
+            let _ = super::route(&parts, &body, APIS);
+        }
     }
 
     #[test]

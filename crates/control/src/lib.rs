@@ -10,9 +10,11 @@
 //! or decide (see `ekiden_model::plan`).
 
 mod api;
+mod audit;
 mod clock;
 mod config;
 mod edges;
+mod identity;
 mod keyring;
 mod observations;
 mod probe;
@@ -29,8 +31,8 @@ use tracing::{info, warn};
 
 pub use crate::config::{ControlConfig, DomainValidation, Handshake, Quotas, References};
 use crate::{
-    api::Api, edges::Edges, keyring::Keyring, observations::Observations, services::Services,
-    worker::Chain, worker::Tools,
+    api::Api, audit::Audit, edges::Edges, identity::Identities, keyring::Keyring,
+    observations::Observations, services::Services, worker::Chain, worker::Tools,
 };
 
 /// How long a deleted service is remembered: clients poll until they have seen `DELETED`
@@ -70,6 +72,15 @@ pub enum ControlError {
         #[source]
         source: io::Error,
     },
+    /// The audit log cannot be opened.
+    #[error("cannot open the audit log in `{path}`")]
+    Audit {
+        /// Where it is kept.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The socket for the edges cannot be used.
     #[error("cannot use the listening socket for edges")]
     EdgeSocket(#[source] io::Error),
@@ -94,7 +105,12 @@ pub async fn run<E: Engine>(
 ) -> Result<(), ControlError> {
     let store = Arc::new(Store::open(&config.data_dir.join("ekiden.db")).await?);
     let keyring = load_keyring(&config.data_dir)?;
-    let keys = api::keys::AdminKey::load_or_make(&config.data_dir.join("admin-key.json"))?;
+    let identities = Identities::load(Arc::clone(&store), Arc::clone(&keyring)).await?;
+    identities
+        .install(&config.data_dir.join("admin-key.json"))
+        .await?;
+    let identities = Arc::new(identities);
+    let audit = Arc::new(open_audit(&config.data_dir)?);
     let edges = Arc::new(Edges::load(Arc::clone(&store)).await?);
     edge_socket
         .set_nonblocking(true)
@@ -139,8 +155,10 @@ pub async fn run<E: Engine>(
         edges,
         observations,
         keyring,
-        keys,
+        Arc::clone(&identities),
+        audit,
     );
+    tasks.spawn(identities.write_down_uses(stop.clone()));
     tasks.spawn(Arc::new(api).serve(api_listener, stop.clone()));
     tasks.close();
     serving();
@@ -156,6 +174,14 @@ fn load_keyring(data_dir: &std::path::Path) -> Result<Arc<Keyring>, ControlError
         source,
     })?;
     Ok(Arc::new(keyring))
+}
+
+fn open_audit(data_dir: &std::path::Path) -> Result<Audit, ControlError> {
+    let dir = data_dir.join("audit");
+    Audit::open(dir.clone()).map_err(|source| ControlError::Audit {
+        path: dir.display().to_string(),
+        source,
+    })
 }
 
 fn tokio_listener(listener: std::net::TcpListener) -> io::Result<tokio::net::TcpListener> {

@@ -4,6 +4,7 @@
 //! arguments. What other crates do is decided here, so that a decision can be tested, replayed and
 //! simulated without a machine to run it on.
 
+pub mod access;
 pub mod health;
 pub mod id;
 pub mod image;

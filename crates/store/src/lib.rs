@@ -9,6 +9,7 @@
 //! A store belongs to one control plane at a time. Each takes a new epoch at its start, and every
 //! write of an older epoch is refused: a control plane that was thought dead cannot write late.
 
+pub mod access_keys;
 pub mod auto_scaling;
 mod rows;
 
