@@ -55,7 +55,7 @@ impl Api {
         let credentials = Credentials {
             access_key_id: endpoint.access_key_id,
             secret_access_key: SecretAccessKey::new(endpoint.secret_access_key),
-            session_token: None,
+            session_token: endpoint.session_token,
         };
         let client = Client::new(&endpoint.url, endpoint.region, credentials)?;
         Ok(Self {

@@ -6,11 +6,13 @@ use clap::Subcommand;
 
 use crate::{
     api::Api,
+    audit::Audit,
     deploy::Deploy,
     endpoint::{Endpoint, LocalServer, Variables},
-    environment,
+    environment::Env,
     failure::{Failure, Outcome},
     image::Image,
+    key::Key,
     logs::Logs,
     output::OutputFormat,
     services,
@@ -19,11 +21,8 @@ use crate::{
 /// What a server can be asked.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
-    /// Print the variables that let the AWS tools speak to this host's Ekiden
-    #[command(
-        after_help = "Example:\n  eval \"$(sudo ekiden env)\"\n  aws apprunner list-services"
-    )]
-    Env,
+    /// Print what lets the AWS tools speak to this host's Ekiden, with the key of this host
+    Env(Env),
     /// Run an image as a service, or deploy it to the service of that name
     #[command(after_help = "Examples:\n  \
         ekiden deploy --image docker.io/library/nginx --name website --port 80\n  \
@@ -57,6 +56,11 @@ pub enum Command {
         #[arg(long)]
         wait: bool,
     },
+    /// Make, list, disable and delete access keys; admins only
+    #[command(subcommand)]
+    Key(Key),
+    /// Read the audit log, newest first; admins only
+    Audit(Audit),
     /// Look at and change this host's images; needs root
     #[command(subcommand)]
     Image(Image),
@@ -87,7 +91,7 @@ impl Command {
     async fn dispatch(self, context: &Context) -> Outcome {
         let format = context.format;
         match self {
-            Self::Env => environment::run(&context.local_endpoint()?, format),
+            Self::Env(env) => env.run(&context.local_endpoint()?, format),
             Self::Deploy(deploy) => deploy.run(&context.api()?, format).await,
             Self::Ps => services::list(&context.api()?, format).await,
             Self::Describe { name } => services::describe(&context.api()?, &name, format).await,
@@ -95,6 +99,8 @@ impl Command {
             Self::Pause { name } => services::pause(&context.api()?, &name).await,
             Self::Resume { name } => services::resume(&context.api()?, &name).await,
             Self::Delete { name, wait } => services::delete(&context.api()?, &name, wait).await,
+            Self::Key(key) => key.run(&context.api()?, format).await,
+            Self::Audit(audit) => audit.run(&context.api()?, format).await,
             Self::Image(image) => image.run(&context.local.agent_socket, format).await,
         }
     }

@@ -1,12 +1,14 @@
 //! The command line: what `ekiden` says and asks, apart from running the server.
 
 pub mod api;
+pub mod audit;
 pub mod command;
 pub mod deploy;
 pub mod endpoint;
 pub mod environment;
 pub mod failure;
 pub mod image;
+pub mod key;
 pub mod logs;
 pub mod operation;
 pub mod output;
