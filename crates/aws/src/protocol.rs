@@ -21,7 +21,9 @@ use http::{
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::{apprunner::shapes, error::ApiError, native};
+use crate::{
+    apprunner::shapes, constraint::Reported, error::ApiError, native, secretsmanager, ssm,
+};
 
 /// Bytes a request's body may have: [`ApiError::request_entity_too_large`] above it. Whoever reads
 /// the body keeps it.
@@ -34,13 +36,30 @@ pub const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 
 /// The services that Ekiden's endpoint speaks for.
-pub static APIS: [Api; 2] = [APP_RUNNER, EKIDEN];
+pub static APIS: [Api; 4] = [APP_RUNNER, EKIDEN, SECRETS_MANAGER, SSM];
 
 /// AWS App Runner.
 pub const APP_RUNNER: Api = Api {
     target_prefix: shapes::TARGET_PREFIX,
     signing_name: shapes::SIGNING_NAME,
     protocol: Protocol::AwsJson10,
+    violations: Reported::InvalidRequest,
+};
+
+/// AWS Secrets Manager.
+pub const SECRETS_MANAGER: Api = Api {
+    target_prefix: secretsmanager::shapes::TARGET_PREFIX,
+    signing_name: secretsmanager::shapes::SIGNING_NAME,
+    protocol: Protocol::AwsJson11,
+    violations: Reported::Validation,
+};
+
+/// AWS Systems Manager.
+pub const SSM: Api = Api {
+    target_prefix: ssm::shapes::TARGET_PREFIX,
+    signing_name: ssm::shapes::SIGNING_NAME,
+    protocol: Protocol::AwsJson11,
+    violations: Reported::Validation,
 };
 
 /// Ekiden's own operations, signed like App Runner's.
@@ -48,6 +67,7 @@ pub const EKIDEN: Api = Api {
     target_prefix: native::TARGET_PREFIX,
     signing_name: shapes::SIGNING_NAME,
     protocol: Protocol::AwsJson10,
+    violations: Reported::InvalidRequest,
 };
 
 /// A service as a client addresses it.
@@ -59,6 +79,8 @@ pub struct Api {
     pub signing_name: &'static str,
     /// How its bodies are written.
     pub protocol: Protocol,
+    /// The error by which it reports violated constraints.
+    pub violations: Reported,
 }
 
 /// How bodies are written.
@@ -66,6 +88,8 @@ pub struct Api {
 pub enum Protocol {
     /// JSON, media type `application/x-amz-json-1.0`.
     AwsJson10,
+    /// JSON, media type `application/x-amz-json-1.1`.
+    AwsJson11,
 }
 
 /// Which operation a request asks for. That the service has it is still to be seen.
@@ -158,6 +182,7 @@ impl Protocol {
     pub(crate) const fn content_type(self) -> &'static str {
         match self {
             Self::AwsJson10 => "application/x-amz-json-1.0",
+            Self::AwsJson11 => "application/x-amz-json-1.1",
         }
     }
 
@@ -165,9 +190,11 @@ impl Protocol {
     /// that a request shows.
     fn accepts(self, media_type: &str) -> bool {
         match self {
-            Self::AwsJson10 => ["application/x-amz-json-1.0", "application/x-amz-json-1.1"]
-                .iter()
-                .any(|accepted| media_type.eq_ignore_ascii_case(accepted)),
+            Self::AwsJson10 | Self::AwsJson11 => {
+                ["application/x-amz-json-1.0", "application/x-amz-json-1.1"]
+                    .iter()
+                    .any(|accepted| media_type.eq_ignore_ascii_case(accepted))
+            }
         }
     }
 }

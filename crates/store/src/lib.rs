@@ -10,7 +10,9 @@
 //! write of an older epoch is refused: a control plane that was thought dead cannot write late.
 
 pub mod auto_scaling;
+pub mod parameters;
 mod rows;
+pub mod secrets;
 
 use std::{path::Path, str::FromStr, time::Duration};
 

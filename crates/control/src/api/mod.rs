@@ -5,10 +5,14 @@
 //! is made by `ekiden_aws::protocol`.
 
 mod auto_scaling;
+mod companion_page;
 mod configuration;
 pub(crate) mod keys;
 mod native;
 mod page;
+mod parameters;
+mod secret_references;
+mod secrets;
 mod services;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -20,7 +24,9 @@ use ekiden_aws::{
     decode::decode,
     epoch_seconds::EpochSeconds,
     error::ApiError,
-    protocol::{self, APIS, APP_RUNNER, REQUEST_BODY_BYTES_MAX, RequestId, Route},
+    protocol::{
+        self, APIS, APP_RUNNER, REQUEST_BODY_BYTES_MAX, RequestId, Route, SECRETS_MANAGER, SSM,
+    },
     sigv4::{claim::Claim, credentials::SecretAccessKey},
 };
 use ekiden_engine::Engine;
@@ -35,8 +41,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use crate::{
-    ControlConfig, clock, edges::Edges, keyring::Keyring, observations::Observations, services::Services,
-    worker::Chain,
+    ControlConfig, clock, edges::Edges, keyring::Keyring, observations::Observations,
+    services::Services, vault::Vault, worker::Chain,
 };
 
 /// How long a client may take to send a request's head, and its body.
@@ -57,6 +63,7 @@ pub(crate) struct Api<E> {
     edges: Arc<Edges>,
     observations: Arc<Observations>,
     keyring: Arc<Keyring>,
+    vault: Vault,
     keys: keys::AdminKey,
     secret: SecretAccessKey,
 }
@@ -80,6 +87,11 @@ impl<E: Engine> Api<E> {
         keys: keys::AdminKey,
     ) -> Self {
         let secret = SecretAccessKey::new(keys.secret_access_key.clone());
+        let vault = Vault::new(
+            Arc::clone(&store),
+            Arc::clone(&keyring),
+            config.account_id.clone(),
+        );
         Self {
             config,
             store,
@@ -88,6 +100,7 @@ impl<E: Engine> Api<E> {
             edges,
             observations,
             keyring,
+            vault,
             keys,
             secret,
         }
@@ -170,9 +183,11 @@ impl<E: Engine> Api<E> {
             route: &route,
             id,
         };
-        match *route.api == APP_RUNNER {
-            true => self.apprunner(&caller, call).await,
-            false => self.native(&caller, call).await,
+        match *route.api {
+            APP_RUNNER => self.apprunner(&caller, call).await,
+            SECRETS_MANAGER => self.secrets_manager(&caller, call).await,
+            SSM => self.systems_manager(&caller, call).await,
+            _ => self.native(&caller, call).await,
         }
     }
 
@@ -257,7 +272,7 @@ impl Call<'_> {
         F: Future<Output = Result<O, ApiError>>,
     {
         let input: I = decode(self.body)?;
-        constraint::check(&input)?;
+        constraint::check(&input, self.route.api.violations)?;
         Ok(protocol::success(
             self.route.api.protocol,
             self.id,

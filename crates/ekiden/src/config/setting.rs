@@ -220,25 +220,33 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         key: "quota.auto_scaling_configurations",
         default: "1000",
-        form: Form::Count(1, 1000000, |config| &mut config.quota.auto_scaling_configurations),
+        form: Form::Count(1, 1000000, |config| {
+            &mut config.quota.auto_scaling_configurations
+        }),
         about: "Names of auto scaling configurations in one region. App Runner has 10.",
     },
     Setting {
         key: "quota.auto_scaling_revisions",
         default: "1000",
-        form: Form::Count(1, 1000000, |config| &mut config.quota.auto_scaling_revisions),
+        form: Form::Count(1, 1000000, |config| {
+            &mut config.quota.auto_scaling_revisions
+        }),
         about: "Active revisions of one auto scaling configuration. App Runner has 5.",
     },
     Setting {
         key: "quota.observability_configurations",
         default: "1000",
-        form: Form::Count(1, 1000000, |config| &mut config.quota.observability_configurations),
+        form: Form::Count(1, 1000000, |config| {
+            &mut config.quota.observability_configurations
+        }),
         about: "Names of observability configurations in one region. App Runner has 10.",
     },
     Setting {
         key: "quota.observability_revisions",
         default: "1000",
-        form: Form::Count(1, 1000000, |config| &mut config.quota.observability_revisions),
+        form: Form::Count(1, 1000000, |config| {
+            &mut config.quota.observability_revisions
+        }),
         about: "Active revisions of one observability configuration. App Runner has 10.",
     },
     Setting {
@@ -286,14 +294,13 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         key: "sources.prebuilt",
         default: "",
-        form: Form::List(
-            "`<repository URL>=<image>`",
-            1000,
-            |config, texts| {
-                config.sources.prebuilt = texts.iter().map(|text| prebuilt(text)).collect::<Option<_>>()?;
-                Some(())
-            },
-        ),
+        form: Form::List("`<repository URL>=<image>`", 1000, |config, texts| {
+            config.sources.prebuilt = texts
+                .iter()
+                .map(|text| prebuilt(text))
+                .collect::<Option<_>>()?;
+            Some(())
+        }),
         about: "The image that a service with this source repository runs; Ekiden does not build from source itself yet.",
     },
     Setting {
