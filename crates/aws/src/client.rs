@@ -15,7 +15,7 @@ use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
     epoch_seconds::EpochSeconds,
-    protocol::{APP_RUNNER, REQUEST_ID, TARGET},
+    protocol::{APP_RUNNER, Protocol, REQUEST_ID, TARGET},
     sigv4::{
         credentials::Credentials,
         signer::{SignError, sign},
@@ -30,6 +30,9 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Bytes an answer may have.
 pub const ANSWER_BYTES_MAX: usize = 16 << 20;
+
+/// How bodies are written.
+const PROTOCOL: Protocol = Protocol::AwsJson10;
 
 /// A client of one endpoint. Has no `Debug`, because it holds a secret.
 #[derive(Clone)]
@@ -206,7 +209,7 @@ impl Client {
             .method(Method::POST)
             .uri("/")
             .header(http::header::HOST, &self.authority)
-            .header(CONTENT_TYPE, APP_RUNNER.protocol.content_type())
+            .header(CONTENT_TYPE, PROTOCOL.content_type())
             .header(TARGET, target)
             .body(());
         request.ok().map(|request| request.into_parts().0)
@@ -375,19 +378,19 @@ mod tests {
     async fn request_is_routed_verified_and_answered() {
         let (seen, requests) = mpsc::channel();
         let client = serving(move |parts, body| {
-            let route = protocol::route(parts, &APIS).unwrap();
+            let route = protocol::route(parts, body, APIS).unwrap();
             let claim = Claim::read(parts, route.api.signing_name, now()).unwrap();
             assert_eq!(claim.session_token(), Some("token"));
             let identity = claim
                 .verify(&SecretAccessKey::new("secret"), parts, body)
                 .unwrap();
-            seen.send((route.operation, identity.region, body.clone()))
+            seen.send((route.operation.clone(), identity.region, body.clone()))
                 .unwrap();
             let output = ListServicesResponse {
                 next_token: Some("more".to_owned()),
                 ..Default::default()
             };
-            protocol::success(route.api.protocol, RequestId::random(), &output)
+            protocol::success(&route, RequestId::random(), &output)
         })
         .await;
         let output = list(&client).await.unwrap();
@@ -404,7 +407,7 @@ mod tests {
     async fn failure_has_code_message_status_and_request_id() {
         let id = RequestId::random();
         let client = serving(move |_, _| {
-            protocol::failure(APP_RUNNER.protocol, id, &ApiError::invalid_state("not now"))
+            protocol::failure(PROTOCOL, id, &ApiError::invalid_state("not now"))
         })
         .await;
         match list(&client).await.unwrap_err() {

@@ -424,6 +424,17 @@ mod tests {
     }
 
     #[test]
+    fn a_service_may_report_violations_by_another_name() {
+        let input = ListServicesRequest {
+            max_results: Some(21),
+            next_token: None,
+        };
+        let refusal = super::check(&input, Reported::Validation).unwrap_err();
+        assert_eq!(refusal.code(), "ValidationException");
+        assert_eq!(refusal.message(), check(&input).unwrap_err().message());
+    }
+
+    #[test]
     fn nested_and_missing_members_have_a_path() {
         let input = CreateServiceRequest {
             service_name: text("web-app"),

@@ -1,373 +1,99 @@
-//! JSON bodies into inputs, strictly.
+//! Bodies into inputs, strictly, whatever the protocol.
 //!
-//! serde alone is laxer than the protocol: it reads an array where a structure belongs, keeps the
+//! serde alone is laxer than the protocols: it reads an array where a structure belongs, keeps the
 //! last of two members of one name, and repeats values (perhaps secret ones) in its errors. So a
-//! body is first read into a tree that refuses the second and bounds the depth, and inputs are then
-//! read from the tree:
+//! body is first read into a [`Tree`] that refuses the second and bounds depth and number of
+//! values, and inputs are then read from the tree:
 //!
-//! - an empty body is `{}`;
+//! - an empty body is an input without members;
 //! - a member that is unknown is ignored, one that is `null` is absent;
-//! - a member of another JSON type than the model's, a member that is given twice, bytes that are
-//!   not UTF-8, and anything cut off or left over are refused, with the path of the member.
+//! - a member of another type than the model's, a member that is given twice, bytes that are not
+//!   UTF-8, and anything cut off or left over are refused, with the path of the member.
 
-use std::{collections::BTreeMap, fmt};
+mod cbor;
+mod json;
+pub(crate) mod query;
+mod tree;
 
-use serde::{
-    Deserializer,
-    de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor},
-    forward_to_deserialize_any,
-};
+use std::collections::BTreeMap;
 
-use crate::error::ApiError;
+use serde::de::DeserializeOwned;
 
-/// How deep objects and arrays may be nested. App Runner's deepest input has 6 levels.
-const DEPTH_MAX: usize = 32;
+pub use self::tree::{Mismatch, Tree};
+use crate::{error::ApiError, protocol::Protocol};
 
-/// Characters of a member's name that an error repeats.
-const NAME_CHARS_SHOWN_MAX: usize = 64;
+/// Reads a request's body.
+///
+/// # Errors
+/// `SerializationException` with the place and the reason, never a value.
+pub fn parse(protocol: Protocol, body: &[u8]) -> Result<Tree, ApiError> {
+    let tree = match protocol {
+        Protocol::AwsJson10 | Protocol::AwsJson11 => {
+            let text = std::str::from_utf8(body)
+                .map_err(|_| ApiError::serialization("the body is not UTF-8"))?;
+            match text.trim_ascii().is_empty() {
+                true => Ok(Tree::Object(BTreeMap::new())),
+                false => json::parse(text).map_err(|error| error.to_string()),
+            }
+        }
+        Protocol::AwsQuery => query::parse(body),
+        Protocol::RpcV2Cbor => match body.is_empty() {
+            true => Ok(Tree::Object(BTreeMap::new())),
+            false => cbor::parse(body),
+        },
+    };
+    tree.map_err(ApiError::serialization)
+}
 
 /// Reads an input from a request's body.
 ///
 /// # Errors
-/// `SerializationException` with the place and the reason, never a value.
-pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    let text =
-        std::str::from_utf8(body).map_err(|_| ApiError::serialization("the body is not UTF-8"))?;
-    let text = if text.trim_ascii().is_empty() {
-        "{}"
-    } else {
-        text
-    };
-    let tree = parse(text).map_err(|error| ApiError::serialization(error.to_string()))?;
-    T::deserialize(tree).map_err(|mismatch| ApiError::serialization(mismatch.to_string()))
-}
-
-fn parse(text: &str) -> Result<Json, serde_json::Error> {
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let tree = Level(0).deserialize(&mut deserializer)?;
-    deserializer.end()?;
-    Ok(tree)
-}
-
-enum Json {
-    Null,
-    Bool(bool),
-    Unsigned(u64),
-    Signed(i64),
-    Fraction(f64),
-    Text(String),
-    Array(Vec<Json>),
-    Object(BTreeMap<String, Json>),
-}
-
-/// Reads a tree at some depth.
-#[derive(Clone, Copy)]
-struct Level(usize);
-
-impl Level {
-    fn deeper<E: de::Error>(self) -> Result<Self, E> {
-        match self.0 {
-            DEPTH_MAX => Err(E::custom(format!("nested deeper than {DEPTH_MAX} levels"))),
-            depth => Ok(Self(depth + 1)),
-        }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Level {
-    type Value = Json;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Level {
-    type Value = Json;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_unit<E>(self) -> Result<Json, E> {
-        Ok(Json::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
-        Ok(Json::Bool(value))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Json, E> {
-        Ok(Json::Unsigned(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
-        Ok(Json::Signed(value))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
-        Ok(Json::Fraction(value))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Json, E> {
-        Ok(Json::Text(value.to_owned()))
-    }
-
-    fn visit_seq<A: de::SeqAccess<'de>>(self, mut access: A) -> Result<Json, A::Error> {
-        let inner = self.deeper()?;
-        let mut elements = Vec::new();
-        while let Some(element) = access.next_element_seed(inner)? {
-            elements.push(element);
-        }
-        Ok(Json::Array(elements))
-    }
-
-    fn visit_map<A: de::MapAccess<'de>>(self, mut access: A) -> Result<Json, A::Error> {
-        let inner = self.deeper()?;
-        let mut members = BTreeMap::new();
-        while let Some(name) = access.next_key::<String>()? {
-            let value = access.next_value_seed(inner)?;
-            if members.contains_key(&name) {
-                // Whoever looked at the body before us may have believed the other one.
-                return Err(de::Error::custom(format!(
-                    "`{}` is given twice",
-                    shown(&name)
-                )));
-            }
-            members.insert(name, value);
-        }
-        Ok(Json::Object(members))
-    }
-}
-
-impl Json {
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Null => "null",
-            Self::Bool(_) => "a boolean",
-            Self::Unsigned(_) | Self::Signed(_) => "a whole number",
-            Self::Fraction(_) => "a number with a fraction",
-            Self::Text(_) => "a string",
-            Self::Array(_) => "an array",
-            Self::Object(_) => "an object",
-        }
-    }
-
-    fn is_null(&self) -> bool {
-        matches!(self, Self::Null)
-    }
-}
-
-impl<'de> Deserializer<'de> for Json {
-    type Error = Mismatch;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
-        match self {
-            Self::Null => visitor.visit_unit(),
-            Self::Bool(value) => visitor.visit_bool(value),
-            Self::Unsigned(value) => visitor.visit_u64(value),
-            Self::Signed(value) => visitor.visit_i64(value),
-            Self::Fraction(value) => visitor.visit_f64(value),
-            Self::Text(value) => visitor.visit_string(value),
-            Self::Array(elements) => visitor.visit_seq(Elements(elements.into_iter().enumerate())),
-            Self::Object(members) => visitor.visit_map(Members::of(members)),
-        }
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        _fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Mismatch> {
-        match self {
-            Self::Object(mut members) => {
-                members.retain(|_, value| !value.is_null());
-                visitor.visit_map(Members::of(members))
-            }
-            other => Err(Mismatch::new(format!(
-                "expected an object, found {}",
-                other.kind()
-            ))),
-        }
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
-        match self {
-            Self::Null => visitor.visit_none(),
-            some => visitor.visit_some(some),
-        }
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Mismatch> {
-        visitor.visit_newtype_struct(self)
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        _variants: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Mismatch> {
-        match self {
-            Self::Text(variant) => visitor.visit_enum(variant.into_deserializer()),
-            other => Err(Mismatch::new(format!(
-                "expected a string, found {}",
-                other.kind()
-            ))),
-        }
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
-        unit_struct seq tuple tuple_struct map identifier ignored_any
-    }
-}
-
-struct Elements(std::iter::Enumerate<std::vec::IntoIter<Json>>);
-
-impl<'de> de::SeqAccess<'de> for Elements {
-    type Error = Mismatch;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(
-        &mut self,
-        seed: T,
-    ) -> Result<Option<T::Value>, Mismatch> {
-        let Some((index, element)) = self.0.next() else {
-            return Ok(None);
-        };
-        seed.deserialize(element)
-            .map(Some)
-            .map_err(|mismatch| mismatch.inside(&index.to_string()))
-    }
-}
-
-struct Members {
-    left: std::collections::btree_map::IntoIter<String, Json>,
-    /// The member whose name was read and whose value comes next.
-    current: Option<(String, Json)>,
-}
-
-impl Members {
-    fn of(members: BTreeMap<String, Json>) -> Self {
-        Self {
-            left: members.into_iter(),
-            current: None,
-        }
-    }
-}
-
-impl<'de> de::MapAccess<'de> for Members {
-    type Error = Mismatch;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, Mismatch> {
-        let Some((name, value)) = self.left.next() else {
-            return Ok(None);
-        };
-        let key = seed.deserialize(name.as_str().into_deserializer())?;
-        self.current = Some((name, value));
-        Ok(Some(key))
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Mismatch> {
-        let (name, value) = self
-            .current
-            .take()
-            .ok_or_else(|| Mismatch::new("a value without a name".to_owned()))?;
-        seed.deserialize(value)
-            .map_err(|mismatch| mismatch.inside(&name))
-    }
-}
-
-/// A tree that is not of the input's type: where, and why.
-#[derive(Debug)]
-struct Mismatch {
-    /// Innermost first.
-    path: Vec<String>,
-    reason: String,
-}
-
-impl Mismatch {
-    fn new(reason: String) -> Self {
-        Self {
-            path: Vec::new(),
-            reason,
-        }
-    }
-
-    fn inside(mut self, name: &str) -> Self {
-        self.path.push(shown(name));
-        self
-    }
-}
-
-impl fmt::Display for Mismatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path: Vec<&str> = self.path.iter().rev().map(String::as_str).collect();
-        match path.is_empty() {
-            true => f.write_str(&self.reason),
-            false => write!(f, "`{}`: {}", path.join("."), self.reason),
-        }
-    }
-}
-
-impl std::error::Error for Mismatch {}
-
-impl de::Error for Mismatch {
-    fn custom<T: fmt::Display>(reason: T) -> Self {
-        Self::new(reason.to_string())
-    }
-
-    fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::new(format!("expected {expected}, found {}", kind(found)))
-    }
-
-    fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::new(format!(
-            "expected {expected}, found {} out of bounds",
-            kind(found)
-        ))
-    }
-
-    fn unknown_variant(_found: &str, expected: &'static [&'static str]) -> Self {
-        Self::new(format!("expected one of {}", expected.join(", ")))
-    }
-}
-
-/// What was found, without its value.
-fn kind(found: de::Unexpected<'_>) -> &'static str {
-    use de::Unexpected as U;
-    match found {
-        U::Bool(_) => "a boolean",
-        U::Unsigned(_) | U::Signed(_) => "a whole number",
-        U::Float(_) => "a number with a fraction",
-        U::Str(_) | U::Char(_) => "a string",
-        U::Unit | U::Option => "null",
-        U::Seq => "an array",
-        U::Map => "an object",
-        _ => "something else",
-    }
-}
-
-fn shown(name: &str) -> String {
-    name.chars().take(NAME_CHARS_SHOWN_MAX).collect()
+/// As [`parse`] and [`Tree::read`].
+pub fn decode<T: DeserializeOwned>(protocol: Protocol, body: &[u8]) -> Result<T, ApiError> {
+    parse(protocol, body)?.read()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fmt;
+
+    use minicbor::Encoder;
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{
+        tree::{DEPTH_MAX, VALUES_MAX},
+        *,
+    };
     use crate::{
-        apprunner::shapes::{CreateServiceRequest, ListServicesRequest, TagResourceRequest},
+        apprunner::shapes::{
+            AssociateCustomDomainRequest, CreateServiceRequest, ImageConfiguration,
+            ListServicesRequest, TagResourceRequest,
+        },
+        epoch_seconds::EpochSeconds,
         native::DescribeOperationRequest,
     };
+
+    /// JSON, as most tests have it.
+    fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+        super::decode(Protocol::AwsJson10, body)
+    }
+
+    fn cbor<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+        super::decode(Protocol::RpcV2Cbor, body)
+    }
+
+    fn query<T: DeserializeOwned>(body: &str) -> Result<T, ApiError> {
+        super::decode(Protocol::AwsQuery, body.as_bytes())
+    }
+
+    #[track_caller]
+    fn refused_with<T: fmt::Debug>(result: Result<T, ApiError>, want: &str) {
+        let refusal = result.unwrap_err();
+        assert_eq!(
+            (refusal.code(), refusal.message()),
+            ("SerializationException", want)
+        );
+    }
 
     #[track_caller]
     fn refused<T: DeserializeOwned + fmt::Debug>(body: &str, want: &str) {
@@ -479,10 +205,206 @@ mod tests {
         assert_eq!(refusal.message(), "the body is not UTF-8");
     }
 
+    #[test]
+    fn number_of_values_is_bounded() {
+        let body = format!("{{\"X\":[{}0]}}", "0,".repeat(VALUES_MAX - 3));
+        decode::<ListServicesRequest>(body.as_bytes()).unwrap();
+        let body = format!("{{\"X\":[{}0]}}", "0,".repeat(VALUES_MAX - 2));
+        let refusal = decode::<ListServicesRequest>(body.as_bytes()).unwrap_err();
+        assert!(refusal.message().contains("more than"), "{refusal}");
+
+        // An array that declares more elements than memory has, and one that has too many.
+        let declared = b"\xa1\x61X\x9b\xff\xff\xff\xff\xff\xff\xff\xff\x00";
+        refused_with(
+            cbor::<ListServicesRequest>(declared),
+            "the body ends in the middle of a data item",
+        );
+        let many = [&b"\xa1\x61X\x9f"[..], &[0; VALUES_MAX], b"\xff"].concat();
+        refused_with(cbor::<ListServicesRequest>(&many), "more than 65536 values");
+        let many: Vec<String> = (0..=VALUES_MAX).map(|n| format!("a{n}=")).collect();
+        refused_with(
+            query::<ListServicesRequest>(&many.join("&")),
+            "more than 65536 values",
+        );
+    }
+
+    #[test]
+    fn cbor_is_read_as_json_is() {
+        let mut body = Encoder::new(Vec::new());
+        body.begin_map().unwrap();
+        body.str("MaxResults").unwrap().u8(7).unwrap();
+        body.str("NextToken").unwrap().begin_str().unwrap();
+        body.str("a").unwrap().str("b").unwrap().end().unwrap();
+        body.str("Unknown").unwrap().array(2).unwrap();
+        body.null().unwrap().f32(1.5).unwrap().end().unwrap();
+        let body = body.into_writer();
+        let input: ListServicesRequest = cbor(&body).unwrap();
+        assert_eq!(input.max_results, Some(7));
+        assert_eq!(input.next_token.as_deref(), Some("ab"));
+        for end in 1..body.len() {
+            assert!(cbor::<ListServicesRequest>(&body[..end]).is_err(), "{end}");
+        }
+        assert_eq!(
+            cbor::<ListServicesRequest>(b"").unwrap(),
+            ListServicesRequest::default()
+        );
+        // Tag 1 is a time, undefined is null.
+        assert_eq!(
+            cbor::<EpochSeconds>(b"\xc1\x1a\x5f\xbb\x01\x39").unwrap().0,
+            0x5fbb_0139
+        );
+        let input: ListServicesRequest = cbor(b"\xa1\x6aMaxResults\xf7").unwrap();
+        assert_eq!(input.max_results, None);
+    }
+
+    #[test]
+    fn cbor_that_means_nothing_here_is_refused() {
+        type Input = ListServicesRequest;
+        refused_with(cbor::<Input>(b"\x80"), "expected an object, found an array");
+        refused_with(
+            cbor::<Input>(b"\xa1\x6aMaxResults\x61\x37"),
+            "`MaxResults`: expected i32, found a string",
+        );
+        refused_with(
+            cbor::<Input>(b"\xa1\x69NextToken\x41\x37"),
+            "`NextToken`: expected a string, found bytes",
+        );
+        refused_with(
+            cbor::<Input>(b"\xa2\x61A\x01\x61A\x01"),
+            "`A` is given twice",
+        );
+        refused_with(
+            cbor::<Input>(b"\xa1\x01\x01"),
+            "a map's key is not a string",
+        );
+        refused_with(
+            cbor::<Input>(b"\xa1\x61A\xc2\x41\x01"),
+            "a data item of the body has a tag other than 1",
+        );
+        refused_with(cbor::<Input>(b"\xa1\x61A\x61\xff"), "the body is not CBOR");
+        refused_with(
+            cbor::<Input>(b"\xa0\xa0"),
+            "bytes are left over after the body's data item",
+        );
+        let deep = [vec![0x81; 1_000_000], vec![0]].concat();
+        refused_with(cbor::<Input>(&deep), "nested deeper than 32 levels");
+        // -2^64, a break of nothing, a simple value, a text that is bytes inside.
+        for body in [
+            &b"\x3b\xff\xff\xff\xff\xff\xff\xff\xff"[..],
+            b"\xff",
+            b"\xf0",
+            b"\x7f\x41a\xff",
+        ] {
+            assert!(cbor::<Input>(body).is_err());
+        }
+    }
+
+    #[test]
+    fn form_parameters_become_what_the_input_wants() {
+        let input: AssociateCustomDomainRequest = query(
+            "Action=X&Version=1&DomainName=a%2Bb+c&EnableWWWSubdomain=true&&ServiceArn=%C3%BC",
+        )
+        .unwrap();
+        assert_eq!(input.domain_name.as_deref(), Some("a+b c"));
+        assert_eq!(input.enable_www_subdomain, Some(true));
+        assert_eq!(input.service_arn.as_deref(), Some("\u{fc}"));
+        let input: ListServicesRequest = query("MaxResults=-7&NextToken=7").unwrap();
+        assert_eq!(input.max_results, Some(-7));
+        assert_eq!(input.next_token.as_deref(), Some("7"));
+
+        let body: Vec<String> = (1..=12)
+            .map(|n| format!("Tags.member.{n}.Key=k{n}"))
+            .collect();
+        let input: TagResourceRequest = query(&body.join("&")).unwrap();
+        let keys: Vec<_> = input
+            .tags
+            .unwrap()
+            .into_iter()
+            .map(|tag| tag.key.unwrap())
+            .collect();
+        assert_eq!(
+            (keys.len(), keys[1].as_str(), keys[11].as_str()),
+            (12, "k2", "k12")
+        );
+        let input: TagResourceRequest = query("Tags=").unwrap();
+        assert_eq!(input.tags, Some(Vec::new()));
+
+        let input: ImageConfiguration = query(
+            "RuntimeEnvironmentVariables.entry.1.key=a.b&RuntimeEnvironmentVariables.entry.1.value=1",
+        )
+        .unwrap();
+        let variables = input.runtime_environment_variables.unwrap();
+        assert_eq!(variables["a.b"], "1");
+        let at: BTreeMap<String, EpochSeconds> =
+            query("entry.1.key=at&entry.1.value=2020-11-23T19%3A10%3A17.999Z").unwrap();
+        assert_eq!(at["at"], EpochSeconds(1_606_158_617));
+        assert_eq!(
+            query::<ListServicesRequest>("").unwrap(),
+            ListServicesRequest::default()
+        );
+    }
+
+    #[test]
+    fn form_that_contradicts_itself_or_the_input_is_refused() {
+        type Input = TagResourceRequest;
+        refused_with(query::<Input>("A=1&A=1"), "`A` is given twice");
+        refused_with(query::<Input>("A=1&A.B=1"), "`A.B` is given twice");
+        refused_with(query::<Input>("A.B=1&A=1"), "`A` is given twice");
+        refused_with(
+            query::<Input>("A=%"),
+            "a `%` of the body is not followed by two digits",
+        );
+        refused_with(
+            query::<Input>("A=%4"),
+            "a `%` of the body is not followed by two digits",
+        );
+        refused_with(query::<Input>("A=%ff"), "the body is not UTF-8");
+        let path = "a.".repeat(100_000);
+        refused_with(query::<Input>(&path), "nested deeper than 32 levels");
+        let gap = "`Tags`: expected parameters `member.1`, `member.2` and so on, without a gap";
+        for body in [
+            "Tags.member.0.Key=a",
+            "Tags.member.2.Key=a",
+            "Tags.member.1.Key=a&Tags.member.01.Key=a",
+            "Tags.member.x.Key=a",
+            "Tags.1.Key=a",
+            "Tags.member.1.Key=a&Tags.other=1",
+            "Tags.member=1",
+        ] {
+            refused_with(query::<Input>(body), gap);
+        }
+        refused_with(
+            query::<Input>("ResourceArn.X=1"),
+            "`ResourceArn`: expected a string, found an object",
+        );
+        refused_with(
+            query::<ListServicesRequest>("MaxResults=7x"),
+            "`MaxResults`: expected i32, found a string",
+        );
+        refused_with(
+            query::<ImageConfiguration>("RuntimeEnvironmentVariables.entry.1.key=a"),
+            "`RuntimeEnvironmentVariables`: expected each entry to have `key` and `value`",
+        );
+        refused_with(
+            query::<BTreeMap<String, String>>(
+                "entry.1.key=a&entry.1.value=1&entry.2.key=a&entry.2.value=2",
+            ),
+            "`a` is given twice",
+        );
+    }
+
     proptest! {
         #[test]
         fn decoding_never_panics(body in prop::collection::vec(any::<u8>(), 0..256)) {
-            let _ = decode::<CreateServiceRequest>(&body);
+            for protocol in [Protocol::AwsJson10, Protocol::AwsQuery, Protocol::RpcV2Cbor] {
+                let _ = super::decode::<CreateServiceRequest>(protocol, &body);
+            }
+        }
+
+        #[test]
+        fn forms_never_panic(body in "([A-Zaekmbry.0-9]{1,12}=[a-z0-9%+]{0,4}&){0,8}") {
+            let _ = query::<TagResourceRequest>(&body);
+            let _ = query::<ImageConfiguration>(&body);
         }
 
         #[test]

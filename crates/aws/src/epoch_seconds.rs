@@ -1,21 +1,49 @@
-//! Moments as awsJson carries them.
+//! Moments as the protocols carry them.
 
-use serde::{Deserialize, Deserializer, Serialize, de};
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// The name by which the protocols that write a moment otherwise than as a number know it.
+pub(crate) const NAME: &str = "EpochSeconds";
 
 /// Whole seconds since the Unix epoch.
 ///
-/// Written as a number without a fraction, which is what App Runner's published answers show
-/// (specification, section 2.3). A fraction is legal in the protocol: it is read and dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
-#[serde(transparent)]
+/// In JSON a number without a fraction, which is what App Runner's published answers show
+/// (specification, section 2.3); in CBOR the same under tag 1; in forms and XML ISO 8601. A
+/// fraction is legal in the protocols: it is read and dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct EpochSeconds(pub u64);
+
+impl Serialize for EpochSeconds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_newtype_struct(NAME, &self.0)
+    }
+}
 
 impl<'de> Deserialize<'de> for EpochSeconds {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_newtype_struct(NAME, Seconds)
+    }
+}
+
+struct Seconds;
+
+impl<'de> de::Visitor<'de> for Seconds {
+    type Value = EpochSeconds;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("seconds since 1970")
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> Result<EpochSeconds, D::Error> {
         let seconds = f64::deserialize(deserializer)?;
         // Above 2^53 a JSON number is no longer a whole second; so far no clock goes.
         match (0.0..9_007_199_254_740_992.0).contains(&seconds) {
-            true => Ok(Self(seconds as u64)),
+            true => Ok(EpochSeconds(seconds as u64)),
             false => Err(de::Error::custom("not a time after 1970")),
         }
     }

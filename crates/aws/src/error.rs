@@ -15,7 +15,12 @@ pub struct ApiError {
 }
 
 macro_rules! errors {
-    ($($(#[$doc:meta])* $constructor:ident, $variant:ident, $code:literal, $status:ident;)*) => {
+    (
+        $(
+            $(#[$doc:meta])*
+            $constructor:ident, $variant:ident, $code:literal $(/ $query:literal)?, $status:ident;
+        )*
+    ) => {
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         enum Kind {
             $($variant,)*
@@ -25,6 +30,12 @@ macro_rules! errors {
             const fn code(self) -> &'static str {
                 match self {
                     $(Self::$variant => $code,)*
+                }
+            }
+
+            const fn query_code(self) -> Option<&'static str> {
+                match self {
+                    $(Self::$variant => errors!(@query $($query)?),)*
                 }
             }
 
@@ -49,21 +60,23 @@ macro_rules! errors {
             }
         }
     };
+    (@query) => { None };
+    (@query $query:literal) => { Some($query) };
 }
 
 errors! {
     /// A parameter is bad, alone or with others.
-    invalid_request, InvalidRequest, "InvalidRequestException", BAD_REQUEST;
+    invalid_request, InvalidRequest, "InvalidRequestException" / "ValidationError", BAD_REQUEST;
     /// An ARN names nothing in this account and region. Not 404: App Runner answers 400.
     resource_not_found, ResourceNotFound, "ResourceNotFoundException", BAD_REQUEST;
     /// A parameter is bad, said by a service whose model has this name for it.
-    validation, Validation, "ValidationException", BAD_REQUEST;
+    validation, Validation, "ValidationException" / "ValidationError", BAD_REQUEST;
     /// The resource exists, and its state forbids the action.
     invalid_state, InvalidState, "InvalidStateException", BAD_REQUEST;
     /// As many as there may be exist already.
     service_quota_exceeded, ServiceQuotaExceeded, "ServiceQuotaExceededException", BAD_REQUEST;
     /// We failed. The message says nothing of how; the log does.
-    internal_service_error, InternalServiceError, "InternalServiceErrorException", INTERNAL_SERVER_ERROR;
+    internal_service_error, InternalServiceError, "InternalServiceErrorException" / "InternalFailure", INTERNAL_SERVER_ERROR;
 
     /// Secrets Manager: a parameter is bad.
     invalid_parameter, InvalidParameter, "InvalidParameterException", BAD_REQUEST;
@@ -118,37 +131,42 @@ errors! {
     unsupported_parameter_type, UnsupportedParameterType, "UnsupportedParameterType", BAD_REQUEST;
 
     /// Whoever asks is known and may not.
-    access_denied, AccessDenied, "AccessDeniedException", FORBIDDEN;
+    access_denied, AccessDenied, "AccessDeniedException" / "AccessDenied", FORBIDDEN;
     /// A session token is over.
-    expired_token, ExpiredToken, "ExpiredTokenException", FORBIDDEN;
+    expired_token, ExpiredToken, "ExpiredTokenException" / "ExpiredToken", FORBIDDEN;
     /// A signature lacks a part, or has one that cannot be read.
     incomplete_signature, IncompleteSignature, "IncompleteSignature", FORBIDDEN;
     /// A signature is not the one the key makes, or not of this time, region or service.
-    invalid_signature, InvalidSignature, "InvalidSignatureException", FORBIDDEN;
+    invalid_signature, InvalidSignature, "InvalidSignatureException" / "SignatureDoesNotMatch", FORBIDDEN;
     /// There is no signature.
-    missing_authentication_token, MissingAuthenticationToken, "MissingAuthenticationTokenException", FORBIDDEN;
+    missing_authentication_token, MissingAuthenticationToken, "MissingAuthenticationTokenException" / "MissingAuthenticationToken", FORBIDDEN;
     /// Nobody has this access key.
-    unrecognized_client, UnrecognizedClient, "UnrecognizedClientException", FORBIDDEN;
+    unrecognized_client, UnrecognizedClient, "UnrecognizedClientException" / "InvalidClientTokenId", FORBIDDEN;
     /// The request is not one of the protocol.
-    malformed_http_request, MalformedHttpRequest, "MalformedHttpRequestException", BAD_REQUEST;
+    malformed_http_request, MalformedHttpRequest, "MalformedHttpRequestException" / "MalformedQueryString", BAD_REQUEST;
     /// The body is over the bound.
-    request_entity_too_large, RequestEntityTooLarge, "RequestEntityTooLargeException", PAYLOAD_TOO_LARGE;
+    request_entity_too_large, RequestEntityTooLarge, "RequestEntityTooLargeException" / "RequestEntityTooLarge", PAYLOAD_TOO_LARGE;
     /// The body did not come in time.
-    request_timeout, RequestTimeout, "RequestTimeoutException", REQUEST_TIMEOUT;
-    /// The body is not JSON, or a member is of the wrong type.
-    serialization, Serialization, "SerializationException", BAD_REQUEST;
+    request_timeout, RequestTimeout, "RequestTimeoutException" / "RequestTimeout", REQUEST_TIMEOUT;
+    /// The body is not one of the protocol, or a member is of the wrong type.
+    serialization, Serialization, "SerializationException" / "MalformedInput", BAD_REQUEST;
     /// Not now; try again.
     service_unavailable, ServiceUnavailable, "ServiceUnavailable", SERVICE_UNAVAILABLE;
     /// Too many at once; clients slow down and try again.
-    throttling, Throttling, "ThrottlingException", BAD_REQUEST;
+    throttling, Throttling, "ThrottlingException" / "Throttling", BAD_REQUEST;
     /// Nobody has heard of this operation.
-    unknown_operation, UnknownOperation, "UnknownOperationException", NOT_FOUND;
+    unknown_operation, UnknownOperation, "UnknownOperationException" / "InvalidAction", NOT_FOUND;
 }
 
 impl ApiError {
-    /// The name clients know the error by, `__type` on the wire.
+    /// The name clients know the error by, `__type` in JSON and CBOR.
     pub const fn code(&self) -> &'static str {
         self.kind.code()
+    }
+
+    /// The name clients of the AWS query protocol know it by, where that is another.
+    pub fn query_code(&self) -> &'static str {
+        self.kind.query_code().unwrap_or(self.code())
     }
 
     /// The status it goes out with.

@@ -1,4 +1,4 @@
-//! The wire: AWS's protocols as a server and a client speak them.
+//! The wire: AWS's protocols as a server speaks them, and a client that speaks one.
 //!
 //! What clients send and are sent, apart from what is done about it. Nothing here does I/O but
 //! [`client`]; nothing reads a clock but it. The shapes and constraints of App Runner, Secrets
@@ -11,6 +11,7 @@ pub mod blob;
 pub mod client;
 pub mod constraint;
 pub mod decode;
+mod encode;
 pub mod epoch_seconds;
 pub mod error;
 #[cfg(test)]

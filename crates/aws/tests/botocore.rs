@@ -14,10 +14,18 @@ use std::{
 
 use bytes::Bytes;
 use ekiden_aws::{
-    apprunner::shapes::{DescribeServiceResponse, Service, TagResourceResponse},
+    apprunner::shapes::{
+        CreateServiceRequest, DescribeServiceResponse, HealthCheckConfiguration,
+        IngressConfiguration, ListTagsForResourceResponse, NetworkConfiguration, Service, Tag,
+        TagResourceResponse,
+    },
+    decode::decode,
     epoch_seconds::EpochSeconds,
     error::ApiError,
-    protocol::{APP_RUNNER, RequestId, failure, success},
+    protocol::{
+        APIS, Protocol, RequestId, Route, STS, Service as ServiceOf, failure, looks_like, route,
+        success,
+    },
     sigv4::{
         claim::Claim,
         credentials::{Credentials, SecretAccessKey},
@@ -100,8 +108,9 @@ fn skipped(test: &str, why: &str) -> Option<Vec<Value>> {
     None
 }
 
+const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
 fn base64(text: &str) -> Vec<u8> {
-    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let sextet = |byte: &u8| ALPHABET.iter().position(|letter| letter == byte).unwrap() as u32;
     let mut bytes = Vec::new();
     for four in text.trim_end_matches('=').as_bytes().chunks(4) {
@@ -110,6 +119,24 @@ fn base64(text: &str) -> Vec<u8> {
         bytes.extend_from_slice(&bits.to_be_bytes()[1..four.len()]);
     }
     bytes
+}
+
+fn to_base64(bytes: &[u8]) -> String {
+    let sextets = |three: &[u8]| {
+        let mut padded = [0; 4];
+        padded[1..=three.len()].copy_from_slice(three);
+        let bits = u32::from_be_bytes(padded);
+        (0..4).map(move |place| (bits >> (18 - 6 * place)) as usize & 63)
+    };
+    let text = bytes.chunks(3).flat_map(|three| {
+        let letters = sextets(three).map(|sextet| char::from(ALPHABET[sextet]));
+        let padding = std::iter::repeat_n('=', 3 - three.len());
+        letters
+            .take(three.len() + 1)
+            .chain(padding)
+            .collect::<Vec<_>>()
+    });
+    text.collect()
 }
 
 #[test]
@@ -151,58 +178,149 @@ fn botocores_signatures_are_verified_and_made_the_same() {
     }
 }
 
+/// The protocols as botocore names them.
+const PROTOCOLS: [(&str, Protocol); 3] = [
+    ("json", Protocol::AwsJson10),
+    ("smithy-rpc-v2-cbor", Protocol::RpcV2Cbor),
+    ("query", Protocol::AwsQuery),
+];
+
 #[test]
-fn botocore_reads_answers_and_errors() {
+fn botocores_requests_are_read_alike_in_every_protocol() {
+    let input = json!({
+        "ServiceName": "\u{fc}n\u{ef} & <co>",
+        "SourceConfiguration": {
+            "AutoDeploymentsEnabled": false,
+            "ImageRepository": {
+                "ImageIdentifier": "a/b:c",
+                "ImageRepositoryType": "ECR",
+                "ImageConfiguration": {
+                    "RuntimeEnvironmentVariables": {"A.B": "1 + 1 = 2%", "C": ""},
+                },
+            },
+        },
+        "HealthCheckConfiguration": {"Interval": 7, "UnhealthyThreshold": 20},
+        "Tags": (0..12).map(|n| json!({"Key": format!("k{n}"), "Value": "v"})).collect::<Value>(),
+    });
+    let Some(requests) = oracle("botocores_requests", &["ask"], &format!("{input}\n")) else {
+        return;
+    };
+    assert_eq!(requests.len(), PROTOCOLS.len());
+    for (request, (name, protocol)) in requests.iter().zip(PROTOCOLS) {
+        assert_eq!(request["protocol"], name);
+        let mut head = Request::post(request["path"].as_str().unwrap());
+        for header in request["headers"].as_array().unwrap() {
+            head = head.header(header[0].as_str().unwrap(), header[1].as_str().unwrap());
+        }
+        let parts = head.body(()).unwrap().into_parts().0;
+        let body = base64(request["body"].as_str().unwrap());
+        if protocol != Protocol::AwsQuery {
+            let route = route(&parts, &body, APIS).unwrap();
+            assert_eq!(
+                (route.api.service, route.operation.as_str(), route.protocol),
+                (ServiceOf::AppRunner, "CreateService", protocol)
+            );
+        }
+        assert_eq!(looks_like(&parts.headers), protocol);
+        let read: CreateServiceRequest = decode(protocol, &body).unwrap();
+        assert_eq!(serde_json::to_value(read).unwrap(), input, "{name}");
+    }
+}
+
+#[test]
+fn botocore_reads_answers_and_errors_of_every_protocol() {
     let output = DescribeServiceResponse {
         service: Some(Service {
-            service_name: Some("ünï".to_owned()),
+            service_name: Some("ünï & <co>".to_owned()),
             created_at: Some(EpochSeconds(1_606_156_217)),
+            health_check_configuration: Some(HealthCheckConfiguration {
+                interval: Some(7),
+                ..Default::default()
+            }),
+            network_configuration: Some(NetworkConfiguration {
+                ingress_configuration: Some(IngressConfiguration {
+                    is_publicly_accessible: Some(false),
+                }),
+                ..Default::default()
+            }),
             ..Default::default()
         }),
     };
-    let id = RequestId::random();
-    let of = |operation: &str, response: Response<Bytes>| {
-        let headers: Vec<(&str, &str)> = response
-            .headers()
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
-            .collect();
-        let line = json!({
-            "operation": operation,
-            "status": response.status().as_u16(),
-            "headers": serde_json::Map::from_iter(headers.iter().map(|(k, v)| ((*k).to_owned(), json!(v)))),
-            "body": std::str::from_utf8(response.body()).unwrap(),
-        });
-        format!("{line}\n")
+    let tags = ListTagsForResourceResponse {
+        tags: Some(vec![
+            Tag {
+                key: Some("k".to_owned()),
+                value: Some(String::new()),
+            },
+            Tag::default(),
+        ]),
     };
-    let protocol = APP_RUNNER.protocol;
-    let input = [
-        of("DescribeService", success(protocol, id, &output)),
+    let id = RequestId::random();
+    let mut input = String::new();
+    for (name, protocol) in PROTOCOLS {
+        let mut of = |operation: &str, response: Response<Bytes>| {
+            let headers: Vec<(&str, &str)> = response
+                .headers()
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+                .collect();
+            let line = json!({
+                "protocol": name,
+                "operation": operation,
+                "status": response.status().as_u16(),
+                "headers": serde_json::Map::from_iter(headers.iter().map(|(k, v)| ((*k).to_owned(), json!(v)))),
+                "body": to_base64(response.body()),
+            });
+            input.push_str(&format!("{line}\n"));
+        };
+        let route = |operation: &str| Route {
+            api: &STS,
+            operation: operation.to_owned(),
+            protocol,
+        };
+        of(
+            "DescribeService",
+            success(&route("DescribeService"), id, &output),
+        );
+        of(
+            "ListTagsForResource",
+            success(&route("ListTagsForResource"), id, &tags),
+        );
         of(
             "TagResource",
-            success(protocol, id, &TagResourceResponse::default()),
-        ),
-        of(
-            "TagResource",
-            failure(
-                protocol,
-                id,
-                &ApiError::resource_not_found("no \"such\" thing"),
-            ),
-        ),
-    ]
-    .concat();
+            success(&route("TagResource"), id, &TagResourceResponse::default()),
+        );
+        let error = ApiError::resource_not_found("no \"such\" thing");
+        of("TagResource", failure(protocol, id, &error));
+    }
     let Some(read) = oracle("botocore_reads_answers", &["parse"], &input) else {
         return;
     };
-    assert_eq!(
-        read[0]["Service"],
-        json!({"ServiceName": "ünï", "CreatedAt": 1_606_156_217.0})
-    );
-    for answer in &read {
-        assert_eq!(answer["ResponseMetadata"]["RequestId"], id.to_string());
+    for (answers, (name, _)) in read.chunks(4).zip(PROTOCOLS) {
+        assert_eq!(
+            answers[0]["Service"],
+            json!({
+                "ServiceName": "ünï & <co>",
+                "CreatedAt": 1_606_156_217.0,
+                "HealthCheckConfiguration": {"Interval": 7},
+                "NetworkConfiguration": {"IngressConfiguration": {"IsPubliclyAccessible": false}},
+            }),
+            "{name}"
+        );
+        assert_eq!(
+            answers[1]["Tags"],
+            json!([{"Key": "k", "Value": ""}, {}]),
+            "{name}"
+        );
+        for answer in answers {
+            assert_eq!(
+                answer["ResponseMetadata"]["RequestId"],
+                id.to_string(),
+                "{name}"
+            );
+        }
+        assert_eq!(answers[2].as_object().unwrap().len(), 1);
+        assert_eq!(answers[3]["Error"]["Code"], "ResourceNotFoundException");
+        assert_eq!(answers[3]["Error"]["Message"], "no \"such\" thing");
     }
-    assert_eq!(read[1].as_object().unwrap().len(), 1);
-    assert_eq!(read[2]["Error"]["Code"], "ResourceNotFoundException");
-    assert_eq!(read[2]["Error"]["Message"], "no \"such\" thing");
 }

@@ -1,8 +1,12 @@
 """What botocore does, for crates/aws/tests/botocore.rs to compare with.
 
     sign <count> <seed>   requests that botocore signed, one JSON object a line
+    ask                   inputs of CreateService on standard input, one JSON object a line; the requests
+                          that botocore makes of each, in every protocol, on standard output
     parse                 responses on standard input, one JSON object a line; what botocore makes of
                           each on standard output
+
+App Runner's service model is taken to be of whichever protocol is asked for.
 
 Exits with 3 when there is no botocore.
 """
@@ -20,6 +24,7 @@ try:
     import botocore.loaders
     import botocore.model
     import botocore.parsers
+    import botocore.serialize
 except ImportError:
     sys.exit(3)
 
@@ -56,17 +61,41 @@ def word(draw):
     return urllib.parse.quote("".join(draw.choices("abAB019-_.~ +/%ሴ&=", k=draw.randint(0, 4))), safe="-_.~")
 
 
-def parse():
+def model(protocol):
     data = botocore.loaders.Loader().load_service_model("apprunner", "service-2")
-    model = botocore.model.ServiceModel(data)
+    data["metadata"]["protocol"] = protocol
+    for name, operation in data["operations"].items():
+        if protocol == "query":
+            operation["output"]["resultWrapper"] = f"{name}Result"
+    return botocore.model.ServiceModel(data)
+
+
+def ask():
+    for line in sys.stdin:
+        for protocol in ["json", "smithy-rpc-v2-cbor", "query"]:
+            serializer = botocore.serialize.create_serializer(protocol)
+            operation = model(protocol).operation_model("CreateService")
+            request = serializer.serialize_to_request(json.loads(line), operation)
+            body = request["body"]
+            if protocol == "query":
+                body = urllib.parse.urlencode(body).encode()
+            print(json.dumps({
+                "protocol": protocol,
+                "path": request["url_path"],
+                "headers": list(request["headers"].items()),
+                "body": base64.b64encode(body).decode(),
+            }))
+
+
+def parse():
     for line in sys.stdin:
         response = json.loads(line)
-        parser = botocore.parsers.create_parser("json")
-        shape = model.operation_model(response["operation"]).output_shape
+        parser = botocore.parsers.create_parser(response["protocol"])
+        shape = model(response["protocol"]).operation_model(response["operation"]).output_shape
         given = {
             "status_code": response["status"],
             "headers": botocore.awsrequest.HeadersDict(response["headers"]),
-            "body": response["body"].encode(),
+            "body": base64.b64decode(response["body"]),
         }
         print(json.dumps(parser.parse(given, shape), default=lambda value: value.timestamp()))
 
@@ -75,4 +104,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "sign":
         sign(int(sys.argv[2]), int(sys.argv[3]))
     else:
-        parse()
+        {"ask": ask, "parse": parse}[sys.argv[1]]()

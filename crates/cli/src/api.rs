@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use ekiden_aws::{
     apprunner::shapes::{
-        DescribeServiceRequest, DescribeServiceResponse, ListServicesRequest, ListServicesResponse,
-        Service, ServiceSummary,
+        self, DescribeServiceRequest, DescribeServiceResponse, ListServicesRequest,
+        ListServicesResponse, Service, ServiceSummary,
     },
     client::{Client, ClientError},
-    protocol::{APP_RUNNER, EKIDEN},
+    native,
     sigv4::credentials::{Credentials, SecretAccessKey},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -74,7 +74,7 @@ impl Api {
         operation: &str,
         input: &I,
     ) -> Result<O, Failure> {
-        self.send(&format!("{}.{operation}", APP_RUNNER.target_prefix), input)
+        self.send(&format!("{}.{operation}", shapes::TARGET_PREFIX), input)
             .await
     }
 
@@ -87,7 +87,7 @@ impl Api {
         operation: &str,
         input: &I,
     ) -> Result<O, Failure> {
-        self.send(&format!("{}.{operation}", EKIDEN.target_prefix), input)
+        self.send(&format!("{}.{operation}", native::TARGET_PREFIX), input)
             .await
     }
 

@@ -190,6 +190,14 @@ impl fmt::Debug for Claim {
     }
 }
 
+/// The service that a request's signature claims to be for; `None` when there is no signature that
+/// can be read. For finding whom a request speaks to: [`Claim::read`] says what is wrong with it.
+pub fn claimed_service(headers: &HeaderMap) -> Option<String> {
+    Authorization::read(headers)
+        .ok()
+        .map(|authorization| authorization.service)
+}
+
 fn check_scope(
     authorization: &Authorization,
     service: &str,

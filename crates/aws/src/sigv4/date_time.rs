@@ -1,6 +1,7 @@
 //! `20150830T123600Z`: times as signatures have them.
 //!
-//! ISO 8601 basic format, UTC, proleptic Gregorian, years 1970 to 9999; no leap seconds.
+//! ISO 8601 basic format, UTC, proleptic Gregorian, years 1970 to 9999; no leap seconds. The
+//! extended format, `2015-08-30T12:36:00Z`, is what forms and XML have.
 
 use crate::epoch_seconds::EpochSeconds;
 
@@ -37,6 +38,41 @@ pub fn parse(text: &str) -> Option<EpochSeconds> {
     in_day.then_some(EpochSeconds(
         days * DAY_SECONDS + hour * 3600 + minute * 60 + second,
     ))
+}
+
+/// Writes a time in the extended format; `None` after the year 9999.
+pub fn format_extended(at: EpochSeconds) -> Option<String> {
+    let basic = format(at)?;
+    let part = |from: usize, to: usize| &basic[from..to];
+    Some(format!(
+        "{}-{}-{}T{}:{}:{}Z",
+        part(0, 4),
+        part(4, 6),
+        part(6, 8),
+        part(9, 11),
+        part(11, 13),
+        part(13, 15)
+    ))
+}
+
+/// Reads a time in the extended format; a fraction of a second is dropped. `None` when the text is
+/// not one.
+pub fn parse_extended(text: &str) -> Option<EpochSeconds> {
+    let (whole, fraction) = match text.strip_suffix('Z')?.split_once('.') {
+        Some((whole, fraction)) => (whole, Some(fraction)),
+        None => (text.strip_suffix('Z')?, None),
+    };
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let bytes = whole.as_bytes();
+    let punctuated = bytes.len() == 19
+        && [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')]
+            .iter()
+            .all(|&(at, mark)| bytes[at] == mark);
+    if !punctuated || !fraction.is_none_or(digits) {
+        return None;
+    }
+    let basic: String = whole.chars().filter(|c| !matches!(c, '-' | ':')).collect();
+    parse(&format!("{basic}Z"))
 }
 
 const fn is_leap(year: u64) -> bool {
@@ -114,6 +150,28 @@ mod tests {
         for day in 0..146_097 {
             let at = EpochSeconds(day * DAY_SECONDS + 43_199);
             assert_eq!(parse(&format(at).unwrap()), Some(at));
+        }
+    }
+
+    #[test]
+    fn extended_format_has_punctuation() {
+        let at = EpochSeconds(1_440_938_160);
+        assert_eq!(format_extended(at).as_deref(), Some("2015-08-30T12:36:00Z"));
+        for text in ["2015-08-30T12:36:00Z", "2015-08-30T12:36:00.999999Z"] {
+            assert_eq!(parse_extended(text), Some(at));
+        }
+        for text in [
+            "",
+            "Z",
+            "20150830T123600Z",
+            "2015-08-30T12:36:00",
+            "2015-08-30T12:36:00.Z",
+            "2015-08-30T12:36:00.1aZ",
+            "2015-08-30T12:36:0\u{664}Z",
+            "-015-08-30T12:36:00Z",
+            "2015:08-30T12:36:00Z",
+        ] {
+            assert_eq!(parse_extended(text), None, "{text}");
         }
     }
 

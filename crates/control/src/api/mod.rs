@@ -21,12 +21,10 @@ use bytes::Bytes;
 use ekiden_aws::{
     apprunner::shapes::Operation,
     constraint::{self, Validate},
-    decode::decode,
+    decode,
     epoch_seconds::EpochSeconds,
     error::ApiError,
-    protocol::{
-        self, APIS, APP_RUNNER, REQUEST_BODY_BYTES_MAX, RequestId, Route, SECRETS_MANAGER, SSM,
-    },
+    protocol::{self, APIS, REQUEST_BODY_BYTES_MAX, RequestId, Route, Service},
     sigv4::{claim::Claim, credentials::SecretAccessKey},
 };
 use ekiden_engine::Engine;
@@ -162,32 +160,42 @@ impl<E: Engine> Api<E> {
             return http::Response::new(Full::new(Bytes::from_static(b"ok\n")));
         }
         let id = RequestId::random();
+        // Until the request is routed, it is answered in the protocol that it looks like.
+        let mut protocol = protocol::looks_like(&parts.headers);
         let answer = match read(body).await {
-            Ok(body) => self.answer(&parts, &body, id).await,
+            Ok(body) => self.answer(&parts, &body, id, &mut protocol).await,
             Err(error) => Err(error),
         };
         let answer = answer.unwrap_or_else(|error| {
             log_refusal(&parts, id, &error);
-            protocol::failure(APP_RUNNER.protocol, id, &error)
+            protocol::failure(protocol, id, &error)
         });
         answer.map(Full::new)
     }
 
     /// Decides in the order that App Runner's answers show (specification, section 2.6): target,
     /// signature, body, constraints, then the operation's own checks.
-    async fn answer(&self, parts: &Parts, body: &Bytes, id: RequestId) -> Answer {
-        let route = protocol::route(parts, &APIS)?;
+    async fn answer(
+        &self,
+        parts: &Parts,
+        body: &Bytes,
+        id: RequestId,
+        protocol: &mut protocol::Protocol,
+    ) -> Answer {
+        let route = protocol::route(parts, body, APIS)?;
+        *protocol = route.protocol;
         let caller = self.authenticate(parts, body, &route)?;
         let call = Call {
             body,
             route: &route,
             id,
         };
-        match *route.api {
-            APP_RUNNER => self.apprunner(&caller, call).await,
-            SECRETS_MANAGER => self.secrets_manager(&caller, call).await,
-            SSM => self.systems_manager(&caller, call).await,
-            _ => self.native(&caller, call).await,
+        match route.api.service {
+            Service::AppRunner => self.apprunner(&caller, call).await,
+            Service::Ekiden => self.native(&caller, call).await,
+            Service::SecretsManager => self.secrets_manager(&caller, call).await,
+            Service::SystemsManager => self.systems_manager(&caller, call).await,
+            Service::Sts => Err(route.unknown_operation()),
         }
     }
 
@@ -207,7 +215,7 @@ impl<E: Engine> Api<E> {
 
     async fn apprunner(&self, caller: &Caller, call: Call<'_>) -> Answer {
         let Some(operation) = Operation::from_name(&call.route.operation) else {
-            return Err(call.unknown());
+            return Err(call.route.unknown_operation());
         };
         match operation {
             Operation::CreateService => call.run(|r| self.create_service(caller, r)).await,
@@ -235,7 +243,7 @@ impl<E: Engine> Api<E> {
                 call.run(|r| self.delete_auto_scaling_configuration(caller, r))
                     .await
             }
-            _ => Err(call.unknown()),
+            _ => Err(call.route.unknown_operation()),
         }
     }
 
@@ -248,7 +256,7 @@ impl<E: Engine> Api<E> {
             }
             "GetLogs" => call.run_native(|r| self.get_logs(caller, r)).await,
             "GetStatus" => call.run_native(|r| self.get_status(caller, r)).await,
-            _ => Err(call.unknown()),
+            _ => Err(call.route.unknown_operation()),
         }
     }
 }
@@ -271,10 +279,10 @@ impl Call<'_> {
         O: Serialize,
         F: Future<Output = Result<O, ApiError>>,
     {
-        let input: I = decode(self.body)?;
+        let input: I = decode::decode(self.route.protocol, self.body)?;
         constraint::check(&input, self.route.api.violations)?;
         Ok(protocol::success(
-            self.route.api.protocol,
+            self.route,
             self.id,
             &handle(input).await?,
         ))
@@ -287,19 +295,11 @@ impl Call<'_> {
         O: Serialize,
         F: Future<Output = Result<O, ApiError>>,
     {
-        let input: I = decode(self.body)?;
+        let input: I = decode::decode(self.route.protocol, self.body)?;
         Ok(protocol::success(
-            self.route.api.protocol,
+            self.route,
             self.id,
             &handle(input).await?,
-        ))
-    }
-
-    fn unknown(&self) -> ApiError {
-        let Route { api, operation } = self.route;
-        ApiError::unknown_operation(format!(
-            "no operation `{}.{operation}` here",
-            api.target_prefix
         ))
     }
 }

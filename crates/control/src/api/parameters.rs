@@ -71,7 +71,7 @@ impl<E: Engine> Api<E> {
     /// Systems Manager's requests to their handlers.
     pub(super) async fn systems_manager(&self, caller: &Caller, call: Call<'_>) -> Answer {
         let Some(operation) = Operation::from_name(&call.route.operation) else {
-            return Err(call.unknown());
+            return Err(call.route.unknown_operation());
         };
         let answer = match operation {
             Operation::AddTagsToResource => {

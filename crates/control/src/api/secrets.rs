@@ -74,7 +74,7 @@ impl<E: Engine> Api<E> {
     /// Secrets Manager's requests to their handlers.
     pub(super) async fn secrets_manager(&self, caller: &Caller, call: Call<'_>) -> Answer {
         let Some(operation) = Operation::from_name(&call.route.operation) else {
-            return Err(call.unknown());
+            return Err(call.route.unknown_operation());
         };
         let answer = match operation {
             Operation::CreateSecret => call.run(|r| self.create_secret(caller, r)).await,
