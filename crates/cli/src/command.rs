@@ -13,6 +13,7 @@ use crate::{
     image::Image,
     logs::Logs,
     output::OutputFormat,
+    secrets::Secret,
     services,
 };
 
@@ -57,6 +58,9 @@ pub enum Command {
         #[arg(long)]
         wait: bool,
     },
+    /// Keep what services are given without anybody seeing it
+    #[command(subcommand)]
+    Secret(Secret),
     /// Look at and change this host's images; needs root
     #[command(subcommand)]
     Image(Image),
@@ -95,6 +99,7 @@ impl Command {
             Self::Pause { name } => services::pause(&context.api()?, &name).await,
             Self::Resume { name } => services::resume(&context.api()?, &name).await,
             Self::Delete { name, wait } => services::delete(&context.api()?, &name, wait).await,
+            Self::Secret(secret) => secret.run(&context.api()?, format).await,
             Self::Image(image) => image.run(&context.local.agent_socket, format).await,
         }
     }
