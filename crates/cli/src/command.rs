@@ -15,6 +15,7 @@ use crate::{
     key::Key,
     logs::Logs,
     output::OutputFormat,
+    secrets::Secret,
     services,
 };
 
@@ -61,6 +62,9 @@ pub enum Command {
     Key(Key),
     /// Read the audit log, newest first; admins only
     Audit(Audit),
+    /// Keep what services are given without anybody seeing it
+    #[command(subcommand)]
+    Secret(Secret),
     /// Look at and change this host's images; needs root
     #[command(subcommand)]
     Image(Image),
@@ -101,6 +105,7 @@ impl Command {
             Self::Delete { name, wait } => services::delete(&context.api()?, &name, wait).await,
             Self::Key(key) => key.run(&context.api()?, format).await,
             Self::Audit(audit) => audit.run(&context.api()?, format).await,
+            Self::Secret(secret) => secret.run(&context.api()?, format).await,
             Self::Image(image) => image.run(&context.local.agent_socket, format).await,
         }
     }

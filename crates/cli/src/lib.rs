@@ -13,5 +13,6 @@ pub mod logs;
 pub mod operation;
 pub mod output;
 pub mod progress;
+pub mod secrets;
 pub mod services;
 pub mod status;

@@ -19,6 +19,7 @@ mod keyring;
 mod observations;
 mod probe;
 mod services;
+mod vault;
 mod worker;
 
 use std::{io, sync::Arc, time::Duration};
@@ -32,7 +33,7 @@ use tracing::{info, warn};
 pub use crate::config::{ControlConfig, DomainValidation, Handshake, Quotas, References};
 use crate::{
     api::Api, audit::Audit, edges::Edges, identity::Identities, keyring::Keyring,
-    observations::Observations, services::Services, worker::Chain, worker::Tools,
+    observations::Observations, services::Services, vault::Vault, worker::Chain, worker::Tools,
 };
 
 /// How long a deleted service is remembered: clients poll until they have seen `DELETED`
@@ -121,8 +122,14 @@ pub async fn run<E: Engine>(
     let engine = Arc::new(engine);
     let observations = Arc::new(Observations::default());
     let images_changed = Arc::new(Notify::new());
+    let vault = Vault::new(
+        Arc::clone(&store),
+        Arc::clone(&keyring),
+        config.account_id.clone(),
+    );
     let tools = Arc::new(Tools {
         store: Arc::clone(&store),
+        vault,
         engine: Arc::clone(&engine),
         edges: Arc::clone(&edges),
         observations: Arc::clone(&observations),
@@ -251,7 +258,7 @@ async fn retain<E: Engine>(
     }
 }
 
-/// Forgets services that were deleted long enough ago.
+/// Forgets services that were deleted long enough ago, and secrets that can be restored no more.
 async fn forget<E: Engine>(services: Arc<Services<E>>, store: Arc<Store>, stop: CancellationToken) {
     let mut tick = tokio::time::interval(FORGET_INTERVAL);
     loop {
@@ -267,6 +274,11 @@ async fn forget<E: Engine>(services: Arc<Services<E>>, store: Arc<Store>, stop: 
         match store.forget_deleted(before).await {
             Ok(ids) => services.forget(&ids),
             Err(error) => warn!(error = %Chain(&error), "deleted services could not be forgotten"),
+        }
+        match store.purge_secrets(now).await {
+            Ok(0) => {}
+            Ok(count) => info!(count, "deleted secrets are gone for good"),
+            Err(error) => warn!(error = %Chain(&error), "deleted secrets could not be forgotten"),
         }
     }
 }

@@ -11,7 +11,9 @@
 
 pub mod access_keys;
 pub mod auto_scaling;
+pub mod parameters;
 mod rows;
+pub mod secrets;
 
 use std::{path::Path, str::FromStr, time::Duration};
 

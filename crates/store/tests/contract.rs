@@ -49,6 +49,7 @@ fn settings() -> Settings {
         start_command: Vec::new(),
         port: 8080,
         env: BTreeMap::new(),
+        secrets: BTreeMap::new(),
         cpu_millis: 1000,
         memory_bytes: 1 << 30,
         health: HealthCheck::default(),

@@ -215,6 +215,7 @@ impl Configuration {
             start_command: words(configuration.start_command.as_deref())?,
             port: port(configuration.port.as_deref())?,
             env,
+            secrets: self.secret_references()?,
             cpu_millis: (cpu_units * 1000.0 / 1024.0).round() as u32,
             memory_bytes: (memory_mib * f64::from(1 << 20)) as u64,
             health: self.health()?,
@@ -237,13 +238,6 @@ impl Configuration {
 
     /// What this release would have to ignore is refused instead.
     fn check_offered(&self) -> Result<(), ApiError> {
-        let image = self.source_configuration.image_repository.as_ref();
-        let secrets = image
-            .and_then(|image| image.image_configuration.as_ref())
-            .and_then(|image| image.runtime_environment_secrets.as_ref());
-        if secrets.is_some_and(|secrets| !secrets.is_empty()) {
-            return Err(not_offered("RuntimeEnvironmentSecrets"));
-        }
         let network = self.network_configuration.as_ref();
         let egress = network.and_then(|network| network.egress_configuration.as_ref());
         if egress.is_some_and(|egress| egress.egress_type.as_deref() == Some("VPC")) {
@@ -364,7 +358,7 @@ fn path(path: Option<&str>) -> Result<String, ApiError> {
     }
 }
 
-fn check_env(env: &BTreeMap<String, String>) -> Result<(), ApiError> {
+pub(super) fn check_env(env: &BTreeMap<String, String>) -> Result<(), ApiError> {
     for (name, value) in env {
         if ENV_RESERVED.contains(&name.as_str()) || name.starts_with(ENV_RESERVED_PREFIX) {
             return Err(ApiError::invalid_request(format!(

@@ -7,10 +7,14 @@
 
 mod access_keys;
 mod auto_scaling;
+mod companion_page;
 mod configuration;
 mod native;
 mod operation;
 mod page;
+mod parameters;
+mod secret_references;
+mod secrets;
 mod services;
 mod sts;
 
@@ -49,6 +53,7 @@ use crate::{
     keyring::Keyring,
     observations::Observations,
     services::Services,
+    vault::Vault,
     worker::Chain,
 };
 
@@ -76,6 +81,7 @@ pub(crate) struct Api<E> {
     keyring: Arc<Keyring>,
     identities: Arc<Identities>,
     audit: Arc<Audit>,
+    vault: Vault,
 }
 
 /// Who makes a request, and where.
@@ -99,6 +105,11 @@ impl<E: Engine> Api<E> {
         identities: Arc<Identities>,
         audit: Arc<Audit>,
     ) -> Self {
+        let vault = Vault::new(
+            Arc::clone(&store),
+            Arc::clone(&keyring),
+            config.account_id.clone(),
+        );
         Self {
             config,
             store,
@@ -109,6 +120,7 @@ impl<E: Engine> Api<E> {
             keyring,
             identities,
             audit,
+            vault,
         }
     }
 
@@ -231,6 +243,10 @@ impl<E: Engine> Api<E> {
             Operation::AppRunner(operation) => self.apprunner(&caller, operation, call).await,
             Operation::Native(operation) => self.native(&caller, operation, call).await,
             Operation::Sts(operation) => self.sts(&caller, operation, call).await,
+            Operation::Secrets(operation) => self.secrets_manager(&caller, operation, call).await,
+            Operation::Parameters(operation) => {
+                self.systems_manager(&caller, operation, call).await
+            }
         }
     }
 

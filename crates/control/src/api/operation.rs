@@ -6,12 +6,14 @@ use ekiden_aws::{
     decode::Tree,
     native::NativeOperation as Native,
     protocol::{Route, Service},
+    secretsmanager::shapes::Operation as Secrets,
+    ssm::shapes::Operation as Parameters,
     sts::Operation as Sts,
 };
 use ekiden_model::access::Access;
 
 /// The members of inputs that name what an operation is done to, the first that is there counting.
-const RESOURCE_MEMBERS: [&str; 9] = [
+const RESOURCE_MEMBERS: [&str; 12] = [
     "ServiceArn",
     "ResourceArn",
     "ConnectionArn",
@@ -21,6 +23,9 @@ const RESOURCE_MEMBERS: [&str; 9] = [
     "VpcIngressConnectionArn",
     "RoleArn",
     "AccessKeyId",
+    "SecretId",
+    "ResourceId",
+    "Name",
 ];
 
 /// An operation of any service.
@@ -29,6 +34,8 @@ pub(super) enum Operation {
     AppRunner(AppRunner),
     Native(Native),
     Sts(Sts),
+    Secrets(Secrets),
+    Parameters(Parameters),
 }
 
 /// What an operation is done to, as far as its input says.
@@ -36,7 +43,7 @@ pub(super) enum Operation {
 pub(super) struct Subject {
     /// The name of the service that it is, or belongs to.
     pub(super) service: Option<String>,
-    /// Its ARN; an access key's id.
+    /// Its ARN; an access key's id, a secret's or parameter's name.
     pub(super) resource: Option<String>,
 }
 
@@ -48,6 +55,8 @@ impl Operation {
             Service::AppRunner => AppRunner::from_name(name).map(Self::AppRunner),
             Service::Ekiden => Native::from_name(name).map(Self::Native),
             Service::Sts => Sts::from_name(name).map(Self::Sts),
+            Service::SecretsManager => Secrets::from_name(name).map(Self::Secrets),
+            Service::SystemsManager => Parameters::from_name(name).map(Self::Parameters),
         }
     }
 
@@ -57,6 +66,8 @@ impl Operation {
             Self::AppRunner(operation) => operation.name(),
             Self::Native(operation) => operation.name(),
             Self::Sts(operation) => operation.name(),
+            Self::Secrets(operation) => operation.name(),
+            Self::Parameters(operation) => operation.name(),
         }
     }
 
@@ -66,6 +77,8 @@ impl Operation {
             Self::AppRunner(operation) => of_app_runner(operation),
             Self::Native(operation) => of_native(operation),
             Self::Sts(operation) => of_sts(operation),
+            Self::Secrets(operation) => of_secrets(operation),
+            Self::Parameters(operation) => of_parameters(operation),
         }
     }
 }
@@ -130,6 +143,43 @@ const fn of_sts(operation: Sts) -> Access {
     }
 }
 
+const fn of_secrets(operation: Secrets) -> Access {
+    use Secrets as O;
+    match operation {
+        O::DescribeSecret
+        | O::GetRandomPassword
+        | O::GetResourcePolicy
+        | O::ListSecretVersionIds
+        | O::ListSecrets => Access::Read,
+        O::GetSecretValue => Access::ReadRestricted,
+        O::CreateSecret
+        | O::DeleteSecret
+        | O::PutSecretValue
+        | O::RestoreSecret
+        | O::TagResource
+        | O::UntagResource
+        | O::UpdateSecret
+        | O::UpdateSecretVersionStage => Access::Administer,
+    }
+}
+
+/// A parameter's value may be a secret, whatever its type says.
+const fn of_parameters(operation: Parameters) -> Access {
+    use Parameters as O;
+    match operation {
+        O::DescribeParameters | O::ListTagsForResource => Access::Read,
+        O::GetParameter | O::GetParameterHistory | O::GetParameters | O::GetParametersByPath => {
+            Access::ReadRestricted
+        }
+        O::AddTagsToResource
+        | O::DeleteParameter
+        | O::DeleteParameters
+        | O::LabelParameterVersion
+        | O::PutParameter
+        | O::RemoveTagsFromResource => Access::Administer,
+    }
+}
+
 impl Subject {
     /// What an input names. `CreateService` names what there is not yet: a service of that name
     /// with whatever id.
@@ -182,7 +232,13 @@ mod tests {
         let app_runner = AppRunner::ALL.iter().copied().map(Operation::AppRunner);
         let native = Native::ALL.iter().copied().map(Operation::Native);
         let sts = Sts::ALL.iter().copied().map(Operation::Sts);
-        app_runner.chain(native).chain(sts)
+        let secrets = Secrets::ALL.iter().copied().map(Operation::Secrets);
+        let parameters = Parameters::ALL.iter().copied().map(Operation::Parameters);
+        app_runner
+            .chain(native)
+            .chain(sts)
+            .chain(secrets)
+            .chain(parameters)
     }
 
     #[test]
@@ -228,6 +284,13 @@ mod tests {
                 let restricted = matches!(
                     operation,
                     Operation::Native(Native::ListAccessKeys | Native::ListAuditEvents)
+                        | Operation::Secrets(Secrets::GetSecretValue)
+                        | Operation::Parameters(
+                            Parameters::GetParameter
+                                | Parameters::GetParameterHistory
+                                | Parameters::GetParameters
+                                | Parameters::GetParametersByPath
+                        )
                 );
                 let looks = ["Describe", "List", "Get"]
                     .iter()
