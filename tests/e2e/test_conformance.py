@@ -7,6 +7,7 @@ the operation's list of errors (`support/witness.py`).
 """
 
 import collections
+import concurrent.futures
 import itertools
 import json
 import unittest
@@ -17,7 +18,8 @@ import botocore.exceptions
 
 from support import host, images, model, settings
 from support.case import EkidenCase
-from support.examples import ACCOUNT, EXAMPLES, NEEDED, REPOSITORY, TOGETHER, MadeUp, arn
+from support.examples import (ACCOUNT, EXAMPLES, NEEDED, NEEDED_EVERYWHERE, REPOSITORY, TOGETHER,
+                              MadeUp, arn)
 from support.server import Ekiden, service_request
 from support.wait import until
 from support.witness import Witness
@@ -342,6 +344,8 @@ class Members(Conformance):
                 self.prepare(operation)
                 for number, example in enumerate(EXAMPLES[operation](self.world)):
                     needed = NEEDED.get(operation, [])
+                    keys = [place for place, _, _ in model.given(shape, example)
+                            if model.generic(place) in NEEDED_EVERYWHERE]
                     optional = [place for place, _, required in model.given(shape, example)
                                 if not required]
                     everything = [place for place, _, _ in model.given(shape, example)]
@@ -349,10 +353,12 @@ class Members(Conformance):
                     for keep in [[], *([place] for place in optional), everything]:
                         fresh = EXAMPLES[operation](self.world)[number]
                         more = [other for place in keep for other in TOGETHER.get(place, [])]
+                        if "Tags" in shape.required_members or any("Tags" in p for p in keep):
+                            more += keys
+                        members = model.reduced(shape, fresh, [*needed, *keep, *more])
                         with self.subTest(operation=operation, members=keep if len(keep) == 1 else
                                           "all" if keep else "required"):
-                            self.succeeds_with(
-                                operation, model.reduced(shape, fresh, [*needed, *keep, *more]))
+                            self.succeeds_with(operation, members)
                         self.tally["members"] += 1
 
     def prepare(self, operation):
@@ -529,10 +535,14 @@ class States(Conformance):
     def test_ingress_connections_are_for_private_services_at_work(self):
         self.refused("InvalidRequestException", "CreateVpcIngressConnection",
                      self.ingress(self.world.running()))
-        for state in ("OPERATION_IN_PROGRESS", "CREATE_FAILED", "DELETED"):
+        for state in ("OPERATION_IN_PROGRESS", "CREATE_FAILED"):
             with self.subTest(state=state):
                 self.refused("InvalidStateException", "CreateVpcIngressConnection",
                              self.ingress(self.world.private_with(state)))
+        # It can answer no ResourceNotFoundException (specification, section 2.4).
+        code, _ = self.refusal("CreateVpcIngressConnection",
+                               self.ingress(self.world.private_with("DELETED")))
+        self.assertIn(code, ("InvalidRequestException", "InvalidStateException"))
 
     def ingress(self, service):
         return {**EXAMPLES["CreateVpcIngressConnection"](MadeUp())[0],
@@ -545,13 +555,40 @@ class States(Conformance):
         self.call("DeleteVpcIngressConnection", {"VpcIngressConnectionArn": connection})
         self.world.ingress_is(connection, "DELETED")
 
-    def test_a_deleted_ingress_connection_is_at_an_end(self):
+    def test_an_ingress_connection_that_changes_is_left_alone(self):
+        """Of several calls at the same moment one is accepted; the others meet PENDING_*."""
+        change = EXAMPLES["UpdateVpcIngressConnection"](MadeUp())[0]
+        change["VpcIngressConnectionArn"] = self.world.spare_ingress()
+        self.one_of_many("UpdateVpcIngressConnection", lambda: change)
+        self.one_of_many("DeleteVpcIngressConnection",
+                         lambda: {"VpcIngressConnectionArn": self.world.spare_ingress()})
+
+    def one_of_many(self, operation, members):
+        for _ in range(20):
+            given = members()
+
+            def code(_, given=given):
+                try:
+                    self.call(operation, given)
+                except botocore.exceptions.ClientError as error:
+                    return error.response["Error"]["Code"]
+
+            with concurrent.futures.ThreadPoolExecutor(8) as pool:
+                codes = set(pool.map(code, range(8)))
+            gone = {"ResourceNotFoundException"} if operation.startswith("Delete") else set()
+            self.assertIn(None, codes)
+            self.assertLessEqual(codes, {None, "InvalidStateException", *gone})
+            if "InvalidStateException" in codes:
+                return
+        self.fail(f"{operation} was never refused")
+
+    def test_a_deleted_ingress_connection_is_described_and_no_more(self):
         connection = {"VpcIngressConnectionArn": self.world.spare_ingress()}
         self.call("DeleteVpcIngressConnection", connection)
         self.world.ingress_is(*connection.values(), "DELETED")
-        self.refused("InvalidStateException", "DeleteVpcIngressConnection", connection)
+        self.refused("ResourceNotFoundException", "DeleteVpcIngressConnection", connection)
         change = EXAMPLES["UpdateVpcIngressConnection"](MadeUp())[0]
-        self.refused("InvalidStateException", "UpdateVpcIngressConnection",
+        self.refused("ResourceNotFoundException", "UpdateVpcIngressConnection",
                      {**change, **connection})
 
     def test_a_running_service_through_every_allowed_change(self):
@@ -846,7 +883,7 @@ class Pages(Conformance):
         yield from (token[:-1], token + "A", token[1:], "x", token * 2)
 
     def test_a_token_is_for_the_same_parameters(self):
-        first = self.world.running()
+        first = self.world.resumable()
         token = self.call("ListOperations", {"ServiceArn": first, "MaxResults": 1})["NextToken"]
         self.refused("InvalidRequestException", "ListOperations",
                      {"ServiceArn": self.world.paused(), "MaxResults": 1, "NextToken": token})

@@ -10,7 +10,7 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Writes a value as JSON: to a temporary file beside `path`, synced, renamed, the directory synced.
-/// Readable by root only, because a spec's environment holds secrets. Blocks.
+/// Readable by root only, because what a service's owner configures may be private. Blocks.
 pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     write(path, &serde_json::to_vec(value).map_err(io::Error::other)?)
 }

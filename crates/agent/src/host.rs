@@ -295,7 +295,10 @@ impl<I: Images> Host<I> {
     }
 
     /// Puts an instance into the table and gives it a task, unless it is there.
-    fn admit(self: &Arc<Self>, spec: InstanceSpec) -> Result<watch::Receiver<bool>, EngineError> {
+    fn admit(
+        self: &Arc<Self>,
+        mut spec: InstanceSpec,
+    ) -> Result<watch::Receiver<bool>, EngineError> {
         let mut table = self.table();
         if let Some(entry) = table.get(&spec.id) {
             return Ok(entry.settled.subscribe());
@@ -306,12 +309,14 @@ impl<I: Images> Host<I> {
                 self.config.slots()
             ),
         })?;
+        // Its values never come to the record, which is written to disk.
+        let secrets = std::mem::take(&mut spec.secret_env);
         let record = Arc::new(Record {
             spec,
             slot,
             created_at: now(),
         });
-        let settled = self.insert(&mut table, record, None, Origin::New);
+        let settled = self.insert(&mut table, record, None, Origin::New(secrets));
         drop(table);
         self.announce();
         Ok(settled)
@@ -516,30 +521,26 @@ fn free_slot(table: &BTreeMap<InstanceId, Entry>, slots: u32) -> Option<u32> {
 }
 
 fn check(spec: &InstanceSpec) -> Result<(), EngineError> {
+    let variables = || {
+        let plain = spec.env.iter();
+        plain
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .chain(spec.secret_env.iter())
+    };
     let strings = || {
-        let pairs = spec
-            .env
-            .iter()
-            .map(|(name, value)| name.len() + value.len() + 1);
+        let pairs = variables().map(|(name, value)| name.len() + value.len() + 1);
         spec.args.iter().map(String::len).chain(pairs)
     };
-    let has_zero = |text: &String| text.contains('\0');
+    let has_zero = |text: &str| text.contains('\0');
     let problem = if strings().sum::<usize>() > SPEC_BYTES_MAX {
         "arguments and environment together are longer than 1 MiB"
     } else if strings().any(|length| length > STRING_BYTES_MAX) {
         "an argument or a variable is longer than 128 KiB"
-    } else if spec.args.iter().any(has_zero)
-        || spec
-            .env
-            .iter()
-            .any(|(name, value)| has_zero(name) || has_zero(value))
+    } else if spec.args.iter().any(|arg| has_zero(arg))
+        || variables().any(|(name, value)| has_zero(name) || has_zero(value))
     {
         "an argument or a variable contains a zero byte"
-    } else if spec
-        .env
-        .keys()
-        .any(|name| name.is_empty() || name.contains('='))
-    {
+    } else if variables().any(|(name, _)| name.is_empty() || name.contains('=')) {
         "a variable's name is empty or contains `=`"
     } else if !spec.cwd.is_empty() && !spec.cwd.starts_with('/') || has_zero(&spec.cwd) {
         "the working directory is not absolute"

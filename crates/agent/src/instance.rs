@@ -15,7 +15,7 @@ use std::{
 };
 
 use ekiden_engine::EngineError;
-use ekiden_model::instance::ExitCause;
+use ekiden_model::{instance::ExitCause, secret_env::SecretEnv};
 use tokio::{
     sync::{mpsc, oneshot},
     task::spawn_blocking,
@@ -59,8 +59,8 @@ pub(crate) enum Command {
 
 /// How the task comes by its instance.
 pub(crate) enum Origin {
-    /// It was just accepted.
-    New,
+    /// It was just accepted, with these secret variables, which are nowhere else.
+    New(SecretEnv),
     /// It was found on disk.
     Found,
 }
@@ -83,7 +83,7 @@ pub(crate) async fn run<I: Images>(
         removers: Vec::new(),
     };
     let link = match origin {
-        Origin::New => task.launch().await,
+        Origin::New(secrets) => task.launch(secrets).await,
         Origin::Found => task.find().await,
     };
     // The disk is not waited for: what a power cut can lose of an instance that has just been started
@@ -111,7 +111,7 @@ struct Task<I> {
 
 impl<I: Images> Task<I> {
     /// Makes everything an instance needs, all at the same time, and gives its shim the order.
-    async fn launch(&self) -> Result<ShimLink, ExitRecord> {
+    async fn launch(&self, secrets: SecretEnv) -> Result<ShimLink, ExitRecord> {
         let (host, record) = (&self.host, &self.record);
         let failed = |message: String| ExitRecord {
             cause: ExitCause::StartFailed { message },
@@ -155,7 +155,7 @@ impl<I: Images> Task<I> {
         };
         let layers = layers.map_err(|error| failed(error.to_string()))?;
         let (network, shim) = made().map_err(|error| failed(error.to_string()))?;
-        let order = self.order(layers).await;
+        let order = self.order(layers, secrets).await;
         shim.order(order, network)
             .await
             .map_err(|error| failed(format!("cannot give the shim its order: {error}")))
@@ -172,7 +172,7 @@ impl<I: Images> Task<I> {
         }
     }
 
-    async fn order(&self, layers: Vec<PathBuf>) -> StartOrder {
+    async fn order(&self, layers: Vec<PathBuf>, secrets: SecretEnv) -> StartOrder {
         let (host, spec) = (&self.host, &self.record.spec);
         let paths = self.record.paths(&host.config);
         let dns = host.config.dns.clone();
@@ -185,8 +185,10 @@ impl<I: Images> Task<I> {
             env: spec
                 .env
                 .iter()
+                .filter(|(name, _)| !secrets.contains(name))
                 .map(|(name, value)| format!("{name}={value}"))
                 .collect(),
+            secret_env: secrets,
             cwd: spec.cwd.clone(),
             user: spec.user.clone(),
             layers,

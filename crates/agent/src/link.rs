@@ -23,6 +23,7 @@ use tokio::{
     sync::mpsc,
     time::timeout,
 };
+use zeroize::Zeroizing;
 
 use crate::shim::protocol::{FromShim, Hello, StartOrder, ToShim};
 
@@ -152,7 +153,7 @@ async fn read_frames(mut reader: OwnedReadHalf, said: mpsc::Sender<FromShim>) {
 
 /// One frame, with the descriptor on its first bytes.
 fn send_order(mut stream: &BlockingStream, order: &ToShim, network: OwnedFd) -> io::Result<()> {
-    let frame = encode_frame(order)?;
+    let frame = Zeroizing::new(encode_frame(order)?);
     let (length, body) = frame.split_at(4);
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);

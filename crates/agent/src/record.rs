@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{AgentConfig, UID_BASE, UIDS};
 
-/// An instance as it was accepted. No `Debug`: its environment holds secrets.
+/// An instance as it was accepted, without its secret variables: an instance that is found again runs
+/// already, or is over. No `Debug`: what its owner configured may be private all the same.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) spec: InstanceSpec,

@@ -93,12 +93,15 @@ async fn greet<I: Images>(host: Arc<Host<I>>, stream: UnixStream) {
         );
     }
     let (mut reader, mut writer) = stream.into_split();
+    // The client speaks first, so that a client of an older release is answered in its version.
     let greeting = async {
-        write_frame(&mut writer, &Hello::ours()).await?;
-        read_frame::<Hello>(&mut reader).await
+        let hello = read_frame::<Hello>(&mut reader).await?;
+        if let Some(hello) = &hello {
+            write_frame(&mut writer, &Hello::answer(hello)).await?;
+        }
+        io::Result::Ok(hello)
     };
     match timeout(PEER_MAX, greeting).await {
-        // The client decides whether it can speak our version; this one has spoken only 1.
         Ok(Ok(Some(hello))) => debug!(peer, release = hello.release, "a client said hello"),
         _ => return debug!(peer, "a client left without a hello"),
     }

@@ -15,7 +15,7 @@ use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
     epoch_seconds::EpochSeconds,
-    protocol::{APP_RUNNER, Protocol, REQUEST_ID, TARGET},
+    protocol::{APIS, APP_RUNNER, Api, Protocol, REQUEST_ID, TARGET},
     sigv4::{
         credentials::Credentials,
         signer::{SignError, sign},
@@ -30,9 +30,6 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Bytes an answer may have.
 pub const ANSWER_BYTES_MAX: usize = 16 << 20;
-
-/// How bodies are written.
-const PROTOCOL: Protocol = Protocol::AwsJson10;
 
 /// A client of one endpoint. Has no `Debug`, because it holds a secret.
 #[derive(Clone)]
@@ -192,7 +189,7 @@ impl Client {
         let mut parts = self.unsigned(target).ok_or_else(|| ClientError::Target {
             target: target.to_owned(),
         })?;
-        let service = APP_RUNNER.signing_name;
+        let service = api_of(target).signing_name;
         sign(
             &mut parts,
             &body,
@@ -209,7 +206,7 @@ impl Client {
             .method(Method::POST)
             .uri("/")
             .header(http::header::HOST, &self.authority)
-            .header(CONTENT_TYPE, PROTOCOL.content_type())
+            .header(CONTENT_TYPE, json_of(api_of(target)).content_type())
             .header(TARGET, target)
             .body(());
         request.ok().map(|request| request.into_parts().0)
@@ -255,6 +252,22 @@ impl Client {
             status,
             request_id: request_id.map(str::to_owned),
         })
+    }
+}
+
+/// The service that a target is of. One that nobody here knows is asked for as App Runner's.
+fn api_of(target: &str) -> &'static Api {
+    let prefix = target.rsplit_once('.').map(|(prefix, _)| prefix);
+    APIS.iter()
+        .find(|api| api.target_prefix.is_some() && api.target_prefix == prefix)
+        .unwrap_or(&APP_RUNNER)
+}
+
+/// The version of JSON that a service is spoken to in.
+fn json_of(api: &Api) -> Protocol {
+    match api.protocols.contains(&Protocol::AwsJson11) {
+        true => Protocol::AwsJson11,
+        false => Protocol::AwsJson10,
     }
 }
 
@@ -381,9 +394,8 @@ mod tests {
             let route = protocol::route(parts, body, APIS).unwrap();
             let claim = Claim::read(parts, route.api.signing_name, now()).unwrap();
             assert_eq!(claim.session_token(), Some("token"));
-            let identity = claim
-                .verify(&SecretAccessKey::new("secret"), parts, body)
-                .unwrap();
+            let key = claim.signing_key(&SecretAccessKey::new("secret"));
+            let identity = claim.verify(&key, parts, body).unwrap();
             seen.send((route.operation.clone(), identity.region, body.clone()))
                 .unwrap();
             let output = ListServicesResponse {
@@ -407,7 +419,7 @@ mod tests {
     async fn failure_has_code_message_status_and_request_id() {
         let id = RequestId::random();
         let client = serving(move |_, _| {
-            protocol::failure(PROTOCOL, id, &ApiError::invalid_state("not now"))
+            protocol::failure(Protocol::AwsJson10, id, &ApiError::invalid_state("not now"))
         })
         .await;
         match list(&client).await.unwrap_err() {

@@ -21,7 +21,7 @@ use std::{
 
 use regex::Regex;
 
-use crate::error::ApiError;
+use crate::{blob::Blob, error::ApiError};
 
 /// Characters of a value that a violation repeats; the rest is `...`.
 const VALUE_CHARS_SHOWN_MAX: usize = 256;
@@ -84,8 +84,22 @@ pub(crate) struct Texts {
 /// The constraints on a number.
 #[derive(Debug)]
 pub(crate) struct Integers {
-    pub(crate) min: Option<i32>,
-    pub(crate) max: Option<i32>,
+    pub(crate) min: Option<i64>,
+    pub(crate) max: Option<i64>,
+}
+
+/// The constraints on bytes.
+#[derive(Debug)]
+pub(crate) struct Blobs {
+    pub(crate) min: Option<usize>,
+    pub(crate) max: Option<usize>,
+}
+
+/// The constraints on how many elements a list has.
+#[derive(Debug)]
+pub(crate) struct Lists {
+    pub(crate) min: Option<usize>,
+    pub(crate) max: Option<usize>,
 }
 
 /// A pattern that a whole text must match.
@@ -130,6 +144,14 @@ impl Pattern {
 }
 
 impl Texts {
+    /// Compiles its pattern, or panics: for the tests of generated shapes.
+    #[cfg(test)]
+    pub(crate) fn compile(&self) {
+        if let Some(pattern) = &self.pattern {
+            pattern.compiled();
+        }
+    }
+
     /// The tails of the constraints that `text` violates.
     fn violated(&self, text: &str) -> Vec<String> {
         let length = text.chars().count();
@@ -180,8 +202,15 @@ impl Violations {
         }
     }
 
-    pub(crate) fn integer(&mut self, member: &str, value: Option<i32>, integers: &Integers) {
-        let Some(value) = value else { return };
+    pub(crate) fn integer(
+        &mut self,
+        member: &str,
+        value: Option<impl Into<i64>>,
+        integers: &Integers,
+    ) {
+        let Some(value) = value.map(Into::into) else {
+            return;
+        };
         let subject = format!("Value '{value}'");
         if let Some(max) = integers.max.filter(|&max| value > max) {
             self.add(
@@ -193,6 +222,27 @@ impl Violations {
         if let Some(min) = integers.min.filter(|&min| value < min) {
             let tail = format!("Member must have value greater than or equal to {min}");
             self.add(member, &subject, &tail);
+        }
+    }
+
+    /// Bytes are never shown: what is bytes is a secret as a rule.
+    pub(crate) fn blob(&mut self, member: &str, value: Option<&Blob>, blobs: &Blobs) {
+        let Some(value) = value else { return };
+        self.length(member, value.0.len(), blobs.min, blobs.max);
+    }
+
+    /// How many elements a list has; what they are is checked apart.
+    pub(crate) fn list<T>(&mut self, member: &str, values: Option<&[T]>, lists: &Lists) {
+        let Some(values) = values else { return };
+        self.length(member, values.len(), lists.min, lists.max);
+    }
+
+    fn length(&mut self, member: &str, length: usize, min: Option<usize>, max: Option<usize>) {
+        if let Some(max) = max.filter(|&max| length > max) {
+            self.add(member, "Value", &max_length_tail(max));
+        }
+        if let Some(min) = min.filter(|&min| length < min) {
+            self.add(member, "Value", &min_length_tail(min));
         }
     }
 
@@ -317,8 +367,7 @@ mod tests {
     use crate::apprunner::shapes::{
         AssociateCustomDomainRequest, CreateAutoScalingConfigurationRequest, CreateServiceRequest,
         ImageConfiguration, ImageRepository, InstanceConfiguration, ListServicesRequest,
-        SourceConfiguration, TEXTS, Tag, TagResourceRequest, UntagResourceRequest,
-        UpdateServiceRequest,
+        SourceConfiguration, Tag, TagResourceRequest, UntagResourceRequest, UpdateServiceRequest,
     };
 
     const ARN: &str =
@@ -348,15 +397,6 @@ mod tests {
                 instance_role_arn: None,
             }),
             ..Default::default()
-        }
-    }
-
-    #[test]
-    fn every_generated_pattern_compiles() {
-        for texts in TEXTS {
-            if let Some(pattern) = &texts.pattern {
-                pattern.compiled();
-            }
         }
     }
 

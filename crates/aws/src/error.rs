@@ -78,6 +78,58 @@ errors! {
     /// We failed. The message says nothing of how; the log does.
     internal_service_error, InternalServiceError, "InternalServiceErrorException" / "InternalFailure", INTERNAL_SERVER_ERROR;
 
+    /// Secrets Manager: a parameter is bad.
+    invalid_parameter, InvalidParameter, "InvalidParameterException", BAD_REQUEST;
+    /// Secrets Manager: there is one already.
+    resource_exists, ResourceExists, "ResourceExistsException", BAD_REQUEST;
+    /// Secrets Manager: as many as there may be exist already.
+    limit_exceeded, LimitExceeded, "LimitExceededException", BAD_REQUEST;
+    /// Secrets Manager: a value does not open with the installation's key.
+    decryption_failure, DecryptionFailure, "DecryptionFailure", BAD_REQUEST;
+    /// Secrets Manager: a page token is not one of ours.
+    invalid_next_token_exception, InvalidNextTokenException, "InvalidNextTokenException", BAD_REQUEST;
+    /// Secrets Manager: we failed.
+    internal_service, InternalService, "InternalServiceError", INTERNAL_SERVER_ERROR;
+
+    /// Systems Manager: we failed.
+    internal_server, InternalServer, "InternalServerError", INTERNAL_SERVER_ERROR;
+    /// Systems Manager: a parameter's pattern cannot be used.
+    invalid_allowed_pattern, InvalidAllowedPattern, "InvalidAllowedPatternException", BAD_REQUEST;
+    /// Systems Manager: nothing can be filtered by that.
+    invalid_filter_key, InvalidFilterKey, "InvalidFilterKey", BAD_REQUEST;
+    /// Systems Manager: a filter does not compare so.
+    invalid_filter_option, InvalidFilterOption, "InvalidFilterOption", BAD_REQUEST;
+    /// Systems Manager: a filter's value is none.
+    invalid_filter_value, InvalidFilterValue, "InvalidFilterValue", BAD_REQUEST;
+    /// Systems Manager: a page token is not one of ours.
+    invalid_next_token, InvalidNextToken, "InvalidNextToken", BAD_REQUEST;
+    /// Systems Manager: no such resource to tag.
+    invalid_resource_id, InvalidResourceId, "InvalidResourceId", BAD_REQUEST;
+    /// Systems Manager: nothing of that type can be tagged here.
+    invalid_resource_type, InvalidResourceType, "InvalidResourceType", BAD_REQUEST;
+    /// Systems Manager: too many levels in a name.
+    hierarchy_level_limit_exceeded, HierarchyLevelLimitExceeded, "HierarchyLevelLimitExceededException", BAD_REQUEST;
+    /// Systems Manager: the type of a parameter does not change.
+    hierarchy_type_mismatch, HierarchyTypeMismatch, "HierarchyTypeMismatchException", BAD_REQUEST;
+    /// Systems Manager: there is one already.
+    parameter_already_exists, ParameterAlreadyExists, "ParameterAlreadyExists", BAD_REQUEST;
+    /// Systems Manager: as many as there may be exist already.
+    parameter_limit_exceeded, ParameterLimitExceeded, "ParameterLimitExceeded", BAD_REQUEST;
+    /// Systems Manager: the oldest version cannot make room, for it has a label.
+    parameter_max_version_limit_exceeded, ParameterMaxVersionLimitExceeded, "ParameterMaxVersionLimitExceeded", BAD_REQUEST;
+    /// Systems Manager: no such parameter.
+    parameter_not_found, ParameterNotFound, "ParameterNotFound", BAD_REQUEST;
+    /// Systems Manager: a value is not of the pattern.
+    parameter_pattern_mismatch, ParameterPatternMismatch, "ParameterPatternMismatchException", BAD_REQUEST;
+    /// Systems Manager: more labels than a version may have.
+    parameter_version_label_limit_exceeded, ParameterVersionLabelLimitExceeded, "ParameterVersionLabelLimitExceeded", BAD_REQUEST;
+    /// Systems Manager: the parameter has no such version.
+    parameter_version_not_found, ParameterVersionNotFound, "ParameterVersionNotFound", BAD_REQUEST;
+    /// Systems Manager: more tags than a resource may have.
+    too_many_tags, TooManyTags, "TooManyTagsError", BAD_REQUEST;
+    /// Systems Manager: a parameter has no such type.
+    unsupported_parameter_type, UnsupportedParameterType, "UnsupportedParameterType", BAD_REQUEST;
+
     /// Whoever asks is known and may not.
     access_denied, AccessDenied, "AccessDeniedException" / "AccessDenied", FORBIDDEN;
     /// A session token is over.
@@ -122,6 +174,15 @@ impl ApiError {
         self.kind.status()
     }
 
+    /// The same error, but a failure of ours as another service calls it.
+    #[must_use]
+    pub fn internal_as(self, internal: fn(String) -> Self) -> Self {
+        match self.kind {
+            Kind::InternalServiceError => internal(self.message),
+            _ => self,
+        }
+    }
+
     /// What a person reads.
     pub fn message(&self) -> &str {
         &self.message
@@ -134,10 +195,37 @@ mod tests {
 
     #[test]
     fn every_error_of_the_model_is_here_with_its_status() {
-        let model: serde_json::Value =
-            serde_json::from_str(include_str!("../models/apprunner.json")).unwrap();
+        check(include_str!("../models/apprunner.json"), &[]);
+    }
+
+    /// What Ekiden has not (policies, replicas, other keys) cannot go wrong.
+    #[test]
+    fn every_error_of_the_companions_that_can_happen_is_here_with_its_status() {
+        let secrets_manager = [
+            "EncryptionFailure",
+            "MalformedPolicyDocumentException",
+            "PreconditionNotMetException",
+        ];
+        check(
+            include_str!("../models/secretsmanager.json"),
+            &secrets_manager,
+        );
+        let ssm = [
+            "IncompatiblePolicyException",
+            "InvalidKeyId",
+            "InvalidPolicyAttributeException",
+            "InvalidPolicyTypeException",
+            "PoliciesLimitExceededException",
+            "TooManyUpdates",
+        ];
+        check(include_str!("../models/ssm.json"), &ssm);
+    }
+
+    #[track_caller]
+    fn check(model: &str, never: &[&str]) {
+        let model: serde_json::Value = serde_json::from_str(model).unwrap();
         for (name, shape) in model["shapes"].as_object().unwrap() {
-            if shape["exception"] != true {
+            if shape["exception"] != true || never.contains(&name.as_str()) {
                 continue;
             }
             let status = if shape["fault"] == true { 500 } else { 400 };

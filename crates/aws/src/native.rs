@@ -3,12 +3,44 @@
 //! Same endpoint, protocol and signature; the target is `Ekiden.<Operation>`. Member names follow
 //! AWS's habits, so that any awsJson client can call them.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
-use crate::apprunner::shapes::Connection;
+use crate::{apprunner::shapes::Connection, operations::operations};
 
 /// The target prefix of native operations.
 pub const TARGET_PREFIX: &str = "Ekiden";
+
+operations! {
+    /// What Ekiden can be asked to do beside App Runner's operations.
+    pub enum NativeOperation {
+        /// [`ListInstancesRequest`] in, [`ListInstancesResponse`] out.
+        ListInstances,
+        /// [`DescribeOperationRequest`] in, [`DescribeOperationResponse`] out.
+        DescribeOperation,
+        /// [`DescribeDomainRequest`] in, [`DescribeDomainResponse`] out.
+        DescribeDomain,
+        /// [`ListDomainsRequest`] in, [`ListDomainsResponse`] out.
+        ListDomains,
+        /// [`CompleteConnectionRequest`] in, [`CompleteConnectionResponse`] out.
+        CompleteConnection,
+        /// [`GetLogsRequest`] in, [`GetLogsResponse`] out.
+        GetLogs,
+        /// [`GetStatusRequest`] in, [`GetStatusResponse`] out.
+        GetStatus,
+        /// [`CreateAccessKeyRequest`] in, [`CreateAccessKeyResponse`] out.
+        CreateAccessKey,
+        /// [`ListAccessKeysRequest`] in, [`ListAccessKeysResponse`] out.
+        ListAccessKeys,
+        /// [`UpdateAccessKeyRequest`] in, [`UpdateAccessKeyResponse`] out.
+        UpdateAccessKey,
+        /// [`DeleteAccessKeyRequest`] in, [`DeleteAccessKeyResponse`] out.
+        DeleteAccessKey,
+        /// [`ListAuditEventsRequest`] in, [`ListAuditEventsResponse`] out.
+        ListAuditEvents,
+    }
+}
 
 /// Input of `ListInstances`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -269,4 +301,194 @@ pub struct GetStatusResponse {
     pub services: u32,
     /// Instances that have not been removed.
     pub instances: u32,
+    /// Requests refused for their signature since the control plane was started.
+    pub authentication_failures: u64,
+    /// Requests whose sender is known and may not, since then.
+    pub access_denied: u64,
+    /// Events of both kinds that are only counted, because too many came at once.
+    pub audit_events_left_out: u64,
+}
+
+/// An access key without its secret.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct AccessKey {
+    /// The public half.
+    pub access_key_id: String,
+    /// `admin`, `deployer` or `viewer`.
+    pub role: String,
+    /// A deployer's: patterns of the names of the services it may change.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<String>,
+    /// What it is for.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// `Active` or `Inactive`.
+    pub status: String,
+    /// Seconds since the Unix epoch.
+    pub created_at: u64,
+    /// Seconds since the Unix epoch, if it was ever used; about a minute late after a crash.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_used_at: Option<u64>,
+    /// The address it was used from then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_used_from: Option<String>,
+}
+
+/// Input of `CreateAccessKey`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CreateAccessKeyRequest {
+    /// Required: `admin`, `deployer` or `viewer`.
+    pub role: String,
+    /// Required of a deployer, forbidden to others: patterns of service names, `*` for anything.
+    pub services: Vec<String>,
+    /// At most 256 characters.
+    pub description: String,
+}
+
+/// Output of `CreateAccessKey`. The only answer that ever has the secret.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CreateAccessKeyResponse {
+    /// The key.
+    pub access_key: AccessKey,
+    /// Its secret half.
+    pub secret_access_key: String,
+}
+
+impl fmt::Debug for CreateAccessKeyResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreateAccessKeyResponse")
+            .field("access_key", &self.access_key)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Input of `ListAccessKeys`: nothing.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ListAccessKeysRequest {}
+
+/// Output of `ListAccessKeys`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ListAccessKeysResponse {
+    /// Oldest first.
+    pub access_keys: Vec<AccessKey>,
+}
+
+/// Input of `UpdateAccessKey`. What is absent stays.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct UpdateAccessKeyRequest {
+    /// The key.
+    pub access_key_id: String,
+    /// `Active` or `Inactive`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// As in [`CreateAccessKeyRequest`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// As in [`CreateAccessKeyRequest`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub services: Option<Vec<String>>,
+    /// As in [`CreateAccessKeyRequest`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+}
+
+/// Output of `UpdateAccessKey`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct UpdateAccessKeyResponse {
+    /// The key as it is now.
+    pub access_key: AccessKey,
+}
+
+/// Input of `DeleteAccessKey`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DeleteAccessKeyRequest {
+    /// The key.
+    pub access_key_id: String,
+}
+
+/// Output of `DeleteAccessKey`: nothing.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct DeleteAccessKeyResponse {}
+
+/// Input of `ListAuditEvents`. What is absent does not filter.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ListAuditEventsRequest {
+    /// Not before: seconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<u64>,
+    /// Before: seconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_time: Option<u64>,
+    /// Only what was done to the service of this name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_name: Option<String>,
+    /// Only what was done with this key, sessions of it included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_key_id: Option<String>,
+    /// `Success`, or an error's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<String>,
+    /// 1 to 1000; 100 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_results: Option<u32>,
+    /// `NextToken` of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_token: Option<String>,
+}
+
+/// Output of `ListAuditEvents`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ListAuditEventsResponse {
+    /// Newest first. A page may have fewer than were asked for, none even, and others after it.
+    pub events: Vec<AuditEvent>,
+    /// There when there may be older ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_token: Option<String>,
+}
+
+/// Something that was done, or was not allowed to be. Also a line of the audit log.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct AuditEvent {
+    /// Milliseconds since the Unix epoch.
+    pub timestamp: u64,
+    /// As in the answer's header.
+    pub request_id: String,
+    /// Such as `apprunner:CreateService`; empty when no operation was found.
+    pub action: String,
+    /// The key that signed, or was said to have; a session's parent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_key_id: Option<String>,
+    /// Who that is, if the signature is good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub caller_arn: Option<String>,
+    /// The address it came from.
+    pub source: String,
+    /// The region that the signature names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// What it was done to: an ARN.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// The name of the service that this is or belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_name: Option<String>,
+    /// `Success`, or the error's name.
+    pub result: String,
+    /// Events like this one that came before it and are only counted, because too many came at once.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub left_out: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }

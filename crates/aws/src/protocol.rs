@@ -32,7 +32,7 @@ use uuid::Uuid;
 
 use crate::{
     apprunner::shapes, constraint::Reported, decode::query, encode, error::ApiError, native,
-    sigv4::claim::claimed_service,
+    secretsmanager, sigv4::claim::claimed_service, ssm,
 };
 
 /// Bytes a request's body may have: [`ApiError::request_entity_too_large`] above it. Whoever reads
@@ -55,7 +55,7 @@ const RPC_V2_CBOR: &str = "rpc-v2-cbor";
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// The services that Ekiden's endpoint speaks for.
-pub static APIS: &[Api] = &[APP_RUNNER, EKIDEN, STS];
+pub static APIS: &[Api] = &[APP_RUNNER, EKIDEN, STS, SECRETS_MANAGER, SYSTEMS_MANAGER];
 
 /// AWS App Runner.
 pub const APP_RUNNER: Api = Api {
@@ -93,6 +93,28 @@ pub const STS: Api = Api {
     violations: Reported::Validation,
 };
 
+/// AWS Secrets Manager.
+pub const SECRETS_MANAGER: Api = Api {
+    service: Service::SecretsManager,
+    name: "secretsmanager",
+    target_prefix: Some(secretsmanager::shapes::TARGET_PREFIX),
+    signing_name: secretsmanager::shapes::SIGNING_NAME,
+    query: None,
+    protocols: &[Protocol::AwsJson11],
+    violations: Reported::Validation,
+};
+
+/// AWS Systems Manager, of which Parameter Store is a part.
+pub const SYSTEMS_MANAGER: Api = Api {
+    service: Service::SystemsManager,
+    name: "ssm",
+    target_prefix: Some(ssm::shapes::TARGET_PREFIX),
+    signing_name: ssm::shapes::SIGNING_NAME,
+    query: None,
+    protocols: &[Protocol::AwsJson11],
+    violations: Reported::Validation,
+};
+
 /// Whose operations a row of the table leads to: what has handlers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Service {
@@ -102,6 +124,10 @@ pub enum Service {
     Ekiden,
     /// AWS Security Token Service.
     Sts,
+    /// AWS Secrets Manager.
+    SecretsManager,
+    /// AWS Systems Manager.
+    SystemsManager,
 }
 
 /// A service as a client addresses it.
@@ -439,6 +465,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use http::Request;
+    use proptest::prelude::*;
 
     use super::*;
     use crate::{
@@ -782,6 +809,20 @@ mod tests {
         assert_eq!(body["__type"], "InvalidStateException");
         assert_eq!(body["Message"], "not \"now\"");
         assert_eq!(body["message"], body["Message"]);
+    }
+
+    proptest! {
+        #[test]
+        fn routing_never_panics(
+            path in "/[a-zA-Z/]{0,12}|/service/[A-Za-z./]{0,12}/operation/[A-Za-z./]{0,12}",
+            name in "smithy-protocol|x-amz-target|content-type|authorization",
+            value in "[ -~]{0,40}|rpc-v2-cbor|AppRunner\\.[A-Z.]{0,8}|application/x-www-form-urlencoded",
+            body in prop::collection::vec(any::<u8>(), 0..64),
+        ) {
+            let parts = parts("POST", &path, &[(&name, &value)]);
+            looks_like(&parts.headers);
+            let _ = super::route(&parts, &body, APIS);
+        }
     }
 
     #[test]

@@ -157,7 +157,8 @@ fn botocores_signatures_are_verified_and_made_the_same() {
         };
         let claim = Claim::read(&parts, "apprunner", now).unwrap();
         assert_eq!(claim.session_token(), request.token.as_deref());
-        let identity = claim.verify(&credentials.secret_access_key, &parts, &body);
+        let key = claim.signing_key(&credentials.secret_access_key);
+        let identity = claim.verify(&key, &parts, &body);
         assert_eq!(
             identity.map(|identity| identity.region).as_ref(),
             Ok(&request.region),

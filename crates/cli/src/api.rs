@@ -8,7 +8,7 @@ use ekiden_aws::{
         ListServicesResponse, Service, ServiceSummary,
     },
     client::{Client, ClientError},
-    native,
+    native, protocol,
     sigv4::credentials::{Credentials, SecretAccessKey},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -55,7 +55,7 @@ impl Api {
         let credentials = Credentials {
             access_key_id: endpoint.access_key_id,
             secret_access_key: SecretAccessKey::new(endpoint.secret_access_key),
-            session_token: None,
+            session_token: endpoint.session_token,
         };
         let client = Client::new(&endpoint.url, endpoint.region, credentials)?;
         Ok(Self {
@@ -89,6 +89,20 @@ impl Api {
     ) -> Result<O, Failure> {
         self.send(&format!("{}.{operation}", native::TARGET_PREFIX), input)
             .await
+    }
+
+    /// An operation of a companion.
+    ///
+    /// # Errors
+    /// As [`Api::call`].
+    pub async fn of<I: Serialize, O: DeserializeOwned>(
+        &self,
+        companion: &protocol::Api,
+        operation: &str,
+        input: &I,
+    ) -> Result<O, Failure> {
+        let prefix = companion.target_prefix.unwrap_or(companion.name);
+        self.send(&format!("{prefix}.{operation}"), input).await
     }
 
     /// Every service of the region.

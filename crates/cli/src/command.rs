@@ -6,26 +6,26 @@ use clap::Subcommand;
 
 use crate::{
     api::Api,
+    audit::Audit,
     connection::Connection,
     deploy::Deploy,
     domain::Domain,
     endpoint::{Endpoint, LocalServer, Variables},
-    environment,
+    environment::Env,
     failure::{Failure, Outcome},
     image::Image,
+    key::Key,
     logs::Logs,
     output::OutputFormat,
+    secrets::Secret,
     services,
 };
 
 /// What a server can be asked.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
-    /// Print the variables that let the AWS tools speak to this host's Ekiden
-    #[command(
-        after_help = "Example:\n  eval \"$(sudo ekiden env)\"\n  aws apprunner list-services"
-    )]
-    Env,
+    /// Print what lets the AWS tools speak to this host's Ekiden, with the key of this host
+    Env(Env),
     /// Run an image as a service, or deploy it to the service of that name
     #[command(after_help = "Examples:\n  \
         ekiden deploy --image docker.io/library/nginx --name website --port 80\n  \
@@ -65,6 +65,14 @@ pub enum Command {
     /// List connections to source code providers, and complete their handshakes
     #[command(subcommand)]
     Connection(Connection),
+    /// Make, list, disable and delete access keys; admins only
+    #[command(subcommand)]
+    Key(Key),
+    /// Read the audit log, newest first; admins only
+    Audit(Audit),
+    /// Keep what services are given without anybody seeing it
+    #[command(subcommand)]
+    Secret(Secret),
     /// Look at and change this host's images; needs root
     #[command(subcommand)]
     Image(Image),
@@ -95,7 +103,7 @@ impl Command {
     async fn dispatch(self, context: &Context) -> Outcome {
         let format = context.format;
         match self {
-            Self::Env => environment::run(&context.local_endpoint()?, format),
+            Self::Env(env) => env.run(&context.local_endpoint()?, format),
             Self::Deploy(deploy) => deploy.run(&context.api()?, format).await,
             Self::Ps => services::list(&context.api()?, format).await,
             Self::Describe { name } => services::describe(&context.api()?, &name, format).await,
@@ -105,6 +113,9 @@ impl Command {
             Self::Delete { name, wait } => services::delete(&context.api()?, &name, wait).await,
             Self::Domain(domain) => domain.run(&context.api()?, format).await,
             Self::Connection(connection) => connection.run(&context.api()?, format).await,
+            Self::Key(key) => key.run(&context.api()?, format).await,
+            Self::Audit(audit) => audit.run(&context.api()?, format).await,
+            Self::Secret(secret) => secret.run(&context.api()?, format).await,
             Self::Image(image) => image.run(&context.local.agent_socket, format).await,
         }
     }

@@ -36,6 +36,11 @@ pub struct Deploy {
     #[arg(long = "env", value_name = "KEY=VALUE", value_parser = key_and_value)]
     pub environment: Vec<(String, String)>,
 
+    /// A variable whose value is a secret: the secret's ARN, or a parameter's ARN or name; may be given
+    /// several times
+    #[arg(long = "secret", value_name = "KEY=REFERENCE", value_parser = key_and_value)]
+    pub secrets: Vec<(String, String)>,
+
     /// CPU of one instance: `256`, `1 vCPU` [default: 1 vCPU]
     #[arg(long, value_name = "CPU")]
     pub cpu: Option<String>,
@@ -165,6 +170,15 @@ impl Deploy {
                 .get_or_insert_with(BTreeMap::new);
             variables.extend(self.environment.iter().cloned());
         }
+        if !self.secrets.is_empty() {
+            let secrets = how
+                .runtime_environment_secrets
+                .get_or_insert_with(BTreeMap::new);
+            secrets.extend(self.secrets.iter().cloned());
+        }
+        // A variable is one or the other: what is given now takes the place of what there was.
+        forget(&mut how.runtime_environment_variables, &self.secrets);
+        forget(&mut how.runtime_environment_secrets, &self.environment);
         source.auto_deployments_enabled.get_or_insert(false);
         source
     }
@@ -189,6 +203,12 @@ impl Deploy {
                 path: Some(path.clone()),
                 ..now.cloned().unwrap_or_default()
             })
+    }
+}
+
+fn forget(names: &mut Option<BTreeMap<String, String>>, given: &[(String, String)]) {
+    if let Some(names) = names {
+        names.retain(|name, _| !given.iter().any(|(other, _)| other == name));
     }
 }
 
@@ -244,6 +264,7 @@ mod tests {
             name: None,
             port: None,
             environment: Vec::new(),
+            secrets: Vec::new(),
             cpu: None,
             memory: None,
             health_path: None,
@@ -287,6 +308,18 @@ mod tests {
         assert_eq!(
             (variables["A"].as_str(), variables["B"].as_str()),
             ("1", "3")
+        );
+        let mut third = deploy("localhost/hello:3");
+        third.secrets = vec![("B".into(), "/hello/b".into())];
+        let updated = third.source(Some(&created)).image_repository.unwrap();
+        let how = updated.image_configuration.unwrap();
+        let secrets = how.runtime_environment_secrets.unwrap();
+        assert_eq!(secrets["B"], "/hello/b");
+        let variables = how.runtime_environment_variables.unwrap();
+        assert_eq!(
+            variables.keys().collect::<Vec<_>>(),
+            ["A"],
+            "B is a secret now"
         );
         assert!(second.instance(None).is_none());
     }

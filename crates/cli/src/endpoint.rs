@@ -38,6 +38,8 @@ pub struct Endpoint {
     pub access_key_id: String,
     /// How that is proven.
     pub secret_access_key: String,
+    /// Of temporary credentials.
+    pub session_token: Option<String>,
     /// The front door's port, if that is known.
     pub edge_port: Option<u16>,
 }
@@ -46,11 +48,13 @@ pub struct Endpoint {
 #[derive(Debug, Clone, Copy)]
 pub struct Variables<'a>(pub &'a BTreeMap<String, String>);
 
-/// `admin-key.json`. No `Debug`: it holds a secret.
+/// A key of the environment, or `admin-key.json`. No `Debug`: it holds a secret.
 #[derive(Deserialize)]
-struct KeyFile {
+struct OwnKey {
     access_key_id: String,
     secret_access_key: String,
+    #[serde(skip)]
+    session_token: Option<String>,
 }
 
 impl Endpoint {
@@ -70,7 +74,7 @@ impl Endpoint {
         let region = variables
             .first(&["AWS_REGION", "AWS_DEFAULT_REGION"])
             .unwrap_or(REGION);
-        let (url, (access_key_id, secret_access_key)) = match named {
+        let (url, key) = match named {
             Some(url) => (url.to_owned(), variables.key().ok_or_else(|| no_key(url))?),
             None => (local.url(), local.key(variables)?),
         };
@@ -78,8 +82,9 @@ impl Endpoint {
         Ok(Self {
             url,
             region: region.to_owned(),
-            access_key_id,
-            secret_access_key,
+            access_key_id: key.access_key_id,
+            secret_access_key: key.secret_access_key,
+            session_token: key.session_token,
             edge_port,
         })
     }
@@ -89,16 +94,16 @@ impl Endpoint {
     /// # Errors
     /// Its key cannot be read.
     pub fn local(variables: Variables<'_>, local: &LocalServer) -> Result<Self, Failure> {
-        let (access_key_id, secret_access_key) =
-            local.own_key().map_err(|error| local.explain(&error))?;
+        let key = local.own_key().map_err(|error| local.explain(&error))?;
         let region = variables
             .first(&["AWS_REGION", "AWS_DEFAULT_REGION"])
             .unwrap_or(REGION);
         Ok(Self {
             url: local.url(),
             region: region.to_owned(),
-            access_key_id,
-            secret_access_key,
+            access_key_id: key.access_key_id,
+            secret_access_key: key.secret_access_key,
+            session_token: None,
             edge_port: Some(local.edge_port),
         })
     }
@@ -117,14 +122,13 @@ impl LocalServer {
         format!("http://{address}")
     }
 
-    fn key(&self, variables: Variables<'_>) -> Result<(String, String), Failure> {
+    fn key(&self, variables: Variables<'_>) -> Result<OwnKey, Failure> {
         self.own_key()
             .or_else(|error| variables.key().ok_or_else(|| self.explain(&error)))
     }
 
-    fn own_key(&self) -> io::Result<(String, String)> {
-        let key: KeyFile = serde_json::from_slice(&fs::read(&self.key_file)?)?;
-        Ok((key.access_key_id, key.secret_access_key))
+    fn own_key(&self) -> io::Result<OwnKey> {
+        Ok(serde_json::from_slice(&fs::read(&self.key_file)?)?)
     }
 
     fn explain(&self, error: &io::Error) -> Failure {
@@ -148,10 +152,13 @@ impl<'a> Variables<'a> {
             .filter(|value| !value.is_empty())
     }
 
-    fn key(self) -> Option<(String, String)> {
-        let id = self.first(&["AWS_ACCESS_KEY_ID"])?;
-        let secret = self.first(&["AWS_SECRET_ACCESS_KEY"])?;
-        Some((id.to_owned(), secret.to_owned()))
+    fn key(self) -> Option<OwnKey> {
+        let text = |name| self.first(&[name]).map(str::to_owned);
+        Some(OwnKey {
+            access_key_id: text("AWS_ACCESS_KEY_ID")?,
+            secret_access_key: text("AWS_SECRET_ACCESS_KEY")?,
+            session_token: text("AWS_SESSION_TOKEN"),
+        })
     }
 }
 

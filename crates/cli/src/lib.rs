@@ -1,6 +1,7 @@
 //! The command line: what `ekiden` says and asks, apart from running the server.
 
 pub mod api;
+pub mod audit;
 pub mod command;
 pub mod connection;
 pub mod deploy;
@@ -9,9 +10,11 @@ pub mod endpoint;
 pub mod environment;
 pub mod failure;
 pub mod image;
+pub mod key;
 pub mod logs;
 pub mod operation;
 pub mod output;
 pub mod progress;
+pub mod secrets;
 pub mod services;
 pub mod status;

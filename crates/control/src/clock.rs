@@ -16,3 +16,11 @@ pub(crate) fn now() -> Timestamp {
 pub(crate) fn random_id() -> [u8; 16] {
     rand::random()
 }
+
+/// The same as 32 hexadecimal digits.
+pub(crate) fn random_hex() -> String {
+    random_id()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}

@@ -10,15 +10,18 @@
 //! or decide (see `ekiden_model::plan`).
 
 mod api;
+mod audit;
 mod clock;
 mod config;
 mod domains;
 mod edges;
+mod identity;
 mod ingress;
 mod keyring;
 mod observations;
 mod probe;
 mod services;
+mod vault;
 mod worker;
 
 use std::{io, sync::Arc, time::Duration};
@@ -33,8 +36,9 @@ use tracing::{info, warn};
 pub use crate::api::page::fuzzing;
 pub use crate::config::{ControlConfig, DomainValidation, Handshake, Quotas, References};
 use crate::{
-    api::Api, domains::Domains, edges::Edges, ingress::Ingress, keyring::Keyring,
-    observations::Observations, services::Services, worker::Chain, worker::Tools,
+    api::Api, audit::Audit, domains::Domains, edges::Edges, identity::Identities, ingress::Ingress,
+    keyring::Keyring, observations::Observations, services::Services, vault::Vault, worker::Chain,
+    worker::Tools,
 };
 
 /// How long what was deleted is remembered: clients poll until they have seen `DELETED`
@@ -74,6 +78,15 @@ pub enum ControlError {
         #[source]
         source: io::Error,
     },
+    /// The audit log cannot be opened.
+    #[error("cannot open the audit log in `{path}`")]
+    Audit {
+        /// Where it is kept.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The socket for the edges cannot be used.
     #[error("cannot use the listening socket for edges")]
     EdgeSocket(#[source] io::Error),
@@ -98,7 +111,12 @@ pub async fn run<E: Engine>(
 ) -> Result<(), ControlError> {
     let store = Arc::new(Store::open(&config.data_dir.join("ekiden.db")).await?);
     let keyring = load_keyring(&config.data_dir)?;
-    let keys = api::keys::AdminKey::load_or_make(&config.data_dir.join("admin-key.json"))?;
+    let identities = Identities::load(Arc::clone(&store), Arc::clone(&keyring)).await?;
+    identities
+        .install(&config.data_dir.join("admin-key.json"))
+        .await?;
+    let identities = Arc::new(identities);
+    let audit = Arc::new(open_audit(&config.data_dir)?);
     let edges = Arc::new(Edges::load(Arc::clone(&store)).await?);
     edge_socket
         .set_nonblocking(true)
@@ -109,8 +127,14 @@ pub async fn run<E: Engine>(
     let engine = Arc::new(engine);
     let observations = Arc::new(Observations::default());
     let images_changed = Arc::new(Notify::new());
+    let vault = Vault::new(
+        Arc::clone(&store),
+        Arc::clone(&keyring),
+        config.account_id.clone(),
+    );
     let tools = Arc::new(Tools {
         store: Arc::clone(&store),
+        vault,
         engine: Arc::clone(&engine),
         edges: Arc::clone(&edges),
         observations: Arc::clone(&observations),
@@ -156,8 +180,10 @@ pub async fn run<E: Engine>(
         observations,
         ingress,
         keyring,
-        keys,
+        Arc::clone(&identities),
+        audit,
     );
+    tasks.spawn(identities.write_down_uses(stop.clone()));
     tasks.spawn(Arc::new(api).serve(api_listener, stop.clone()));
     tasks.close();
     serving();
@@ -173,6 +199,14 @@ fn load_keyring(data_dir: &std::path::Path) -> Result<Arc<Keyring>, ControlError
         source,
     })?;
     Ok(Arc::new(keyring))
+}
+
+fn open_audit(data_dir: &std::path::Path) -> Result<Audit, ControlError> {
+    let dir = data_dir.join("audit");
+    Audit::open(dir.clone()).map_err(|source| ControlError::Audit {
+        path: dir.display().to_string(),
+        source,
+    })
 }
 
 fn tokio_listener(listener: std::net::TcpListener) -> io::Result<tokio::net::TcpListener> {
@@ -242,7 +276,8 @@ async fn retain<E: Engine>(
     }
 }
 
-/// Forgets services, and what owners made beside them, that were deleted long enough ago.
+/// Forgets services, and what owners made beside them, that were deleted long enough ago, and secrets
+/// that can be restored no more.
 async fn forget<E: Engine>(services: Arc<Services<E>>, store: Arc<Store>, stop: CancellationToken) {
     let mut tick = tokio::time::interval(FORGET_INTERVAL);
     loop {
@@ -261,6 +296,11 @@ async fn forget<E: Engine>(services: Arc<Services<E>>, store: Arc<Store>, stop: 
         }
         if let Err(error) = store.forget_deleted_resources(before).await {
             warn!(error = %Chain(&error), "deleted resources could not be forgotten");
+        }
+        match store.purge_secrets(now).await {
+            Ok(0) => {}
+            Ok(count) => info!(count, "deleted secrets are gone for good"),
+            Err(error) => warn!(error = %Chain(&error), "deleted secrets could not be forgotten"),
         }
     }
 }

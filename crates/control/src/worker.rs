@@ -24,6 +24,7 @@ use ekiden_model::{
     plan::{self, ImageProgress, InstanceView, Plan, Step, Timing, View},
     revision::Revision,
     route::{Generation, Route},
+    secret_env::SecretEnv,
     service::{FAILURE_LOG_LINES_MAX, Failure, ServiceStatus, Transition},
     time::Timestamp,
 };
@@ -39,9 +40,11 @@ use self::calls::{CallKind, CallState, Done};
 use crate::{
     clock,
     edges::{EdgeState, Edges},
+    keyring::DoesNotOpen,
     observations::{Observations, ServiceObservation},
     probe::Prober,
     services::Counts,
+    vault::{ResolveError, Vault},
 };
 
 /// Requests that may wait for one service's worker; more are told to try again.
@@ -57,6 +60,7 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Tools<E> {
     pub(crate) store: Arc<Store>,
+    pub(crate) vault: Vault,
     pub(crate) engine: Arc<E>,
     pub(crate) edges: Arc<Edges>,
     pub(crate) observations: Arc<Observations>,
@@ -115,6 +119,8 @@ enum StepError {
     Engine(#[from] EngineError),
     #[error("revision {0} is not in the store")]
     NoRevision(RevisionNumber),
+    #[error("the secret variables of revision {0} cannot be opened")]
+    Secrets(RevisionNumber, #[source] DoesNotOpen),
     #[error(transparent)]
     Illegal(#[from] ekiden_model::service::IllegalTransition),
 }
@@ -125,6 +131,8 @@ pub(crate) struct Worker<E> {
     snapshot: watch::Sender<Arc<Snapshot>>,
     revisions: HashMap<RevisionNumber, Arc<Revision>>,
     image: ImageProgress,
+    /// The secret variables that were read with the image, until they are sealed onto the revision.
+    secrets: SecretEnv,
     published: Option<Route>,
     published_in: Generation,
     observed: watch::Receiver<ServiceObservation>,
@@ -173,6 +181,7 @@ impl<E: Engine> Worker<E> {
             snapshot: sender,
             revisions: HashMap::new(),
             image: ImageProgress::NotAsked,
+            secrets: SecretEnv::default(),
             published,
             published_in,
             probers: HashMap::new(),
@@ -343,7 +352,11 @@ impl<E: Engine> Worker<E> {
         };
         let name = transition.name();
         let mut next = (*self.stored).clone();
-        let applied = next.service.apply(transition, clock::now())?;
+        let mut applied = next.service.apply(transition, clock::now())?;
+        if let Some(revision) = &mut applied.revision {
+            let vault = &self.tools.vault;
+            revision.secrets = vault.seal_env(self.id(), revision.number, &self.secrets);
+        }
         self.tools
             .store
             .update_service(&next, applied.revision.as_ref(), applied.ended.as_ref())
@@ -368,6 +381,7 @@ impl<E: Engine> Worker<E> {
             self.revisions.insert(revision.number, Arc::new(revision));
         }
         self.image = ImageProgress::NotAsked;
+        self.secrets = SecretEnv::default();
         self.tools.images_changed.notify_one();
         Ok(())
     }

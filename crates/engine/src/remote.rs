@@ -35,8 +35,15 @@ use crate::{
     frame::{encode_frame, read_frame, write_frame},
 };
 
-/// The version of the engine protocol spoken here.
-pub const ENGINE_PROTOCOL: u32 = 1;
+/// The version of the engine protocol spoken here. 2 has [`InstanceSpec::secret_env`].
+pub const ENGINE_PROTOCOL: u32 = 2;
+
+/// The oldest version that is still spoken with an agent.
+const ENGINE_PROTOCOL_MIN: u32 = 1;
+
+/// The first version whose agents know of secret variables; an older one would start an instance
+/// without them.
+const SECRETS_SINCE: u32 = 2;
 
 /// How long the agent may take to say hello, and to take a call off the socket.
 const HELLO_MAX: Duration = Duration::from_secs(5);
@@ -71,6 +78,15 @@ impl Hello {
         Self {
             protocol: ENGINE_PROTOCOL,
             release: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    /// What an agent of this release answers to a client, which takes its own version only if it is
+    /// older than 2: the newest that both speak.
+    pub fn answer(client: &Self) -> Self {
+        Self {
+            protocol: client.protocol.min(ENGINE_PROTOCOL),
+            ..Self::ours()
         }
     }
 }
@@ -135,6 +151,22 @@ pub enum Request {
         /// What.
         command: ImageCommand,
     },
+}
+
+impl Request {
+    fn has_secrets(&self) -> bool {
+        match self {
+            Self::Start { spec } => !spec.secret_env.is_empty(),
+            Self::PrepareImage { .. }
+            | Self::Stop { .. }
+            | Self::Remove { .. }
+            | Self::Logs { .. }
+            | Self::ForgetService { .. }
+            | Self::RetainImages { .. }
+            | Self::Subscribe
+            | Self::Images { .. } => false,
+        }
+    }
 }
 
 /// Work on the host's image store. Paths are the agent's.
@@ -442,10 +474,10 @@ impl Client {
         let mut pause = PAUSE_MIN;
         loop {
             let error = match self.open().await {
-                Ok((reader, writer)) => {
-                    info!("connected to the agent");
+                Ok((reader, writer, protocol)) => {
+                    info!(protocol, "connected to the agent");
                     pause = PAUSE_MIN;
-                    match self.serve(reader, writer).await {
+                    match self.serve(reader, writer, protocol).await {
                         End::NotNeeded => return,
                         End::Lost(error) => error,
                     }
@@ -468,14 +500,15 @@ impl Client {
         }
     }
 
-    async fn open(&self) -> io::Result<(OwnedReadHalf, OwnedWriteHalf)> {
+    /// Connects; answers with the version that the agent speaks.
+    async fn open(&self) -> io::Result<(OwnedReadHalf, OwnedWriteHalf, u32)> {
         let greeting = async {
             let stream = UnixStream::connect(&self.socket).await?;
             let (mut reader, mut writer) = stream.into_split();
             write_frame(&mut writer, &Hello::ours()).await?;
             let hello: Hello = read_frame(&mut reader).await?.ok_or_else(closed)?;
             match hello.protocol {
-                ENGINE_PROTOCOL => Ok((reader, writer)),
+                known @ ENGINE_PROTOCOL_MIN..=ENGINE_PROTOCOL => Ok((reader, writer, known)),
                 other => Err(io::Error::other(format!(
                     "the agent ({}) speaks version {other} of the protocol, this program {ENGINE_PROTOCOL}",
                     hello.release
@@ -487,7 +520,12 @@ impl Client {
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
 
-    async fn serve(&mut self, reader: OwnedReadHalf, mut writer: OwnedWriteHalf) -> End {
+    async fn serve(
+        &mut self,
+        reader: OwnedReadHalf,
+        mut writer: OwnedWriteHalf,
+        protocol: u32,
+    ) -> End {
         let (events, mut received) = mpsc::channel(QUEUE_MAX);
         // Ends when the connection does, or when nobody takes what it reads.
         let reading = tokio::spawn(read_events(reader, events));
@@ -506,6 +544,12 @@ impl Client {
                         let Some(Outgoing { request, answer, progress }) = call else {
                             break End::NotNeeded;
                         };
+                        if protocol < SECRETS_SINCE && request.has_secrets() {
+                            let _ = answer.send(Err(unavailable(
+                                "the agent is of an older release, which cannot keep secrets: restart it",
+                            )));
+                            continue;
+                        }
                         waiting.retain(|_, waiting| !waiting.answer.is_closed());
                         if waiting.len() >= CALLS_MAX {
                             let _ = answer.send(Err(unavailable("too many calls at one time")));
@@ -618,15 +662,25 @@ fn unexpected() -> EngineError {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use ekiden_model::{
+        instance::{Limits, RevisionNumber, UserNamespace},
+        secret_env::SecretEnv,
+    };
     use tokio::net::UnixListener;
 
     use super::*;
 
     async fn greet(listener: &UnixListener) -> (OwnedReadHalf, OwnedWriteHalf) {
+        greet_as(listener, Hello::ours()).await
+    }
+
+    async fn greet_as(listener: &UnixListener, hello: Hello) -> (OwnedReadHalf, OwnedWriteHalf) {
         let (stream, _) = listener.accept().await.unwrap();
         let (mut reader, mut writer) = stream.into_split();
         let _: Hello = read_frame(&mut reader).await.unwrap().unwrap();
-        write_frame(&mut writer, &Hello::ours()).await.unwrap();
+        write_frame(&mut writer, &hello).await.unwrap();
         let call: Call = read_frame(&mut reader).await.unwrap().unwrap();
         assert!(matches!(call.request, Request::Subscribe));
         write_frame(
@@ -707,6 +761,74 @@ mod tests {
         observed.wait_for(|seen| !seen.current).await.unwrap();
         let _open = greet(&listener).await;
         observed.wait_for(|seen| seen.current).await.unwrap();
+    }
+
+    fn spec(secret_env: SecretEnv) -> InstanceSpec {
+        InstanceSpec {
+            id: INSTANCE,
+            service: ServiceId::from_bytes([1; 16]),
+            service_name: "test".parse().unwrap(),
+            revision: RevisionNumber(1),
+            image: Digest::from_sha256([1; 32]),
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            secret_env,
+            cwd: "/".to_owned(),
+            user: String::new(),
+            stop_signal: 15,
+            port: 8080,
+            limits: Limits {
+                cpu_millis: 1000,
+                memory_bytes: 64 << 20,
+                pids_max: 64,
+                disk_bytes: 1 << 30,
+            },
+            user_namespace: UserNamespace::Private,
+        }
+    }
+
+    #[test]
+    fn each_side_speaks_the_older_version_of_the_two() {
+        let of = |protocol| Hello {
+            protocol,
+            release: "x".to_owned(),
+        };
+        for (client, want) in [(1, 1), (2, 2), (3, 2)] {
+            assert_eq!(Hello::answer(&of(client)).protocol, want);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_knows_no_secrets_is_given_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(directory.path().join("s")).unwrap();
+        let client = AgentClient::connect(&directory.path().join("s"));
+        let old = Hello {
+            protocol: 1,
+            ..Hello::ours()
+        };
+        let (mut reader, mut writer) = greet_as(&listener, old).await;
+        let mut secrets = SecretEnv::default();
+        secrets.insert("KEY".into(), "value".to_owned().into());
+        let refused = client.start(&spec(secrets)).await.unwrap_err();
+        assert!(refused.to_string().contains("older release"), "{refused}");
+        let plain = spec(SecretEnv::default());
+        let agent = async {
+            let call: Call = read_frame(&mut reader).await.unwrap().unwrap();
+            assert!(matches!(call.request, Request::Start { .. }));
+            let result = Ok(Answer::Done);
+            write_frame(
+                &mut writer,
+                &Event::Answered {
+                    id: call.id,
+                    result,
+                },
+            )
+            .await
+            .unwrap();
+        };
+        let (started, ()) = tokio::join!(client.start(&plain), agent);
+        assert_eq!(started, Ok(()));
     }
 
     #[tokio::test]

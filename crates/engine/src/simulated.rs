@@ -77,6 +77,7 @@ struct Shared {
 
 #[derive(Debug)]
 struct Instance {
+    spec: InstanceSpec,
     seen: InstanceObservation,
     listener: Option<AbortHandle>,
     lines: Vec<String>,
@@ -104,6 +105,13 @@ impl SimulatedEngine {
     pub fn set_available(&self, available: bool) {
         self.shared.available.store(available, Ordering::SeqCst);
         self.publish(&self.instances());
+    }
+
+    /// What an instance was started with.
+    pub fn spec(&self, id: InstanceId) -> Option<InstanceSpec> {
+        self.instances()
+            .get(&id)
+            .map(|instance| instance.spec.clone())
     }
 
     /// Ends an instance by itself.
@@ -201,6 +209,7 @@ impl Engine for SimulatedEngine {
         };
         let at = now();
         let mut instance = Instance {
+            spec: spec.clone(),
             seen: InstanceObservation {
                 id: spec.id,
                 service: spec.service,

@@ -11,6 +11,7 @@ use crate::{
     id::{InstanceId, ServiceId},
     image::Digest,
     name::ServiceName,
+    secret_env::SecretEnv,
     time::Timestamp,
 };
 
@@ -40,8 +41,12 @@ pub struct InstanceSpec {
     pub image: Digest,
     /// The process and its arguments, complete: `args[0]` is looked up in the instance's `PATH`.
     pub args: Vec<String>,
-    /// The whole environment, `PORT` and Ekiden's own variables included.
+    /// The whole environment but the secrets, `PORT` and Ekiden's own variables included.
     pub env: BTreeMap<String, String>,
+    /// More variables, over those of the same names, whose values are in no file and are shown to
+    /// nobody but the instance's own process. Absent in specs that were written without.
+    #[serde(default, skip_serializing_if = "SecretEnv::is_empty")]
+    pub secret_env: SecretEnv,
     /// Absolute working directory; created when the image lacks it.
     pub cwd: String,
     /// `user[:group]` by name or number as in an image's configuration; empty is `0:0`.

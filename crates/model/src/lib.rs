@@ -4,6 +4,7 @@
 //! arguments. What other crates do is decided here, so that a decision can be tested, replayed and
 //! simulated without a machine to run it on.
 
+pub mod access;
 pub mod domain;
 pub mod domain_name;
 pub mod health;
@@ -11,8 +12,12 @@ pub mod id;
 pub mod image;
 pub mod instance;
 pub mod name;
+pub mod parameter;
 pub mod plan;
 pub mod revision;
 pub mod route;
+pub mod secret;
+pub mod secret_env;
+pub mod secret_reference;
 pub mod service;
 pub mod time;

@@ -157,8 +157,8 @@ pub enum ImageProgress {
     Preparing,
     /// Ready.
     Ready(PreparedImage),
-    /// It cannot be had.
-    Failed(String),
+    /// It cannot be had, or what else is prepared beside it cannot: the deployment has failed.
+    Failed(FailureCause),
 }
 
 /// Something to do. Each is idempotent; they are done in order, and the first that fails ends the
@@ -279,13 +279,7 @@ fn transition(view: &View<'_>, goal: &Goal<'_>, plan: &mut Plan) -> Option<Trans
             }
             ImageProgress::Preparing => None,
             ImageProgress::Ready(image) => Some(Transition::Deploy(image.clone())),
-            ImageProgress::Failed(message) => Some(fail(
-                Phase::Prepare,
-                FailureCause::Image {
-                    message: message.clone(),
-                },
-                None,
-            )),
+            ImageProgress::Failed(cause) => Some(fail(Phase::Prepare, cause.clone(), None)),
         },
         Phase::Start => {
             let candidate = goal.trying?;

@@ -10,6 +10,8 @@ use crate::{
     image::{ImageReference, PreparedImage},
     instance::{InstanceSpec, Limits, RevisionNumber, UserNamespace},
     name::ServiceName,
+    secret_env::{SealedEnv, SecretEnv},
+    secret_reference::SecretReference,
     time::Timestamp,
 };
 
@@ -44,6 +46,10 @@ pub struct Settings {
     pub port: u16,
     /// Variables of the application.
     pub env: BTreeMap<String, String>,
+    /// Where the values of its secret variables are, by the variable's name. Read once for each
+    /// deployment.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, SecretReference>,
     /// Thousandths of a CPU.
     pub cpu_millis: u32,
     /// Memory limit.
@@ -87,12 +93,17 @@ pub struct Revision {
     pub settings: Settings,
     /// What the image resolved to.
     pub image: PreparedImage,
+    /// The values of its secret variables as they were at its deployment, sealed: every instance of
+    /// a revision has the same, whatever became of the secrets since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<SealedEnv>,
     /// When it was made.
     pub created_at: Timestamp,
 }
 
 impl Revision {
-    /// What an engine needs to run one instance of this revision.
+    /// What an engine needs to run one instance of this revision, but its secret variables: whoever
+    /// can open them adds them.
     pub fn instance_spec(
         &self,
         id: InstanceId,
@@ -108,6 +119,7 @@ impl Revision {
             image: self.image.digest,
             args: self.args(),
             env: self.env(id, service_name),
+            secret_env: SecretEnv::default(),
             cwd: match config.working_dir.as_str() {
                 "" => "/".to_owned(),
                 dir => dir.to_owned(),
@@ -198,6 +210,7 @@ mod tests {
                 start_command: start_command.iter().map(ToString::to_string).collect(),
                 port: 8080,
                 env: BTreeMap::from([("MODE".into(), "service".into())]),
+                secrets: BTreeMap::new(),
                 cpu_millis: 1000,
                 memory_bytes: 2 << 30,
                 health: HealthCheck::default(),
@@ -209,6 +222,7 @@ mod tests {
                 config,
                 size_bytes: 1,
             },
+            secrets: None,
             created_at: Timestamp::from_millis(1),
         }
     }

@@ -255,6 +255,11 @@ pub enum FailureCause {
         /// What, why, and what to do.
         message: String,
     },
+    /// The value of a secret variable could not be had.
+    Secrets {
+        /// Which variable, its reference, and why. Never a value.
+        message: String,
+    },
     /// Instances ended before they were healthy.
     Crashed {
         /// How the last one ended.
@@ -282,6 +287,7 @@ impl fmt::Display for FailureCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Image { message } | Self::Engine { message } => f.write_str(message),
+            Self::Secrets { message } => write!(f, "Failed to retrieve secrets: {message}"),
             Self::Crashed {
                 exit: exit @ ExitCause::StartFailed { .. },
                 ..
@@ -316,6 +322,9 @@ impl Failure {
     pub fn hint(&self) -> Option<&'static str> {
         match &self.cause {
             FailureCause::Image { .. } | FailureCause::Engine { .. } => None,
+            FailureCause::Secrets { .. } => {
+                Some("make the secret, or correct the reference to it, and deploy again")
+            }
             FailureCause::Crashed { exit, .. } => match exit {
                 ExitCause::Code { code: 0 } => {
                     Some("the start command must run a server in the foreground, and not return")
@@ -537,6 +546,7 @@ impl Service {
                     number,
                     settings: settings.clone(),
                     image,
+                    secrets: None,
                     created_at: now,
                 })
             }

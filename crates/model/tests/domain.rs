@@ -1,5 +1,7 @@
 //! Custom domains, event by event (specification, section 4.3), and which names can be one.
 
+#![allow(clippy::unwrap_used)]
+
 use std::time::Duration;
 
 use ekiden_model::{

@@ -42,6 +42,7 @@ fn settings(instances: u32) -> Settings {
         start_command: Vec::new(),
         port: 80,
         env: Default::default(),
+        secrets: Default::default(),
         cpu_millis: 1000,
         memory_bytes: 2 << 30,
         health: HealthCheck::default(),
@@ -799,8 +800,13 @@ fn the_image_decides_what_follows_preparing() {
     scene(ImageProgress::NotAsked).gives(&["prepare localhost/app:latest"]);
     scene(ImageProgress::Preparing).gives(&[]);
     scene(ImageProgress::Ready(image())).gives(&["deploy"]);
-    scene(ImageProgress::Failed("no such image".to_owned()))
+    let message = "no such image".to_owned();
+    scene(ImageProgress::Failed(FailureCause::Image { message }))
         .gives(&["fail in prepare image : no such image"]);
+    let message = "KEY: /web/key: there is no such parameter".to_owned();
+    scene(ImageProgress::Failed(FailureCause::Secrets { message })).gives(&[
+        "fail in prepare image : Failed to retrieve secrets: KEY: /web/key: there is no such parameter",
+    ]);
 }
 
 #[test]

@@ -36,6 +36,7 @@ fn change(port: u16) -> Change {
         start_command: Vec::new(),
         port,
         env: Default::default(),
+        secrets: Default::default(),
         cpu_millis: 1000,
         memory_bytes: 2 << 30,
         health: HealthCheck::default(),

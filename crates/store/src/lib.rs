@@ -9,10 +9,13 @@
 //! A store belongs to one control plane at a time. Each takes a new epoch at its start, and every
 //! write of an older epoch is refused: a control plane that was thought dead cannot write late.
 
+pub mod access_keys;
 pub mod domains;
+pub mod parameters;
 mod references;
 pub mod resources;
 mod rows;
+pub mod secrets;
 
 use std::{path::Path, str::FromStr, time::Duration};
 

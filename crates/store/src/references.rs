@@ -135,3 +135,41 @@ async fn is_there(
     .await?;
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "8fe1e10304f84fd2b0df550fe98a71fa";
+
+    #[test]
+    fn every_member_that_names_a_resource_is_read() {
+        let arn = |kind: &str| format!("arn:aws:apprunner:us-east-1:100000000001:{kind}/name/{ID}");
+        let configuration = serde_json::json!({
+            "AutoScalingConfigurationArn": arn("autoscalingconfiguration"),
+            "ObservabilityConfiguration": {
+                "ObservabilityConfigurationArn": arn("observabilityconfiguration") },
+            "NetworkConfiguration": {
+                "EgressConfiguration": { "VpcConnectorArn": arn("vpcconnector") } },
+            "SourceConfiguration": {
+                "AuthenticationConfiguration": { "ConnectionArn": arn("connection") },
+                "ImageRepository": { "ImageConfiguration": {
+                    "RuntimeEnvironmentVariables": { "ARN": arn("thing") } } } },
+        });
+        let want = MEMBERS.map(|(_, kind)| (kind, ID.to_owned()));
+        assert_eq!(named(&configuration.to_string()), want);
+    }
+
+    #[test]
+    fn what_names_nothing_is_no_reference() {
+        for configuration in [
+            "",
+            "{}",
+            r#"{"AutoScalingConfigurationArn":null}"#,
+            r#"{"AutoScalingConfigurationArn":"arn:aws:apprunner:us-east-1:1:autoscalingconfiguration/fast"}"#,
+            r#"{"NetworkConfiguration":"EgressConfiguration"}"#,
+        ] {
+            assert_eq!(named(configuration), [], "{configuration}");
+        }
+    }
+}

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use ekiden_model::{
+    access::Role,
     domain::{CustomDomain, DomainEvent, ValidationToken},
     health::HealthCheck,
     id::{OperationId, ServiceId},
@@ -17,6 +18,7 @@ use ekiden_model::{
 };
 use ekiden_store::{
     OPERATIONS_KEPT_MAX, REVISIONS_KEPT_MAX, Store, StoreError, StoredService,
+    access_keys::{AccessKey, AccessKeyFacts, LastUsed},
     domains::CreateDomainError,
 };
 
@@ -49,6 +51,7 @@ fn settings() -> Settings {
         start_command: Vec::new(),
         port: 8080,
         env: BTreeMap::new(),
+        secrets: BTreeMap::new(),
         cpu_millis: 1000,
         memory_bytes: 1 << 30,
         health: HealthCheck::default(),
@@ -533,4 +536,42 @@ async fn the_domains_of_a_deleted_service_are_gone_with_it() {
         matches!(late, Err(CreateDomainError::ServiceGone)),
         "{late:?}"
     );
+#[tokio::test]
+async fn access_keys_keep_secret_and_last_use_when_their_facts_change() {
+    let world = World::new().await;
+    let mut key = AccessKey {
+        id: "EKIAONE".to_owned(),
+        sealed_secret: vec![0, 1, 255],
+        facts: AccessKeyFacts {
+            role: Role::Deployer {
+                services: vec!["web-*".parse().unwrap()],
+            },
+            enabled: true,
+            description: "CI".to_owned(),
+            created_at: at(1),
+        },
+        last_used: None,
+    };
+    world.store.put_access_key(&key).await.unwrap();
+    let used = LastUsed {
+        at: at(2),
+        source: "10.0.0.1".to_owned(),
+    };
+    let uses = [
+        (key.id.clone(), used.clone()),
+        ("EKIAGONE".to_owned(), used.clone()),
+    ];
+    world.store.note_last_used(&uses).await.unwrap();
+    key.facts.enabled = false;
+    let changed = AccessKey {
+        sealed_secret: vec![7],
+        ..key.clone()
+    };
+    world.store.put_access_key(&changed).await.unwrap();
+    key.last_used = Some(used);
+    let store = world.reopen().await;
+    assert_eq!(store.access_keys().await.unwrap(), [key]);
+    store.delete_access_key("EKIAONE").await.unwrap();
+    store.delete_access_key("EKIAONE").await.unwrap();
+    assert!(store.access_keys().await.unwrap().is_empty());
 }

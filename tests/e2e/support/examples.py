@@ -33,22 +33,22 @@ class MadeUp:
         return "made-up.example.com"
 
     def service(self):
-        return arn("service", "made-up", "0" * 32, **self.where)
+        return arn("service", "nobodys", "0" * 32, **self.where)
 
     def connection(self):
-        return arn("connection", "made-up", "0" * 32, **self.where)
+        return arn("connection", "nobodys", "0" * 32, **self.where)
 
     def scaling(self):
-        return arn("autoscalingconfiguration", "made-up", "1", "0" * 32, **self.where)
+        return arn("autoscalingconfiguration", "nobodys", "1", "0" * 32, **self.where)
 
     def observability(self):
-        return arn("observabilityconfiguration", "made-up", "1", "0" * 32, **self.where)
+        return arn("observabilityconfiguration", "nobodys", "1", "0" * 32, **self.where)
 
     def connector(self):
-        return arn("vpcconnector", "made-up", "1", "0" * 32, **self.where)
+        return arn("vpcconnector", "nobodys", "1", "0" * 32, **self.where)
 
     def ingress(self):
-        return arn("vpcingressconnection", "made-up", "0" * 32, **self.where)
+        return arn("vpcingressconnection", "nobodys", "0" * 32, **self.where)
 
     # Where an operation uses a resource up or changes it, a real world gives another one each time.
     updatable = pausable = resumable = deletable = deployable = private = tagged = service
@@ -57,7 +57,7 @@ class MadeUp:
     spare_scaling, spare_observability, spare_ingress = scaling, observability, ingress
 
     def spare_scaling_name(self):
-        return arn("autoscalingconfiguration", "made-up", **self.where)
+        return arn("autoscalingconfiguration", "nobodys", **self.where)
 
 
 TAGS = [{"Key": "team", "Value": "web"}, {"Key": "empty", "Value": ""}]
@@ -204,6 +204,9 @@ _SOURCE = [_IMAGE, _CODE_VALUES, (*_CODE_VALUES, "BuildCommand"), (*_CODE_VALUES
            ("SourceConfiguration", "AuthenticationConfiguration", "ConnectionArn")]
 _VPC = [("IngressVpcConfiguration", "VpcId"), ("IngressVpcConfiguration", "VpcEndpointId")]
 _EGRESS = ("NetworkConfiguration", "EgressConfiguration")
+
+# The same of structures that many inputs have.
+NEEDED_EVERYWHERE = {"Tags.Key"}
 
 # Members that are optional in the model and not in what they mean (specification, section 5).
 NEEDED = {

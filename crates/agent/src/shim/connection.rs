@@ -9,6 +9,7 @@ use std::{
 use ekiden_engine::frame::encode_frame;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use super::protocol::{FromShim, Hello, ORDER_BYTES_MAX, StartOrder, ToShim};
 
@@ -99,7 +100,8 @@ pub(super) fn receive_order(stream: &UnixStream) -> io::Result<(StartOrder, Owne
     if length > ORDER_BYTES_MAX {
         return Err(invalid("the order is too long"));
     }
-    let mut body = vec![0; length];
+    // Wiped when it has been read: secrets are in it, and a shim lives long.
+    let mut body = Zeroizing::new(vec![0; length]);
     (&*stream).read_exact(&mut body)?;
     match serde_json::from_slice(&body)? {
         ToShim::Start(order) => Ok((*order, network)),

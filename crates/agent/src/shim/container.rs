@@ -339,6 +339,12 @@ fn drop_privileges(user: &User) -> Result<(), Failure> {
 /// What the order says, and what every program expects.
 fn environment(order: &StartOrder, user: &User) -> Vec<String> {
     let mut env = order.env.clone();
+    env.extend(
+        order
+            .secret_env
+            .iter()
+            .map(|(name, value)| format!("{name}={value}")),
+    );
     for (name, value) in [
         ("PATH", DEFAULT_PATH),
         ("HOME", user.home.as_str()),
@@ -404,6 +410,9 @@ fn execute(order: &StartOrder, env: &[String], user: &User) -> Failure {
     refused.unwrap_or_else(|| match command.contains('/') {
         true => Failure(format!(
             "the command `{command}` does not exist in the image"
+        )),
+        false if order.secret_env.contains("PATH") => Failure(format!(
+            "the command `{command}` was not found in the PATH that a secret sets"
         )),
         false => Failure(format!(
             "the command `{command}` was not found in the image's PATH ({path})"

@@ -30,7 +30,7 @@ use std::{
 use connection::Connection;
 use container::Container;
 use ekiden_engine::LogStream;
-use ekiden_model::{instance::ExitCause, time::Timestamp};
+use ekiden_model::{instance::ExitCause, secret_env::SecretEnv, time::Timestamp};
 use failure::{Failure, Step};
 use protocol::{ExitRecord, FromShim, StartOrder, ToShim};
 use rustix::{
@@ -79,10 +79,12 @@ pub fn main() -> ! {
 fn run() -> io::Result<()> {
     let stream = UnixStream::from(sys::take_stdin()?);
     sys::duplicate_to(fs::File::open("/dev/null")?.as_fd(), 0)?;
-    let (order, network) = connection::receive_order(&stream)?;
+    let (mut order, network) = connection::receive_order(&stream)?;
     std::env::set_current_dir("/")?;
     match start(&order, network) {
         Ok((container, listener, log)) => {
+            // The program has its copy; nobody else is to have one.
+            order.secret_env = SecretEnv::default();
             let agent = Connection::new(stream)?;
             let shim = Shim::new(order, container, listener, agent, log);
             // After its word to the agent, who waits for it.

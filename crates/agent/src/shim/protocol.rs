@@ -9,7 +9,7 @@
 
 use std::path::PathBuf;
 
-use ekiden_model::{instance::ExitCause, time::Timestamp};
+use ekiden_model::{instance::ExitCause, secret_env::SecretEnv, time::Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::{Group, ShimGroup};
@@ -37,13 +37,17 @@ impl Hello {
     }
 }
 
-/// Everything a shim needs to start its container. No `Debug`: the environment holds secrets.
+/// Everything a shim needs to start its container. No `Debug`: what is configured may be private.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct StartOrder {
     pub(crate) host_name: String,
     pub(crate) args: Vec<String>,
     /// `NAME=value`.
     pub(crate) env: Vec<String>,
+    /// More variables, none of which is in `env`. They come by the socket only, and the shim forgets
+    /// them when the container's program runs.
+    #[serde(default)]
+    pub(crate) secret_env: SecretEnv,
     pub(crate) cwd: String,
     pub(crate) user: String,
     /// Unpacked layers, the topmost first.

@@ -23,6 +23,7 @@ use ekiden_model::{
         Exit, ExitCause, InstanceObservation, InstanceSpec, InstanceState, Limits, RevisionNumber,
         StopReason, UserNamespace,
     },
+    secret_env::SecretEnv,
 };
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -133,6 +134,7 @@ impl World {
             image: IMAGE,
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             env: BTreeMap::new(),
+            secret_env: SecretEnv::default(),
             cwd: "/".to_owned(),
             user: String::new(),
             stop_signal: 15,

@@ -8,7 +8,7 @@ use subtle::ConstantTimeEq;
 use super::{
     authorization::Authorization,
     canonical::{self, Scope},
-    credentials::SecretAccessKey,
+    credentials::{SecretAccessKey, SigningKey},
     date_time,
 };
 use crate::{epoch_seconds::EpochSeconds, error::ApiError, protocol};
@@ -139,13 +139,35 @@ impl Claim {
         self.session_token.as_deref()
     }
 
+    /// The day (`YYYYMMDD`), region and service that the signature is said to be for: with the key's
+    /// id, what a [`SigningKey`] may be kept by.
+    pub fn scope(&self) -> [&str; 3] {
+        let Authorization {
+            date,
+            region,
+            service,
+            ..
+        } = &self.authorization;
+        [date, region, service]
+    }
+
+    /// The key that the secret makes for the claim's scope.
+    pub fn signing_key(&self, secret: &SecretAccessKey) -> SigningKey {
+        let [date, region, service] = self.scope();
+        secret.signing_key(&Scope {
+            date,
+            region,
+            service,
+        })
+    }
+
     /// Checks the signature of the request that the claim was read from. Compares in constant time.
     ///
     /// # Errors
     /// [`SignatureError::Mismatch`], [`SignatureError::Payload`] or [`SignatureError::Headers`].
     pub fn verify(
         self,
-        secret: &SecretAccessKey,
+        key: &SigningKey,
         parts: &Parts,
         body: &[u8],
     ) -> Result<Identity, SignatureError> {
@@ -166,7 +188,7 @@ impl Claim {
             service: &self.authorization.service,
         };
         let string_to_sign = canonical::string_to_sign(&self.date_time, &scope, &canonical);
-        let wanted = secret.sign(&scope, &string_to_sign);
+        let wanted = key.sign(&string_to_sign);
         match bool::from(
             wanted
                 .as_bytes()
@@ -319,7 +341,9 @@ mod tests {
     }
 
     fn verify_at(parts: &Parts, body: &[u8], now: u64) -> Result<Identity, SignatureError> {
-        Claim::read(parts, "apprunner", EpochSeconds(now))?.verify(&secret(), parts, body)
+        let claim = Claim::read(parts, "apprunner", EpochSeconds(now))?;
+        let key = claim.signing_key(&secret());
+        claim.verify(&key, parts, body)
     }
 
     fn verify(parts: &Parts) -> Result<Identity, SignatureError> {
@@ -419,7 +443,8 @@ mod tests {
         let parts = signed(|_| {});
         let claim = Claim::read(&parts, "apprunner", NOW).unwrap();
         assert_eq!(claim.access_key_id(), "AKIDEXAMPLE");
-        let result = claim.verify(&SecretAccessKey::new("other"), &parts, BODY);
+        let key = claim.signing_key(&SecretAccessKey::new("other"));
+        let result = claim.verify(&key, &parts, BODY);
         assert_eq!(result, Err(SignatureError::Mismatch));
     }
 
@@ -568,7 +593,8 @@ mod tests {
         let claim = Claim::read(&parts, "apprunner", NOW).unwrap();
         assert_eq!(claim.session_token(), Some("token"));
         assert!(!format!("{claim:?}").contains("token\""));
-        assert!(claim.verify(&secret(), &parts, BODY).is_ok());
+        let key = claim.signing_key(&secret());
+        assert!(claim.verify(&key, &parts, BODY).is_ok());
     }
 
     #[test]

@@ -15,13 +15,27 @@ impl SecretAccessKey {
         Self(secret.into())
     }
 
-    /// Signs for a scope: the signature in hexadecimal digits.
-    pub(super) fn sign(&self, scope: &Scope<'_>, string_to_sign: &str) -> String {
+    /// The key that signs for a scope.
+    pub(super) fn signing_key(&self, scope: &Scope<'_>) -> SigningKey {
         let first = format!("AWS4{}", self.0);
         let key = [scope.date, scope.region, scope.service, TERMINATOR]
             .iter()
             .fold(first.into_bytes(), |key, part| hmac(&key, part.as_bytes()));
-        super::canonical::hex(&hmac(&key, string_to_sign.as_bytes()))
+        SigningKey(keyed(&key))
+    }
+}
+
+/// A key that was derived from a secret for one day, region and service: worth keeping for a while.
+/// Has no `Debug`, so that it cannot be logged.
+#[derive(Clone)]
+pub struct SigningKey(Hmac<Sha256>);
+
+impl SigningKey {
+    /// The signature in hexadecimal digits.
+    pub(super) fn sign(&self, string_to_sign: &str) -> String {
+        let mut mac = self.0.clone();
+        mac.update(string_to_sign.as_bytes());
+        super::canonical::hex(&mac.finalize().into_bytes())
     }
 }
 
@@ -36,8 +50,12 @@ pub struct Credentials {
     pub session_token: Option<String>,
 }
 
+fn keyed(key: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("HMAC takes a key of any length")
+}
+
 fn hmac(key: &[u8], message: &[u8]) -> Vec<u8> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
+    let mut mac = keyed(key);
     mac.update(message);
     mac.finalize().into_bytes().to_vec()
 }

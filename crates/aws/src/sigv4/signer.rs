@@ -97,7 +97,10 @@ fn authorization(
     let canonical = canonical::request(parts, &signed, &canonical::sha256(body))
         .map_err(|_| SignError::NoHost)?;
     let string_to_sign = canonical::string_to_sign(date_time, scope, &canonical);
-    let signature = credentials.secret_access_key.sign(scope, &string_to_sign);
+    let signature = credentials
+        .secret_access_key
+        .signing_key(scope)
+        .sign(&string_to_sign);
     let names: Vec<&str> = signed.iter().map(HeaderName::as_str).collect();
     Ok(format!(
         "{ALGORITHM} Credential={}/{scope}, SignedHeaders={}, Signature={signature}",

@@ -192,7 +192,6 @@ impl Configuration {
             }
         };
         self.check_source()?;
-        self.check_offered()?;
         let identifier = image.image_identifier.as_deref().unwrap_or_default();
         let reference: ImageReference = identifier
             .parse()
@@ -215,6 +214,7 @@ impl Configuration {
             start_command: words(configuration.start_command.as_deref())?,
             port: port(configuration.port.as_deref())?,
             env,
+            secrets: self.secret_references()?,
             cpu_millis: (cpu_units * 1000.0 / 1024.0).round() as u32,
             memory_bytes: (memory_mib * f64::from(1 << 20)) as u64,
             health: self.health()?,
@@ -231,18 +231,6 @@ impl Configuration {
                 "App Runner doesn't support automatic deployments for an image in an ECR Public \
                  repository.",
             ));
-        }
-        Ok(())
-    }
-
-    /// What this release would have to ignore is refused instead.
-    fn check_offered(&self) -> Result<(), ApiError> {
-        let image = self.source_configuration.image_repository.as_ref();
-        let secrets = image
-            .and_then(|image| image.image_configuration.as_ref())
-            .and_then(|image| image.runtime_environment_secrets.as_ref());
-        if secrets.is_some_and(|secrets| !secrets.is_empty()) {
-            return Err(not_offered("RuntimeEnvironmentSecrets"));
         }
         Ok(())
     }
@@ -271,10 +259,6 @@ impl Configuration {
             unhealthy_threshold: count(given.unhealthy_threshold, default.unhealthy_threshold),
         })
     }
-}
-
-fn not_offered(what: &str) -> ApiError {
-    ApiError::invalid_request(format!("{what} is not offered by this release of Ekiden."))
 }
 
 fn to_value(value: &impl Serialize) -> Result<Value, ApiError> {
@@ -351,7 +335,7 @@ fn path(path: Option<&str>) -> Result<String, ApiError> {
     }
 }
 
-fn check_env(env: &BTreeMap<String, String>) -> Result<(), ApiError> {
+pub(super) fn check_env(env: &BTreeMap<String, String>) -> Result<(), ApiError> {
     for (name, value) in env {
         if ENV_RESERVED.contains(&name.as_str()) || name.starts_with(ENV_RESERVED_PREFIX) {
             return Err(ApiError::invalid_request(format!(

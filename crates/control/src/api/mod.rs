@@ -1,36 +1,45 @@
 //! The API: App Runner's operations and Ekiden's own, on one endpoint.
 //!
-//! A request is read whole within bounds, its target looked up, its signature verified, its body
-//! decoded and checked against the model, and handed to one handler. Every answer, errors included,
-//! is made by `ekiden_aws::protocol`.
+//! A request is read whole within bounds, its operation found, its signature verified, its body
+//! decoded and checked against the model, its sender's permission decided, and handed to one
+//! handler. Every answer, errors included, is made by `ekiden_aws::protocol`; what changed something
+//! or was refused is in the audit log before it goes out.
 
+mod access_keys;
 mod auto_scaling;
+mod companion_page;
 mod configuration;
 mod connections;
 mod domains;
-pub(crate) mod keys;
 mod native;
 mod observability;
-pub(crate) mod page;
+mod operation;
+pub(crate) pub(crate) mod page;
+mod parameters;
 mod resources;
+mod secret_references;
+mod secrets;
 mod services;
+mod sts;
 mod tags;
 mod vpc_connectors;
 mod vpc_ingress;
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use ekiden_aws::{
-    apprunner::shapes::Operation,
+    apprunner::shapes::Operation as AppRunner,
     constraint::{self, Validate},
-    decode,
-    epoch_seconds::EpochSeconds,
+    decode::{self, Tree},
     error::ApiError,
-    protocol::{self, APIS, REQUEST_BODY_BYTES_MAX, RequestId, Route, Service},
-    sigv4::{claim::Claim, credentials::SecretAccessKey},
+    native::{AuditEvent, NativeOperation as Native},
+    protocol::{self, APIS, Protocol, REQUEST_BODY_BYTES_MAX, RequestId, Route},
+    sigv4::claim::Claim,
+    sts::Operation as Sts,
 };
 use ekiden_engine::Engine;
+use ekiden_model::access::{Decision, decide};
 use ekiden_store::{Store, StoreError};
 use http::request::Parts;
 use http_body_util::{BodyExt, Full, Limited};
@@ -41,13 +50,28 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
+use self::operation::{Operation, Subject};
 use crate::{
-    ControlConfig, clock, domains::Domains, edges::Edges, ingress::Ingress, keyring::Keyring,
-    observations::Observations, services::Services, worker::Chain,
+    ControlConfig,
+    audit::{self, Audit},
+    clock,
+    domains::Domains,
+    edges::Edges,
+    identity::{self, Identities, Identity},
+    ingress::Ingress,
+    keyring::Keyring,
+    observations::Observations,
+    services::Services,
+    vault::Vault,
+    worker::Chain,
 };
 
 /// How long a client may take to send a request's head, and its body.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Headers that a request may have, and bytes of its whole head; more is answered 431.
+const HEADERS_MAX: usize = 64;
+const HEAD_BYTES_MAX: usize = 32 << 10;
 
 /// Connections at once; more wait in the kernel.
 const CONNECTIONS_MAX: usize = 1024;
@@ -66,14 +90,17 @@ pub(crate) struct Api<E> {
     observations: Arc<Observations>,
     ingress: Arc<Ingress>,
     keyring: Arc<Keyring>,
-    keys: keys::AdminKey,
-    secret: SecretAccessKey,
+    identities: Arc<Identities>,
+    audit: Arc<Audit>,
+    vault: Vault,
 }
 
 /// Who makes a request, and where.
 pub(crate) struct Caller {
     /// The name space it speaks of: the region of the signature's scope.
     pub(crate) region: String,
+    /// Who it is.
+    pub(crate) identity: Identity,
 }
 
 impl<E: Engine> Api<E> {
@@ -88,9 +115,14 @@ impl<E: Engine> Api<E> {
         observations: Arc<Observations>,
         ingress: Arc<Ingress>,
         keyring: Arc<Keyring>,
-        keys: keys::AdminKey,
+        identities: Arc<Identities>,
+        audit: Arc<Audit>,
     ) -> Self {
-        let secret = SecretAccessKey::new(keys.secret_access_key.clone());
+        let vault = Vault::new(
+            Arc::clone(&store),
+            Arc::clone(&keyring),
+            config.account_id.clone(),
+        );
         Self {
             config,
             store,
@@ -101,8 +133,9 @@ impl<E: Engine> Api<E> {
             observations,
             ingress,
             keyring,
-            keys,
-            secret,
+            identities,
+            audit,
+            vault,
         }
     }
 
@@ -115,12 +148,12 @@ impl<E: Engine> Api<E> {
                 () = stop.cancelled() => break, // cancel-safe: nothing is in flight here
                 accepted = accept(&listener, &room) => accepted, // cancel-safe: see there
             };
-            let Some((stream, permit)) = accepted else {
+            let Some((stream, peer, permit)) = accepted else {
                 continue;
             };
             let (api, stop) = (Arc::clone(&self), stop.clone());
             connections.spawn(async move {
-                api.serve_connection(stream, stop).await;
+                api.serve_connection(stream, peer, stop).await;
                 drop(permit);
             });
         }
@@ -133,15 +166,23 @@ impl<E: Engine> Api<E> {
         }
     }
 
-    async fn serve_connection(self: Arc<Self>, stream: TcpStream, stop: CancellationToken) {
+    async fn serve_connection(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: IpAddr,
+        stop: CancellationToken,
+    ) {
+        let source: Arc<str> = peer.to_canonical().to_string().into();
         let service = service_fn(move |request| {
-            let api = Arc::clone(&self);
-            async move { Ok::<_, Infallible>(api.respond(request).await) }
+            let (api, source) = (Arc::clone(&self), Arc::clone(&source));
+            async move { Ok::<_, Infallible>(api.respond(request, &source).await) }
         });
         let mut server = hyper::server::conn::http1::Builder::new();
         server
             .timer(TokioTimer::new())
-            .header_read_timeout(READ_TIMEOUT);
+            .header_read_timeout(READ_TIMEOUT)
+            .max_headers(HEADERS_MAX)
+            .max_buf_size(HEAD_BYTES_MAX);
         let connection = server.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
         let ended = tokio::select! {
@@ -156,67 +197,133 @@ impl<E: Engine> Api<E> {
         }
     }
 
-    async fn respond(&self, request: http::Request<Incoming>) -> http::Response<Full<Bytes>> {
+    async fn respond(
+        &self,
+        request: http::Request<Incoming>,
+        source: &str,
+    ) -> http::Response<Full<Bytes>> {
         let (parts, body) = request.into_parts();
         if parts.method == http::Method::GET && parts.uri.path() == "/healthz" {
             return http::Response::new(Full::new(Bytes::from_static(b"ok\n")));
         }
         let id = RequestId::random();
-        // Until the request is routed, it is answered in the protocol that it looks like.
-        let mut protocol = protocol::looks_like(&parts.headers);
+        let mut trace = Trace::of(&parts);
         let answer = match read(body).await {
-            Ok(body) => self.answer(&parts, &body, id, &mut protocol).await,
+            Ok(body) => self.answer(&parts, &body, id, source, &mut trace).await,
             Err(error) => Err(error),
         };
+        self.record(&trace, id, source, answer.as_ref().err());
         let answer = answer.unwrap_or_else(|error| {
-            log_refusal(&parts, id, &error);
-            protocol::failure(protocol, id, &error)
+            log_refusal(&trace, id, &error);
+            protocol::failure(trace.protocol, id, &error)
         });
         answer.map(Full::new)
     }
 
-    /// Decides in the order that App Runner's answers show (specification, section 2.6): target,
-    /// signature, body, constraints, then the operation's own checks.
+    /// Decides in the order that App Runner's answers show (specification, section 2.6): operation,
+    /// signature, body, constraints, permission, then the operation's own checks.
     async fn answer(
         &self,
         parts: &Parts,
         body: &Bytes,
         id: RequestId,
-        protocol: &mut protocol::Protocol,
+        source: &str,
+        trace: &mut Trace,
     ) -> Answer {
         let route = protocol::route(parts, body, APIS)?;
-        *protocol = route.protocol;
-        let caller = self.authenticate(parts, body, &route)?;
+        trace.protocol = route.protocol;
+        trace.operation = Operation::of(&route);
+        trace.api = Some(route.api.name);
+        trace.stage = Stage::Authenticating;
+        let caller = self.authenticate(parts, body, &route, trace)?;
+        trace.stage = Stage::Authenticated;
+        Identities::note_use(&caller.identity.key, source);
+        trace.identity = Some(caller.identity.clone());
+        let operation = trace.operation.ok_or_else(|| route.unknown_operation())?;
+        let input = decode::parse(route.protocol, body)?;
+        trace.subject = Subject::of(&input, &caller.region, &self.config.account_id);
+        let role = &caller.identity.key.facts.role;
+        let decision = decide(role, operation.access(), trace.subject.service.as_deref());
         let call = Call {
-            body,
+            input,
             route: &route,
             id,
+            permitted: match decision {
+                Decision::Allow => Ok(()),
+                Decision::Deny => Err(self.denial(&caller, &route, &trace.subject)),
+            },
+            stage: &mut trace.stage,
         };
-        match route.api.service {
-            Service::AppRunner => self.apprunner(&caller, call).await,
-            Service::Ekiden => self.native(&caller, call).await,
-            Service::Sts => Err(route.unknown_operation()),
+        match operation {
+            Operation::AppRunner(operation) => self.apprunner(&caller, operation, call).await,
+            Operation::Native(operation) => self.native(&caller, operation, call).await,
+            Operation::Sts(operation) => self.sts(&caller, operation, call).await,
+            Operation::Secrets(operation) => self.secrets_manager(&caller, operation, call).await,
+            Operation::Parameters(operation) => {
+                self.systems_manager(&caller, operation, call).await
+            }
         }
     }
 
-    fn authenticate(&self, parts: &Parts, body: &Bytes, route: &Route) -> Result<Caller, ApiError> {
-        let now = EpochSeconds(clock::now().as_secs());
-        let claim = Claim::read(parts, route.api.signing_name, now)?;
-        if claim.access_key_id() != self.keys.access_key_id {
-            return Err(ApiError::unrecognized_client(
-                "The security token included in the request is invalid.",
-            ));
-        }
-        let identity = claim.verify(&self.secret, parts, body)?;
+    fn authenticate(
+        &self,
+        parts: &Parts,
+        body: &Bytes,
+        route: &Route,
+        trace: &mut Trace,
+    ) -> Result<Caller, ApiError> {
+        let claim = Claim::read(parts, route.api.signing_name, identity::now())?;
+        trace.claimed_key = Some(claim.access_key_id().to_owned());
+        let identity = self.identities.identify(claim, parts, body)?;
         Ok(Caller {
-            region: identity.region,
+            region: identity.region.clone(),
+            identity,
         })
     }
 
-    async fn apprunner(&self, caller: &Caller, call: Call<'_>) -> Answer {
-        let Some(operation) = Operation::from_name(&call.route.operation) else {
-            return Err(call.route.unknown_operation());
+    /// In App Runner's words (specification, section 18).
+    fn denial(&self, caller: &Caller, route: &Route, subject: &Subject) -> ApiError {
+        ApiError::access_denied(format!(
+            "User: {} is not authorized to perform: {}:{} on resource: {}",
+            caller.identity.arn(&self.config.account_id),
+            route.api.name,
+            route.operation,
+            subject.resource.as_deref().unwrap_or("*"),
+        ))
+    }
+
+    /// Writes down what the audit log is to have.
+    fn record(&self, trace: &Trace, id: RequestId, source: &str, error: Option<&ApiError>) {
+        let changes = trace
+            .operation
+            .is_some_and(|operation| operation.access().changes());
+        let kind = match trace.stage {
+            Stage::Authenticating => audit::Kind::Unauthenticated,
+            Stage::Denied => audit::Kind::Denied,
+            Stage::Authenticated if changes => audit::Kind::Done,
+            Stage::Arriving | Stage::Authenticated => return,
         };
+        let identity = trace.identity.as_ref();
+        let name = trace.operation.map_or("", Operation::name);
+        let key = identity.map(|identity| identity.key.id.clone());
+        let event = AuditEvent {
+            timestamp: 0,
+            request_id: id.to_string(),
+            action: format!("{}:{name}", trace.api.unwrap_or_default()),
+            access_key_id: key.or_else(|| trace.claimed_key.clone()),
+            caller_arn: identity.map(|identity| identity.arn(&self.config.account_id)),
+            source: source.to_owned(),
+            region: identity.map(|identity| identity.region.clone()),
+            resource: trace.subject.resource.clone(),
+            service_name: trace.subject.service.clone(),
+            result: error.map_or("Success", ApiError::code).to_owned(),
+            left_out: 0,
+        };
+        self.audit.record(kind, clock::now(), event);
+    }
+
+    async fn apprunner(&self, caller: &Caller, operation: AppRunner, call: Call<'_>) -> Answer {
+        use AppRunner as Operation;
         match operation {
             Operation::CreateService => call.run(|r| self.create_service(caller, r)).await,
             Operation::DescribeService => call.run(|r| self.describe_service(caller, r)).await,
@@ -243,126 +350,171 @@ impl<E: Engine> Api<E> {
                 call.run(|r| self.delete_auto_scaling_configuration(caller, r))
                     .await
             }
-            Operation::ListServicesForAutoScalingConfiguration => {
+            AppRunner::ListServicesForAutoScalingConfiguration => {
                 call.run(|r| self.list_services_for_auto_scaling_configuration(caller, r))
                     .await
             }
-            Operation::UpdateDefaultAutoScalingConfiguration => {
+            AppRunner::UpdateDefaultAutoScalingConfiguration => {
                 call.run(|r| self.update_default_auto_scaling_configuration(caller, r))
                     .await
             }
-            Operation::CreateObservabilityConfiguration => {
+            AppRunner::CreateObservabilityConfiguration => {
                 call.run(|r| self.create_observability_configuration(caller, r))
                     .await
             }
-            Operation::DescribeObservabilityConfiguration => {
+            AppRunner::DescribeObservabilityConfiguration => {
                 call.run(|r| self.describe_observability_configuration(caller, r))
                     .await
             }
-            Operation::ListObservabilityConfigurations => {
+            AppRunner::ListObservabilityConfigurations => {
                 call.run(|r| self.list_observability_configurations(caller, r))
                     .await
             }
-            Operation::DeleteObservabilityConfiguration => {
+            AppRunner::DeleteObservabilityConfiguration => {
                 call.run(|r| self.delete_observability_configuration(caller, r))
                     .await
             }
-            Operation::CreateConnection => call.run(|r| self.create_connection(caller, r)).await,
-            Operation::ListConnections => call.run(|r| self.list_connections(caller, r)).await,
-            Operation::DeleteConnection => call.run(|r| self.delete_connection(caller, r)).await,
-            Operation::CreateVpcConnector => {
+            AppRunner::CreateConnection => call.run(|r| self.create_connection(caller, r)).await,
+            AppRunner::ListConnections => call.run(|r| self.list_connections(caller, r)).await,
+            AppRunner::DeleteConnection => call.run(|r| self.delete_connection(caller, r)).await,
+            AppRunner::CreateVpcConnector => {
                 call.run(|r| self.create_vpc_connector(caller, r)).await
             }
-            Operation::DescribeVpcConnector => {
+            AppRunner::DescribeVpcConnector => {
                 call.run(|r| self.describe_vpc_connector(caller, r)).await
             }
-            Operation::ListVpcConnectors => call.run(|r| self.list_vpc_connectors(caller, r)).await,
-            Operation::DeleteVpcConnector => {
+            AppRunner::ListVpcConnectors => call.run(|r| self.list_vpc_connectors(caller, r)).await,
+            AppRunner::DeleteVpcConnector => {
                 call.run(|r| self.delete_vpc_connector(caller, r)).await
             }
-            Operation::CreateVpcIngressConnection => {
+            AppRunner::CreateVpcIngressConnection => {
                 call.run(|r| self.create_vpc_ingress_connection(caller, r))
                     .await
             }
-            Operation::DescribeVpcIngressConnection => {
+            AppRunner::DescribeVpcIngressConnection => {
                 call.run(|r| self.describe_vpc_ingress_connection(caller, r))
                     .await
             }
-            Operation::ListVpcIngressConnections => {
+            AppRunner::ListVpcIngressConnections => {
                 call.run(|r| self.list_vpc_ingress_connections(caller, r))
                     .await
             }
-            Operation::UpdateVpcIngressConnection => {
+            AppRunner::UpdateVpcIngressConnection => {
                 call.run(|r| self.update_vpc_ingress_connection(caller, r))
                     .await
             }
-            Operation::DeleteVpcIngressConnection => {
+            AppRunner::DeleteVpcIngressConnection => {
                 call.run(|r| self.delete_vpc_ingress_connection(caller, r))
                     .await
             }
-            Operation::TagResource => call.run(|r| self.tag_resource(caller, r)).await,
-            Operation::UntagResource => call.run(|r| self.untag_resource(caller, r)).await,
-            Operation::ListTagsForResource => {
+            AppRunner::TagResource => call.run(|r| self.tag_resource(caller, r)).await,
+            AppRunner::UntagResource => call.run(|r| self.untag_resource(caller, r)).await,
+            AppRunner::ListTagsForResource => {
                 call.run(|r| self.list_tags_for_resource(caller, r)).await
             }
-            Operation::AssociateCustomDomain => {
+            AppRunner::AssociateCustomDomain => {
                 call.run(|r| self.associate_custom_domain(caller, r)).await
             }
-            Operation::DescribeCustomDomains => {
+            AppRunner::DescribeCustomDomains => {
                 call.run(|r| self.describe_custom_domains(caller, r)).await
             }
-            Operation::DisassociateCustomDomain => {
+            AppRunner::DisassociateCustomDomain => {
                 call.run(|r| self.disassociate_custom_domain(caller, r))
                     .await
             }
         }
     }
 
-    async fn native(&self, caller: &Caller, call: Call<'_>) -> Answer {
-        match call.route.operation.as_str() {
-            "ListInstances" => call.run_native(|r| self.list_instances(caller, r)).await,
-            "DescribeOperation" => {
+    async fn native(&self, caller: &Caller, operation: Native, call: Call<'_>) -> Answer {
+        match operation {
+            Native::ListInstances => call.run_native(|r| self.list_instances(caller, r)).await,
+            Native::DescribeOperation => {
                 call.run_native(|r| self.describe_operation(caller, r))
                     .await
             }
-            "DescribeDomain" => call.run_native(|r| self.describe_domain(caller, r)).await,
-            "ListDomains" => call.run_native(|r| self.list_domains(caller, r)).await,
-            "GetLogs" => call.run_native(|r| self.get_logs(caller, r)).await,
-            "CompleteConnection" => {
+            Native::DescribeDomain => call.run_native(|r| self.describe_domain(caller, r)).await,
+            Native::ListDomains => call.run_native(|r| self.list_domains(caller, r)).await,
+            Native::CompleteConnection => {
                 call.run_native(|r| self.complete_connection(caller, r))
                     .await
             }
-            "GetStatus" => call.run_native(|r| self.get_status(caller, r)).await,
-            _ => Err(call.route.unknown_operation()),
+            Native::GetLogs => call.run_native(|r| self.get_logs(caller, r)).await,
+            Native::GetStatus => call.run_native(|r| self.get_status(caller, r)).await,
+            Native::CreateAccessKey => call.run_native(|r| self.create_access_key(caller, r)).await,
+            Native::ListAccessKeys => call.run_native(|r| self.list_access_keys(caller, r)).await,
+            Native::UpdateAccessKey => call.run_native(|r| self.update_access_key(caller, r)).await,
+            Native::DeleteAccessKey => call.run_native(|r| self.delete_access_key(caller, r)).await,
+            Native::ListAuditEvents => call.run_native(|r| self.list_audit_events(caller, r)).await,
+        }
+    }
+
+    async fn sts(&self, caller: &Caller, operation: Sts, call: Call<'_>) -> Answer {
+        match operation {
+            Sts::GetCallerIdentity => call.run(|r| self.get_caller_identity(caller, r)).await,
+            Sts::AssumeRole => call.run(|r| self.assume_role(caller, r)).await,
+            Sts::GetSessionToken => call.run(|r| self.get_session_token(caller, r)).await,
         }
     }
 }
 
 type Answer = Result<http::Response<Bytes>, ApiError>;
 
+/// What is known of a request so far: how to answer it, and what the audit log is to say of it.
+struct Trace {
+    protocol: Protocol,
+    stage: Stage,
+    api: Option<&'static str>,
+    operation: Option<Operation>,
+    claimed_key: Option<String>,
+    identity: Option<Identity>,
+    subject: Subject,
+}
+
+/// How far a request has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Arriving,
+    Authenticating,
+    Authenticated,
+    Denied,
+}
+
+impl Trace {
+    /// Until the request is routed, it is answered in the protocol that it looks like.
+    fn of(parts: &Parts) -> Self {
+        Self {
+            protocol: protocol::looks_like(&parts.headers),
+            stage: Stage::Arriving,
+            api: None,
+            operation: None,
+            claimed_key: None,
+            identity: None,
+            subject: Subject::default(),
+        }
+    }
+}
+
 /// A request whose sender is known, on its way to a handler.
-#[derive(Clone, Copy)]
 struct Call<'a> {
-    body: &'a Bytes,
+    input: Tree,
     route: &'a Route,
     id: RequestId,
+    /// Whether its sender may, and what it is told if not: after the constraints.
+    permitted: Result<(), ApiError>,
+    stage: &'a mut Stage,
 }
 
 impl Call<'_> {
-    /// Decodes, checks against the model, handles, encodes.
+    /// Reads the input, checks it against the model, then the permission; handles, encodes.
     async fn run<I, O, F>(self, handle: impl FnOnce(I) -> F) -> Answer
     where
         I: DeserializeOwned + Validate,
         O: Serialize,
         F: Future<Output = Result<O, ApiError>>,
     {
-        let input: I = decode::decode(self.route.protocol, self.body)?;
-        constraint::check(&input, self.route.api.violations)?;
-        Ok(protocol::success(
-            self.route,
-            self.id,
-            &handle(input).await?,
-        ))
+        let violations = self.route.api.violations;
+        self.handle(|input: &I| constraint::check(input, violations), handle)
+            .await
     }
 
     /// The same for operations that have no model to check against.
@@ -372,12 +524,27 @@ impl Call<'_> {
         O: Serialize,
         F: Future<Output = Result<O, ApiError>>,
     {
-        let input: I = decode::decode(self.route.protocol, self.body)?;
-        Ok(protocol::success(
-            self.route,
-            self.id,
-            &handle(input).await?,
-        ))
+        self.handle(|_: &I| Ok(()), handle).await
+    }
+
+    async fn handle<I, O, F>(
+        self,
+        check: impl FnOnce(&I) -> Result<(), ApiError>,
+        handle: impl FnOnce(I) -> F,
+    ) -> Answer
+    where
+        I: DeserializeOwned,
+        O: Serialize,
+        F: Future<Output = Result<O, ApiError>>,
+    {
+        let input: I = self.input.read()?;
+        check(&input)?;
+        if let Err(denial) = self.permitted {
+            *self.stage = Stage::Denied;
+            return Err(denial);
+        }
+        let output = handle(input).await?;
+        Ok(protocol::success(self.route, self.id, &output))
     }
 }
 
@@ -404,10 +571,10 @@ async fn read(body: Incoming) -> Result<Bytes, ApiError> {
 async fn accept(
     listener: &TcpListener,
     room: &Arc<tokio::sync::Semaphore>,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, IpAddr, tokio::sync::OwnedSemaphorePermit)> {
     let permit = Arc::clone(room).acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, permit)),
+        Ok((stream, peer)) => Some((stream, peer.ip(), permit)),
         Err(error) => {
             warn!(%error, "cannot accept an API connection");
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -416,12 +583,9 @@ async fn accept(
     }
 }
 
-fn log_refusal(parts: &Parts, id: RequestId, error: &ApiError) {
-    let target = parts
-        .headers
-        .get(protocol::TARGET)
-        .and_then(|value| value.to_str().ok());
-    info!(target, request_id = %id, code = error.code(), message = error.message(),
+fn log_refusal(trace: &Trace, id: RequestId, error: &ApiError) {
+    let operation = trace.operation.map(Operation::name);
+    info!(operation, request_id = %id, code = error.code(), message = error.message(),
         "API request refused");
 }
 

@@ -104,12 +104,16 @@ impl<E: Engine> Api<E> {
         _request: GetStatusRequest,
     ) -> Result<GetStatusResponse, ApiError> {
         let whole = self.observations.whole();
+        let counts = self.audit.counts();
         Ok(GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             edge_current: self.edges.state().borrow().serving.is_some(),
             engine_current: whole.current,
             services: self.services.count() as u32,
             instances: whole.instances.len() as u32,
+            authentication_failures: counts.unauthenticated,
+            access_denied: counts.denied,
+            audit_events_left_out: counts.left_out,
         })
     }
 

@@ -9,10 +9,12 @@ use ekiden_model::{
     image::{ImageReference, PreparedImage},
     instance::{InstanceState, RevisionNumber, StopReason},
     plan::ImageProgress,
+    secret_env::SecretEnv,
+    service::FailureCause,
     time::Timestamp,
 };
 
-use super::{StepError, Worker};
+use super::{ResolveError, StepError, Worker};
 use crate::clock;
 
 /// How long a call that the engine has answered is taken to explain what its observation does not
@@ -21,12 +23,18 @@ const SETTLE: Duration = Duration::from_secs(2);
 
 /// What ended of what the worker had begun.
 pub(super) enum Done {
-    Image(Result<PreparedImage, EngineError>),
+    Image(Result<(PreparedImage, SecretEnv), PrepareError>),
     Call {
         instance: InstanceId,
         kind: CallKind,
         result: Result<(), EngineError>,
     },
+}
+
+/// Why a deployment could not be prepared.
+pub(super) enum PrepareError {
+    Secrets(ResolveError),
+    Image(EngineError),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,9 +58,23 @@ impl<E: Engine> Worker<E> {
             return;
         }
         self.image = ImageProgress::Preparing;
-        let engine = Arc::clone(&self.tools.engine);
+        let references = self.stored.service.settings_wanted().secrets.clone();
+        let region = self.stored.region.clone();
+        let (engine, vault) = (Arc::clone(&self.tools.engine), self.tools.vault.clone());
+        let preparing = async move {
+            // First what is at hand: a secret that is missing shows before an image is fetched.
+            let secrets = vault
+                .resolve(&region, &references)
+                .await
+                .map_err(PrepareError::Secrets)?;
+            let image = engine
+                .prepare_image(&reference)
+                .await
+                .map_err(PrepareError::Image)?;
+            Ok((image, secrets))
+        };
         self.tasks
-            .spawn(async move { Done::Image(engine.prepare_image(&reference).await) });
+            .spawn(async move { Done::Image(preparing.await) });
     }
 
     pub(super) fn start(&mut self, number: RevisionNumber) -> Result<(), StepError> {
@@ -73,7 +95,12 @@ impl<E: Engine> Worker<E> {
         };
         self.started.insert(id);
         let service = &self.stored.service;
-        let spec = revision.instance_spec(id, service.id, &service.name);
+        let mut spec = revision.instance_spec(id, service.id, &service.name);
+        if let Some(sealed) = &revision.secrets {
+            let vault = &self.tools.vault;
+            let opened = vault.open_env(service.id, number, sealed);
+            spec.secret_env = opened.map_err(|error| StepError::Secrets(number, error))?;
+        }
         let engine = Arc::clone(&self.tools.engine);
         self.call(id, CallKind::Start(number), async move {
             engine.start(&spec).await
@@ -135,12 +162,25 @@ impl<E: Engine> Worker<E> {
 
     pub(super) fn done(&mut self, done: Done) {
         match done {
-            Done::Image(Ok(image)) => self.image = ImageProgress::Ready(image),
-            Done::Image(Err(error @ EngineError::Unavailable { .. })) => {
+            Done::Image(Ok((image, secrets))) => {
+                self.image = ImageProgress::Ready(image);
+                self.secrets = secrets;
+            }
+            Done::Image(Err(PrepareError::Image(error @ EngineError::Unavailable { .. }))) => {
                 self.image = ImageProgress::NotAsked;
                 self.hold_off(&error.into());
             }
-            Done::Image(Err(error)) => self.image = ImageProgress::Failed(error.to_string()),
+            Done::Image(Err(PrepareError::Secrets(ResolveError::Store(error)))) => {
+                self.image = ImageProgress::NotAsked;
+                self.hold_off(&error.into());
+            }
+            Done::Image(Err(PrepareError::Image(error))) => {
+                let message = error.to_string();
+                self.image = ImageProgress::Failed(FailureCause::Image { message });
+            }
+            Done::Image(Err(PrepareError::Secrets(ResolveError::Refused(message)))) => {
+                self.image = ImageProgress::Failed(FailureCause::Secrets { message });
+            }
             Done::Call {
                 instance,
                 kind,

@@ -134,6 +134,11 @@ impl World {
             .expect("the state comes about");
     }
 
+    /// Where the API listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.control.as_ref().unwrap().api
+    }
+
     pub(crate) fn client(&self) -> Client {
         self.client_in("us-east-1")
     }

@@ -185,6 +185,7 @@ impl World {
         if let Some(failure) = &ended.failure {
             let cause = match &failure.cause {
                 FailureCause::Image { .. } => "image",
+                FailureCause::Secrets { .. } => "secrets",
                 FailureCause::Crashed { .. } => "crashed",
                 FailureCause::NotHealthy { .. } => "not healthy",
                 FailureCause::Engine { .. } => "engine",

@@ -144,6 +144,7 @@ impl World {
             start_command: Vec::new(),
             port: 8080,
             env: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             cpu_millis: 1000,
             memory_bytes: 2 << 30,
             health: draw_health(random),

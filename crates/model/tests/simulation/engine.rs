@@ -12,6 +12,7 @@ use ekiden_model::{
     image::ImageReference,
     instance::{Exit, ExitCause, InstanceObservation, InstanceState, RevisionNumber, StopReason},
     plan::ImageProgress,
+    service::FailureCause,
     time::Timestamp,
 };
 
@@ -245,7 +246,7 @@ impl World {
         let progress = match Named::of(reference) {
             Named::Missing => {
                 let message = format!("image `{reference}` does not exist");
-                ImageProgress::Failed(message)
+                ImageProgress::Failed(FailureCause::Image { message })
             }
             Named::Fixed(behaviour) => ImageProgress::Ready(behaviour.image(serial)),
             Named::Moving => {
