@@ -525,7 +525,8 @@ class States(Conformance):
             with self.subTest(state=state):
                 arn = self.service(state)
                 self.call("TagResource", {"ResourceArn": arn, "Tags": tags})
-                self.assertIn(tags[0], self.call("ListTagsForResource", {"ResourceArn": arn})["Tags"])
+                shown = self.call("ListTagsForResource", {"ResourceArn": arn})["Tags"]
+                self.assertIn(tags[0], shown)
                 self.call("UntagResource", {"ResourceArn": arn, "TagKeys": ["state"]})
         gone = {"ResourceArn": self.world.deleted()}
         self.refused("InvalidStateException", "TagResource", {**gone, "Tags": tags})

@@ -14,7 +14,7 @@ mod domains;
 mod native;
 mod observability;
 mod operation;
-pub(crate) pub(crate) mod page;
+pub(crate) mod page;
 mod parameters;
 mod resources;
 mod secret_references;
