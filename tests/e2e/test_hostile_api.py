@@ -96,7 +96,11 @@ class HostileApi(EkidenCase):
         self.answered("RequestEntityTooLargeException", self.request(body=body + b" ").sign(),
                       status=413)
         many = b'{"Tags":[' + b",".join([b'{"Key":"k"}'] * 80_000) + b"]}"
-        self.answered("InvalidRequestException", self.request("TagResource", many).sign())
+        self.answered("SerializationException", self.request("TagResource", many).sign())
+        some = b'{"ResourceArn":"x","Tags":[' + b",".join([b'{"Key":"aws:k"}'] * 300) + b"]}"
+        message = self.answered("InvalidRequestException", self.request("TagResource", some).sign())
+        self.assertTrue(message.startswith("301 validation errors detected: "), message)
+        self.assertTrue(message.endswith("; and 269 more"), message)
 
     def test_bodies_without_end(self):
         with connect(self.address) as connection:
