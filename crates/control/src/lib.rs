@@ -13,6 +13,7 @@ mod api;
 mod clock;
 mod config;
 mod edges;
+mod host;
 mod ingress;
 mod keyring;
 mod observations;

@@ -29,7 +29,8 @@ pub struct Route {
     pub service: ServiceId,
     /// Its name, for the access log and for answers that people read.
     pub service_name: ServiceName,
-    /// Host names that lead to it: lower case, no port, no trailing dot.
+    /// Host names that lead to it: lower case, no port, no trailing dot. A private service has
+    /// none.
     pub hosts: Vec<String>,
     /// What to do with a request.
     pub state: RouteState,

@@ -5,13 +5,17 @@
 //! is made by `ekiden_aws::protocol`.
 
 mod auto_scaling;
+mod checks;
 mod configuration;
 mod connections;
+mod installation;
 pub(crate) mod keys;
+mod named;
 mod native;
 mod observability;
 mod page;
 mod resources;
+mod revisions;
 mod services;
 mod tags;
 mod vpc_connectors;
@@ -41,7 +45,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use crate::{
-    ControlConfig, clock, edges::Edges, ingress::Ingress, keyring::Keyring,
+    ControlConfig, clock, edges::Edges, host::Host, ingress::Ingress, keyring::Keyring,
     observations::Observations, services::Services, worker::Chain,
 };
 
@@ -66,6 +70,7 @@ pub(crate) struct Api<E> {
     keyring: Arc<Keyring>,
     keys: keys::AdminKey,
     secret: SecretAccessKey,
+    host: Host,
 }
 
 /// Who makes a request, and where.
@@ -99,6 +104,7 @@ impl<E: Engine> Api<E> {
             keyring,
             keys,
             secret,
+            host: Host::read(),
         }
     }
 
@@ -305,6 +311,9 @@ impl<E: Engine> Api<E> {
                 call.run_native(|r| self.describe_operation(caller, r))
                     .await
             }
+            "CancelOperation" => call.run_native(|r| self.cancel_operation(caller, r)).await,
+            "ListRevisions" => call.run_native(|r| self.list_revisions(caller, r)).await,
+            "RollbackService" => call.run_native(|r| self.rollback_service(caller, r)).await,
             "GetLogs" => call.run_native(|r| self.get_logs(caller, r)).await,
             "CompleteConnection" => {
                 call.run_native(|r| self.complete_connection(caller, r))

@@ -51,8 +51,10 @@ impl<E: Engine> Worker<E> {
         }
         self.image = ImageProgress::Preparing;
         let engine = Arc::clone(&self.tools.engine);
-        self.tasks
+        let task = self
+            .tasks
             .spawn(async move { Done::Image(engine.prepare_image(&reference).await) });
+        self.preparing = Some(task.id());
     }
 
     pub(super) fn start(&mut self, number: RevisionNumber) -> Result<(), StepError> {
