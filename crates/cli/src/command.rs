@@ -6,6 +6,7 @@ use clap::Subcommand;
 
 use crate::{
     api::Api,
+    connection::Connection,
     deploy::Deploy,
     endpoint::{Endpoint, LocalServer, Variables},
     environment,
@@ -86,6 +87,9 @@ pub enum Command {
         #[arg(long)]
         wait: bool,
     },
+    /// List connections to source code providers, and complete their handshakes
+    #[command(subcommand)]
+    Connection(Connection),
     /// Look at and change this host's images; needs root
     #[command(subcommand)]
     Image(Image),
@@ -131,6 +135,7 @@ impl Command {
             Self::Pause { name } => services::pause(&context.api()?, &name).await,
             Self::Resume { name } => services::resume(&context.api()?, &name).await,
             Self::Delete { name, wait } => services::delete(&context.api()?, &name, wait).await,
+            Self::Connection(connection) => connection.run(&context.api()?, format).await,
             Self::Image(image) => image.run(&context.local.agent_socket, format).await,
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod command;
+pub mod connection;
 pub mod deploy;
 pub mod endpoint;
 pub mod environment;

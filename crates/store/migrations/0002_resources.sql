@@ -83,15 +83,16 @@ SELECT region, kind, name, MAX(revision) FROM resources GROUP BY region, kind, n
 DROP TABLE auto_scaling_configurations;
 
 -- Services could use nothing else so far. The last 32 characters of the ARN are the id.
+WITH configured (service, region, configuration) AS (
+    SELECT id, region, json_extract(record, '$.configuration')
+    FROM services WHERE deleted_at IS NULL
+    UNION ALL
+    SELECT s.id, s.region, json_extract(o.record, '$.change.configuration')
+    FROM services s JOIN operations o ON o.id = s.operation WHERE s.deleted_at IS NULL
+), named (service, region, arn) AS (
+    SELECT service, region, json_extract(configuration, '$.AutoScalingConfigurationArn')
+    FROM configured WHERE json_valid(configuration)
+)
 INSERT OR IGNORE INTO service_references (service, region, kind, resource)
-SELECT id, region, 'autoscalingconfiguration', substr(arn, -32)
-FROM (SELECT s.id, s.region,
-             json_extract(json_extract(s.record, '$.configuration'),
-                          '$.AutoScalingConfigurationArn') AS arn
-      FROM services s WHERE s.deleted_at IS NULL
-      UNION ALL
-      SELECT s.id, s.region,
-             json_extract(json_extract(o.record, '$.change.configuration'),
-                          '$.AutoScalingConfigurationArn')
-      FROM services s JOIN operations o ON o.id = s.operation WHERE s.deleted_at IS NULL)
-WHERE arn IS NOT NULL;
+SELECT service, region, 'autoscalingconfiguration', substr(arn, -32)
+FROM named WHERE arn IS NOT NULL;

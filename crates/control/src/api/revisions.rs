@@ -17,7 +17,7 @@ use ekiden_model::{
     service::{CancelRefusal, Change, OperationKind, PinnedRevision, Service, ServiceStatus},
 };
 use ekiden_store::StoredService;
-use tracing::{field::display, info};
+use tracing::info;
 
 use super::{
     Api, Caller,
@@ -64,7 +64,7 @@ impl<E: Engine> Api<E> {
         };
         let snapshot = self.find(caller, Some(&request.service_arn))?;
         let operation = stored.service.operation.as_ref();
-        info!(service = %stored.service.name, operation = operation.map(|o| display(o.id)),
+        info!(service = %stored.service.name, operation = operation.map(|o| tracing::field::display(o.id)),
             "operation cancelled");
         let operation = operation.map(|operation| wire_operation(&snapshot, operation));
         Ok(CancelOperationResponse {

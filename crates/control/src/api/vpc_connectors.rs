@@ -218,8 +218,8 @@ impl<E: Engine> Api<E> {
                 References::Lenient => {}
                 References::Strict => {
                     return Err(ApiError::invalid_request(format!(
-                        "The {what} '{id}' is not known: Ekiden keeps none, and its configuration \
-                         refuses what it does not know."
+                        "The {what} '{id}' is not known: Ekiden keeps none, and the setting \
+                         `api.strict_references` refuses what it does not know."
                     )));
                 }
             }
