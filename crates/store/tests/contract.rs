@@ -644,6 +644,8 @@ async fn the_domains_of_a_deleted_service_are_gone_with_it() {
         matches!(late, Err(CreateDomainError::ServiceGone)),
         "{late:?}"
     );
+}
+
 #[tokio::test]
 async fn access_keys_keep_secret_and_last_use_when_their_facts_change() {
     let world = World::new().await;
