@@ -23,6 +23,8 @@ LOWER_CASE = {"AutoScalingConfigurationStatus", "CustomDomainAssociationStatus"}
 # Characters of a value that a violation repeats, and violations that are spelt out.
 SHOWN_MAX, VIOLATIONS_MAX = 256, 32
 
+CONSTRAINTS = ("min", "max", "pattern", "enum")
+
 # Texts that some pattern of the model refuses, the tamest first.
 UNFITTING = ("aws:x", "a b", "a!b", "!", "-", "x\n", "a\nb", "\n", "x\0y", "", "0 vCPU", "0 GB")
 
@@ -110,11 +112,10 @@ def reduced(shape, value, keep, place=()):
 
 def constraints(shape, relaxed=True):
     """What the model asks of a value; with what Ekiden relaxes unless told otherwise."""
-    asked = {name: shape.metadata[name] for name in ("min", "max", "pattern", "enum")
-             if name in shape.metadata}
+    asked = {name: shape.metadata[name] for name in CONSTRAINTS if name in shape.metadata}
     if relaxed:
-        asked |= {k: v for k, v in RELAXED.get(shape.name, {}).items() if k != "why"}
-    return {name: limit for name, limit in asked.items() if limit is not None and limit != []}
+        asked |= {k: v for k, v in RELAXED.get(shape.name, {}).items() if k in CONSTRAINTS}
+    return {name: limit for name, limit in asked.items() if limit is not None}
 
 
 def tails(asked, value):
@@ -174,23 +175,26 @@ def lower(name):
     return name[:1].lower() + name[1:]
 
 
-def violations(shape, value, path=""):
-    """What Ekiden must say about an input: one sentence for each violated constraint, in order."""
-    found = []
+def violations(shape, value, path="", partial=False):
+    """What Ekiden must say about an input: one sentence for each violated constraint, in order.
+
+    Of a structure that is given in part, nothing is required."""
+    rules, found = RELAXED.get(shape.name, {}), []
     for name, member in shape.members.items():
         at = f"{path}.{lower(name)}" if path else lower(name)
         if value.get(name) is None:
-            if name in shape.required_members:
+            if name in shape.required_members and not partial:
                 found.append(sentence("Value null", at, "Member must not be null"))
-        else:
-            found += violations_of_member(member, value[name], at)
+        elif value[name] != "" or name not in rules.get("unchecked_if_empty", ()):
+            in_part = partial or name in rules.get("partial", ())
+            found += violations_of_member(member, value[name], at, in_part)
     return found
 
 
-def violations_of_member(shape, value, at):
+def violations_of_member(shape, value, at, partial=False):
     asked = constraints(shape)
     if shape.type_name == "structure":
-        return violations(shape, value, at)
+        return violations(shape, value, at, partial)
     if shape.type_name == "list" and shape.member.type_name == "structure":
         return [entry for index, element in enumerate(value)
                 for entry in violations(shape.member, element, f"{at}.{index + 1}.member")]
