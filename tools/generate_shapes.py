@@ -482,6 +482,10 @@ class Generator:
             if member in required:
                 checks.append(f'violations.required("{path}", {field}.is_some());')
             check = self.check(path, field, reference["shape"])
+            if member in self.shapes[name].get("partial", []):
+                check = f'violations.partial("{path}", {field}.as_ref());'
+            if member in self.shapes[name].get("unchecked_if_empty", []):
+                check = check.replace(".as_deref()", ".as_deref().filter(|text| !text.is_empty())")
             if check:
                 checks.append(check)
         argument = "violations" if checks else "_violations"

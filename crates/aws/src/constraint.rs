@@ -64,6 +64,8 @@ pub fn check<T: Validate>(input: &T, reported: Reported) -> Result<(), ApiError>
 #[derive(Debug, Default)]
 pub struct Violations {
     path: Vec<String>,
+    /// Whether what is looked at changes something that is there: then nothing is required.
+    partial: bool,
     count: usize,
     shown: Vec<String>,
 }
@@ -190,7 +192,7 @@ impl Texts {
 
 impl Violations {
     pub(crate) fn required(&mut self, member: &str, present: bool) {
-        if !present {
+        if !present && !self.partial {
             self.add(member, "Value null", "Member must not be null");
         }
     }
@@ -251,6 +253,13 @@ impl Violations {
         self.path.push(member.to_owned());
         value.validate(self);
         self.path.pop();
+    }
+
+    /// A structure that changes another: what is not given stays, so that nothing in it is required.
+    pub(crate) fn partial<T: Validate>(&mut self, member: &str, value: Option<&T>) {
+        let outer = std::mem::replace(&mut self.partial, true);
+        self.structure(member, value);
+        self.partial = outer;
     }
 
     /// A list of structures: the path of an element is `tags.1.member`, counted from 1.
@@ -386,6 +395,52 @@ mod tests {
 
     fn text(value: &str) -> Option<String> {
         Some(value.to_owned())
+    }
+
+    #[test]
+    fn an_update_need_not_repeat_what_stays_and_what_it_gives_is_checked() {
+        let source = |image| {
+            Some(SourceConfiguration {
+                image_repository: Some(image),
+                ..SourceConfiguration::default()
+            })
+        };
+        let update = |image| UpdateServiceRequest {
+            service_arn: text(ARN),
+            source_configuration: source(image),
+            ..UpdateServiceRequest::default()
+        };
+        check(&update(ImageRepository::default())).unwrap();
+        refused(
+            &update(ImageRepository {
+                image_repository_type: text("GCR"),
+                ..ImageRepository::default()
+            }),
+            "1 validation error detected: Value 'GCR' at \
+             'sourceConfiguration.imageRepository.imageRepositoryType' failed to satisfy \
+             constraint: Member must satisfy enum value set: [ECR, ECR_PUBLIC]",
+        );
+        let create = CreateServiceRequest {
+            service_name: text("web1"),
+            source_configuration: source(ImageRepository::default()),
+            ..CreateServiceRequest::default()
+        };
+        let refusal = check(&create).unwrap_err();
+        assert!(
+            refusal.message().starts_with("2 validation errors"),
+            "{refusal:?}"
+        );
+    }
+
+    #[test]
+    fn an_empty_auto_scaling_arn_is_left_to_the_operation() {
+        let update = |arn: &str| UpdateServiceRequest {
+            service_arn: text(ARN),
+            auto_scaling_configuration_arn: text(arn),
+            ..UpdateServiceRequest::default()
+        };
+        check(&update("")).unwrap();
+        assert!(check(&update("x")).is_err());
     }
 
     fn instance(cpu: &str, memory: &str) -> UpdateServiceRequest {

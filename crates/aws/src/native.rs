@@ -7,7 +7,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{apprunner::shapes::Connection, operations::operations};
+use crate::{
+    apprunner::shapes::{
+        Connection, EncryptionConfiguration, HealthCheckConfiguration, InstanceConfiguration,
+        NetworkConfiguration, Service, ServiceObservabilityConfiguration, SourceConfiguration,
+    },
+    operations::operations,
+};
 
 /// The target prefix of native operations.
 pub const TARGET_PREFIX: &str = "Ekiden";
@@ -19,6 +25,12 @@ operations! {
         ListInstances,
         /// [`DescribeOperationRequest`] in, [`DescribeOperationResponse`] out.
         DescribeOperation,
+        /// [`CancelOperationRequest`] in, [`CancelOperationResponse`] out.
+        CancelOperation,
+        /// [`ListRevisionsRequest`] in, [`ListRevisionsResponse`] out.
+        ListRevisions,
+        /// [`RollbackServiceRequest`] in, [`RollbackServiceResponse`] out.
+        RollbackService,
         /// [`DescribeDomainRequest`] in, [`DescribeDomainResponse`] out.
         DescribeDomain,
         /// [`ListDomainsRequest`] in, [`ListDomainsResponse`] out.
@@ -127,9 +139,144 @@ pub struct Operation {
     /// Seconds since the Unix epoch, when it is over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<u64>,
+    /// What it has done so far, oldest first. Empty for operations of releases that did not record
+    /// it.
+    pub steps: Vec<OperationStep>,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+}
+
+/// A step that an operation has begun.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct OperationStep {
+    /// Such as `prepare image`.
+    pub step: String,
+    /// When it began, in milliseconds since the Unix epoch; it ended when the next one began.
+    pub timestamp: u64,
+}
+
+/// Input of `CancelOperation`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CancelOperationRequest {
+    /// The service.
+    pub service_arn: String,
+    /// The operation; whichever is on its way when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operation_id: Option<String>,
+}
+
+/// Output of `CancelOperation`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CancelOperationResponse {
+    /// The operation, which is being undone from now on.
+    pub operation: Operation,
+}
+
+/// Input of `ListRevisions`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ListRevisionsRequest {
+    /// The service.
+    pub service_arn: String,
+    /// 1 to 100; all when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_results: Option<u32>,
+    /// `NextToken` of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_token: Option<String>,
+}
+
+/// Output of `ListRevisions`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ListRevisionsResponse {
+    /// Newest first.
+    pub revisions: Vec<Revision>,
+    /// Leads to the next page, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_token: Option<String>,
+}
+
+/// One immutable image plus configuration of a service.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Revision {
+    /// Counted from 1 within its service.
+    pub revision: u32,
+    /// Whether it serves, or would if the service were not paused.
+    pub active: bool,
+    /// Whether it serves or has served; otherwise its deployment failed or is on its way.
+    pub served: bool,
+    /// The image as it was named.
+    pub image: String,
+    /// What the name stood for.
+    pub image_digest: String,
+    /// Seconds since the Unix epoch.
+    pub created_at: u64,
+    /// The operation that made it; absent when that is not known any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operation_id: Option<String>,
+    /// The revision that it repeats, when it was made by returning to one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copy_of: Option<u32>,
+    /// What was configured; absent in revisions of releases that did not keep it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<RevisionConfiguration>,
+}
+
+/// What a service was configured to be, as `DescribeService` shows it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct RevisionConfiguration {
+    /// As in `CreateService`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_configuration: Option<SourceConfiguration>,
+    /// As in `CreateService`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance_configuration: Option<InstanceConfiguration>,
+    /// As in `CreateService`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption_configuration: Option<EncryptionConfiguration>,
+    /// As in `CreateService`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health_check_configuration: Option<HealthCheckConfiguration>,
+    /// As in `CreateService`, whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auto_scaling_configuration_arn: Option<String>,
+    /// As in `CreateService`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_configuration: Option<NetworkConfiguration>,
+    /// As in `CreateService`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observability_configuration: Option<ServiceObservabilityConfiguration>,
+}
+
+/// Input of `RollbackService`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct RollbackServiceRequest {
+    /// The service.
+    pub service_arn: String,
+    /// The revision to return to; the one that served before the active one when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u32>,
+}
+
+/// Output of `RollbackService`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct RollbackServiceResponse {
+    /// As `UpdateService` answers it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<Service>,
+    /// The operation, which is an `UPDATE_SERVICE`.
+    pub operation_id: String,
+    /// The revision that is returned to.
+    pub revision: u32,
 }
 
 /// Why an operation failed: what, why, and what to do next.

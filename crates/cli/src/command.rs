@@ -16,7 +16,9 @@ use crate::{
     image::Image,
     key::Key,
     logs::Logs,
+    operations::{self, Operations},
     output::OutputFormat,
+    revisions::{self, Rollback},
     secrets::Secret,
     services,
 };
@@ -34,11 +36,38 @@ pub enum Command {
     /// List the services
     #[command(alias = "ls")]
     Ps,
-    /// Show a service, its instances and its newest operation
+    /// Show a service, its instances and its newest operation with its steps
     Describe {
         /// The service
         name: String,
     },
+    /// List what was asked of a service, newest first
+    Operations(Operations),
+    /// Show an operation: its steps, what it waits for, why it failed
+    #[command(after_help = "Examples:\n  \
+        ekiden operation website\n  \
+        ekiden operation website 1f0c5a0d8f5a4d6f8f1d2c3b4a596877")]
+    Operation {
+        /// The service
+        name: String,
+        /// The operation [default: the newest]
+        id: Option<String>,
+    },
+    /// Cancel the deployment that is on its way; what served before goes on serving
+    Cancel {
+        /// The service
+        name: String,
+    },
+    /// List what a service was: its revisions, newest first
+    Revisions {
+        /// The service
+        name: String,
+    },
+    /// Return to an earlier revision: the same image, the same configuration
+    #[command(after_help = "Examples:\n  \
+        ekiden rollback website\n  \
+        ekiden rollback website 3")]
+    Rollback(Rollback),
     /// Print what a service's instances wrote
     Logs(Logs),
     /// Stop a service's instances; nothing else of it is lost
@@ -107,6 +136,13 @@ impl Command {
             Self::Deploy(deploy) => deploy.run(&context.api()?, format).await,
             Self::Ps => services::list(&context.api()?, format).await,
             Self::Describe { name } => services::describe(&context.api()?, &name, format).await,
+            Self::Operations(operations) => operations.run(&context.api()?, format).await,
+            Self::Operation { name, id } => {
+                operations::show(&context.api()?, &name, id, format).await
+            }
+            Self::Cancel { name } => operations::cancel(&context.api()?, &name, format).await,
+            Self::Revisions { name } => revisions::list(&context.api()?, &name, format).await,
+            Self::Rollback(rollback) => rollback.run(&context.api()?, format).await,
             Self::Logs(logs) => logs.run(&context.api()?, format).await,
             Self::Pause { name } => services::pause(&context.api()?, &name).await,
             Self::Resume { name } => services::resume(&context.api()?, &name).await,

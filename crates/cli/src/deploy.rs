@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use ekiden_aws::apprunner::shapes::{
-    CreateServiceRequest, CreateServiceResponse, HealthCheckConfiguration, ImageConfiguration,
-    ImageRepository, InstanceConfiguration, SourceConfiguration, StartDeploymentRequest,
-    StartDeploymentResponse, UpdateServiceRequest, UpdateServiceResponse,
+    AutoScalingConfiguration, CreateAutoScalingConfigurationRequest,
+    CreateAutoScalingConfigurationResponse, CreateServiceRequest, CreateServiceResponse,
+    DescribeAutoScalingConfigurationRequest, DescribeAutoScalingConfigurationResponse,
+    HealthCheckConfiguration, ImageConfiguration, ImageRepository, InstanceConfiguration,
+    SourceConfiguration, StartDeploymentRequest, StartDeploymentResponse, UpdateServiceRequest,
+    UpdateServiceResponse,
 };
 
 use crate::{
@@ -16,6 +19,9 @@ use crate::{
     output::{OutputFormat, print, print_line},
     progress::Progress,
 };
+
+/// Characters of an auto scaling configuration's name; a service's may have more.
+const SCALING_NAME_MAX: usize = 32;
 
 /// What to deploy. Of a service that exists, what is not given stays as it is.
 #[derive(Debug, Clone, Args)]
@@ -57,6 +63,22 @@ pub struct Deploy {
     #[arg(long, value_name = "COMMAND")]
     pub start_command: Option<String>,
 
+    /// The role to fetch the image with, for names of AWS's private registry: they need one
+    #[arg(long, value_name = "ARN")]
+    pub access_role: Option<String>,
+
+    /// Instances that always run [default: 1]
+    #[arg(long, value_name = "COUNT")]
+    pub min: Option<u32>,
+
+    /// Instances at most [default: 25]
+    #[arg(long, value_name = "COUNT")]
+    pub max: Option<u32>,
+
+    /// Requests that one instance holds at once [default: 100]
+    #[arg(long, value_name = "COUNT")]
+    pub concurrency: Option<u32>,
+
     /// Do not wait until it serves
     #[arg(long)]
     pub no_wait: bool,
@@ -83,7 +105,7 @@ impl Deploy {
             .and_then(|service| service.service_arn)
         {
             None => self.create(api, &name).await?,
-            Some(arn) => self.update(api, &arn).await?,
+            Some(arn) => self.update(api, &name, &arn).await?,
         };
         progress.done(&format!("{} {name} ({})", accepted.what, self.image));
         if !self.no_wait {
@@ -95,7 +117,9 @@ impl Deploy {
             (OutputFormat::Json, _) => Ok(print(format, &service, |_| String::new())?),
             (OutputFormat::Text, true) => Ok(print_line(&accepted.operation)?),
             (OutputFormat::Text, false) => Ok(print_line(
-                &api.service_url(&service.service_url.unwrap_or_default()),
+                &service
+                    .service_url
+                    .map_or_else(|| format!("{name} serves"), |host| api.service_url(&host)),
             )?),
         }
     }
@@ -106,6 +130,7 @@ impl Deploy {
             source_configuration: Some(self.source(None)),
             instance_configuration: self.instance(None),
             health_check_configuration: self.health(None),
+            auto_scaling_configuration_arn: self.scaling(api, name, None).await?,
             ..CreateServiceRequest::default()
         };
         let response: CreateServiceResponse = api.call("CreateService", &request).await?;
@@ -113,23 +138,79 @@ impl Deploy {
         accepted("creating", arn, response.operation_id)
     }
 
-    async fn update(&self, api: &Api, arn: &str) -> Result<Accepted, Failure> {
+    async fn update(&self, api: &Api, name: &str, arn: &str) -> Result<Accepted, Failure> {
         let now = api.service(arn).await?;
+        let scaling = now
+            .auto_scaling_configuration_summary
+            .as_ref()
+            .and_then(|summary| summary.auto_scaling_configuration_arn.clone());
         let request = UpdateServiceRequest {
             service_arn: Some(arn.to_owned()),
             source_configuration: Some(self.source(now.source_configuration.as_ref())),
             instance_configuration: self.instance(now.instance_configuration.as_ref()),
             health_check_configuration: self.health(now.health_check_configuration.as_ref()),
+            auto_scaling_configuration_arn: self.scaling(api, name, scaling).await?,
             ..UpdateServiceRequest::default()
         };
         if request.source_configuration == now.source_configuration
             && request.instance_configuration.is_none()
             && request.health_check_configuration.is_none()
+            && request.auto_scaling_configuration_arn.is_none()
         {
             return redeploy(api, arn).await;
         }
         let response: UpdateServiceResponse = api.call("UpdateService", &request).await?;
         accepted("updating", Some(arn.to_owned()), response.operation_id)
+    }
+
+    /// A configuration with the numbers that were given, over those of the one in use; made under
+    /// the service's name, unless the one in use has them already.
+    async fn scaling(
+        &self,
+        api: &Api,
+        name: &str,
+        now: Option<String>,
+    ) -> Result<Option<String>, Failure> {
+        if self.min.is_none() && self.max.is_none() && self.concurrency.is_none() {
+            return Ok(None);
+        }
+        let now = match now {
+            Some(arn) => {
+                let request = DescribeAutoScalingConfigurationRequest {
+                    auto_scaling_configuration_arn: Some(arn),
+                };
+                let response: DescribeAutoScalingConfigurationResponse = api
+                    .call("DescribeAutoScalingConfiguration", &request)
+                    .await?;
+                response.auto_scaling_configuration.unwrap_or_default()
+            }
+            None => AutoScalingConfiguration::default(),
+        };
+        let wanted = self.scaling_wanted(name, &now);
+        if (wanted.min_size, wanted.max_size, wanted.max_concurrency)
+            == (now.min_size, now.max_size, now.max_concurrency)
+        {
+            return Ok(None);
+        }
+        let made: CreateAutoScalingConfigurationResponse =
+            api.call("CreateAutoScalingConfiguration", &wanted).await?;
+        let made = made.auto_scaling_configuration.unwrap_or_default();
+        Ok(made.auto_scaling_configuration_arn)
+    }
+
+    fn scaling_wanted(
+        &self,
+        name: &str,
+        now: &AutoScalingConfiguration,
+    ) -> CreateAutoScalingConfigurationRequest {
+        let number = |given: Option<u32>| given.map(u32::cast_signed);
+        CreateAutoScalingConfigurationRequest {
+            auto_scaling_configuration_name: Some(name.chars().take(SCALING_NAME_MAX).collect()),
+            min_size: number(self.min).or(now.min_size),
+            max_size: number(self.max).or(now.max_size),
+            max_concurrency: number(self.concurrency).or(now.max_concurrency),
+            ..CreateAutoScalingConfigurationRequest::default()
+        }
     }
 
     fn service_name(&self) -> Result<String, Failure> {
@@ -180,6 +261,10 @@ impl Deploy {
         forget(&mut how.runtime_environment_variables, &self.secrets);
         forget(&mut how.runtime_environment_secrets, &self.environment);
         source.auto_deployments_enabled.get_or_insert(false);
+        if let Some(role) = &self.access_role {
+            let authentication = source.authentication_configuration.get_or_insert_default();
+            authentication.access_role_arn = Some(role.clone());
+        }
         source
     }
 
@@ -269,6 +354,10 @@ mod tests {
             memory: None,
             health_path: None,
             start_command: None,
+            access_role: None,
+            min: None,
+            max: None,
+            concurrency: None,
             no_wait: false,
         }
     }
@@ -322,5 +411,24 @@ mod tests {
             "B is a secret now"
         );
         assert!(second.instance(None).is_none());
+    }
+
+    #[test]
+    fn numbers_to_scale_by_go_over_those_in_use() {
+        let mut deploy = deploy("localhost/hello:1");
+        deploy.max = Some(7);
+        let now = AutoScalingConfiguration {
+            min_size: Some(2),
+            max_size: Some(5),
+            max_concurrency: Some(80),
+            ..AutoScalingConfiguration::default()
+        };
+        let wanted = deploy.scaling_wanted(&"a".repeat(40), &now);
+        assert_eq!(
+            (wanted.min_size, wanted.max_size, wanted.max_concurrency),
+            (Some(2), Some(7), Some(80))
+        );
+        let name = wanted.auto_scaling_configuration_name.unwrap();
+        assert_eq!(name.len(), SCALING_NAME_MAX);
     }
 }

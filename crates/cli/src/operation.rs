@@ -15,12 +15,29 @@ use crate::{
 /// How often an operation is looked at.
 const POLL: Duration = Duration::from_millis(250);
 
-/// Waits until an operation is over, and says each of its steps on standard error.
+/// Waits until an operation has succeeded, and says each of its steps on standard error.
 ///
 /// # Errors
 /// The endpoint cannot be reached, or the operation failed: then with its reason and the last log
 /// lines.
 pub async fn wait(
+    api: &Api,
+    arn: &str,
+    id: &str,
+    progress: &mut Progress,
+) -> Result<Operation, Failure> {
+    let operation = wait_until_over(api, arn, id, progress).await?;
+    match operation.status.as_str() {
+        "SUCCEEDED" => Ok(operation),
+        _ => Err(failed(&operation)),
+    }
+}
+
+/// Waits until an operation is over, however it ends, and says each of its steps on standard error.
+///
+/// # Errors
+/// The endpoint cannot be reached.
+pub async fn wait_until_over(
     api: &Api,
     arn: &str,
     id: &str,
@@ -42,8 +59,7 @@ pub async fn wait(
                     "PENDING" | "IN_PROGRESS" | "ROLLBACK_IN_PROGRESS" => {
                         progress.say(&describe(&operation));
                     }
-                    "SUCCEEDED" => return Ok(operation),
-                    _ => return Err(failed(&operation)),
+                    _ => return Ok(operation),
                 }
             }
             Err(failure) if failures < RETRIES_MAX && may_pass(&failure) => {

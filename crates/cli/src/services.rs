@@ -15,10 +15,13 @@ use serde::Serialize;
 use crate::{
     api::Api,
     failure::{Failure, Outcome},
-    operation,
+    operation, operations,
     output::{OutputFormat, age, print, print_line, table, unix_now},
     progress::Progress,
 };
+
+/// What is shown for a URL of a service that the front door does not lead to.
+const PRIVATE: &str = "(private)";
 
 /// What `ps` shows of a service.
 #[derive(Debug, Serialize)]
@@ -61,7 +64,9 @@ pub async fn list(api: &Api, format: OutputFormat) -> Outcome {
             Row {
                 name: service.service_name.unwrap_or_default(),
                 status: service.status.unwrap_or_default(),
-                url: api.service_url(&service.service_url.unwrap_or_default()),
+                url: service
+                    .service_url
+                    .map_or_else(|| PRIVATE.to_owned(), |host| api.service_url(&host)),
                 instances_running: own()
                     .filter(|instance| instance.status == "RUNNING")
                     .count(),
@@ -110,13 +115,8 @@ pub async fn describe(api: &Api, name: &str, format: OutputFormat) -> Outcome {
         instances: instances(api, Some(arn)).await?,
         operation: operation.ok().map(|response| response.operation),
     };
-    let url = api.service_url(
-        description
-            .service
-            .service_url
-            .as_deref()
-            .unwrap_or_default(),
-    );
+    let host = description.service.service_url.as_deref();
+    let url = host.map_or_else(|| PRIVATE.to_owned(), |host| api.service_url(host));
     Ok(print(format, &description, |description| {
         describe_text(description, url)
     })?)
@@ -125,13 +125,21 @@ pub async fn describe(api: &Api, name: &str, format: OutputFormat) -> Outcome {
 fn describe_text(description: &Description, url: String) -> String {
     let service = &description.service;
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
-    let image = service
-        .source_configuration
-        .as_ref()
-        .and_then(|source| source.image_repository.as_ref());
-    let port = image
+    let source = service.source_configuration.as_ref();
+    let image = source.and_then(|source| source.image_repository.as_ref());
+    let code = source.and_then(|source| source.code_repository.as_ref());
+    let image_port = image
         .and_then(|image| image.image_configuration.as_ref())
         .and_then(|configuration| configuration.port.clone());
+    let code_port = code
+        .and_then(|code| code.code_configuration.as_ref())
+        .and_then(|code| code.code_configuration_values.as_ref())
+        .and_then(|values| values.port.clone());
+    let source = match (image, code) {
+        (Some(image), _) => ("image", text(&image.image_identifier)),
+        (None, Some(code)) => ("source", text(&code.repository_url)),
+        (None, None) => ("image", String::new()),
+    };
     let size = service
         .instance_configuration
         .as_ref()
@@ -142,39 +150,21 @@ fn describe_text(description: &Description, url: String) -> String {
         ("name", text(&service.service_name)),
         ("status", text(&service.status)),
         ("url", url),
-        (
-            "image",
-            image.map_or_else(String::new, |image| text(&image.image_identifier)),
-        ),
-        ("port", port.unwrap_or_default()),
+        source,
+        ("port", image_port.or(code_port).unwrap_or_default()),
         ("size", size),
         ("arn", text(&service.service_arn)),
     ];
     if let Some(operation) = &description.operation {
-        rows.extend(operation_rows(operation));
+        let state = format!("{} {}", operation.r#type, operation.status);
+        rows.push(("operation", state));
+        rows.extend(operations::rows(operation));
     }
     let mut output = String::new();
     for (key, value) in rows {
         output += &format!("{key:<10} {value}\n");
     }
     output + "\n" + &instances_text(&description.instances)
-}
-
-fn operation_rows(operation: &Operation) -> Vec<(&'static str, String)> {
-    let mut rows = vec![(
-        "operation",
-        format!(
-            "{} {}, {}",
-            operation.r#type, operation.status, operation.step
-        ),
-    )];
-    if let Some(waiting_for) = &operation.waiting_for {
-        rows.push(("waits for", waiting_for.clone()));
-    }
-    if let Some(failure) = &operation.failure {
-        rows.push(("reason", failure.reason.clone()));
-    }
-    rows
 }
 
 fn instances_text(instances: &[Instance]) -> String {

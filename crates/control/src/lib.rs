@@ -15,6 +15,7 @@ mod clock;
 mod config;
 mod domains;
 mod edges;
+mod host;
 mod identity;
 mod ingress;
 mod keyring;

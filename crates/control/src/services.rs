@@ -32,6 +32,8 @@ struct Known {
     /// Those that are not deleted, in the order in which they are listed: oldest first within a
     /// region.
     order: BTreeMap<(String, Timestamp, ServiceId), ()>,
+    /// By region and name; of those that had the same name, the newest.
+    by_name: HashMap<(String, String), ServiceId>,
 }
 
 /// How many services of each region are not deleted, those that are just being stored included.
@@ -192,6 +194,17 @@ impl<E: Engine> Services<E> {
         known.by_id.get(&id).map(|handle| handle.snapshot.clone())
     }
 
+    /// Whether a service of a region that is not deleted has the name. The store has the last word
+    /// when two want one at the same moment.
+    pub(crate) fn is_named(&self, region: &str, name: &str) -> bool {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let id = known.by_name.get(&(region.to_owned(), name.to_owned()));
+        let handle = id.and_then(|id| known.by_id.get(id));
+        handle.is_some_and(|handle| {
+            handle.snapshot.borrow().stored.service.settled != ServiceStatus::Deleted
+        })
+    }
+
     /// Services of a region that are not deleted, in order, from after a place.
     pub(crate) fn list(
         &self,
@@ -274,7 +287,7 @@ impl<E: Engine> Services<E> {
     }
 
     async fn take_up(&self, stored: StoredService) {
-        let place = order(&stored);
+        let (place, name) = (order(&stored), name(&stored));
         let id = stored.service.id;
         let deleted = stored.service.settled == ServiceStatus::Deleted;
         let (worker, snapshot) = Worker::new(Arc::clone(&self.tools), stored).await;
@@ -289,6 +302,7 @@ impl<E: Engine> Services<E> {
             let mut known = self.write();
             known.by_id.insert(id, handle);
             known.order.insert(place.clone(), ());
+            known.by_name.insert(name.clone(), id);
         }
         let (known, stop) = (Arc::clone(&self.known), self.stop.clone());
         self.tasks.spawn(async move {
@@ -296,6 +310,9 @@ impl<E: Engine> Services<E> {
             if !stop.is_cancelled() {
                 let mut known = known.write().unwrap_or_else(PoisonError::into_inner);
                 known.order.remove(&place);
+                if known.by_name.get(&name) == Some(&id) {
+                    known.by_name.remove(&name);
+                }
             }
         });
     }
@@ -303,6 +320,10 @@ impl<E: Engine> Services<E> {
     fn write(&self) -> RwLockWriteGuard<'_, Known> {
         self.known.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn name(stored: &StoredService) -> (String, String) {
+    (stored.region.clone(), stored.service.name.to_string())
 }
 
 fn order(stored: &StoredService) -> (String, Timestamp, ServiceId) {

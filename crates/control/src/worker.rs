@@ -131,6 +131,8 @@ pub(crate) struct Worker<E> {
     snapshot: watch::Sender<Arc<Snapshot>>,
     revisions: HashMap<RevisionNumber, Arc<Revision>>,
     image: ImageProgress,
+    /// The task that asks for the image; what another one brings is of an operation that is over.
+    preparing: Option<tokio::task::Id>,
     /// The secret variables that were read with the image, until they are sealed onto the revision.
     secrets: SecretEnv,
     published: Option<Route>,
@@ -181,6 +183,7 @@ impl<E: Engine> Worker<E> {
             snapshot: sender,
             revisions: HashMap::new(),
             image: ImageProgress::NotAsked,
+            preparing: None,
             secrets: SecretEnv::default(),
             published,
             published_in,
@@ -212,15 +215,15 @@ impl<E: Engine> Worker<E> {
                 break;
             }
             let edge_matters = self.edge_matters();
-            // Waiting only: every arm is cancel-safe per its docs (`recv`, `changed`, `join_next`,
-            // `notified`, `sleep`), and the work is done after the select.
+            // Waiting only: every arm is cancel-safe per its docs (`recv`, `changed`,
+            // `join_next_with_id`, `notified`, `sleep`), and the work is done after the select.
             let event = tokio::select! {
                 () = stop.cancelled() => return,
                 request = requests.recv() => match request {
                     Some(request) => Event::Request(request),
                     None => return,
                 },
-                Some(done) = self.tasks.join_next() => Event::Done(done),
+                Some(done) = self.tasks.join_next_with_id() => Event::Done(done),
                 _ = self.observed.changed() => Event::Observed,
                 _ = self.edge.changed(), if edge_matters => Event::Looked,
                 () = self.health_changed.notified() => Event::Looked,
@@ -228,7 +231,8 @@ impl<E: Engine> Worker<E> {
             };
             match event {
                 Event::Request(request) => self.request(request).await,
-                Event::Done(Ok(done)) => self.done(done),
+                Event::Done(Ok((task, Done::Image(_)))) if Some(task) != self.preparing => {}
+                Event::Done(Ok((_, done))) => self.done(done),
                 Event::Done(Err(error)) => warn!(service = %self.id(), %error, "a task broke"),
                 Event::Observed => self.observed(),
                 Event::Looked => {}
@@ -380,10 +384,16 @@ impl<E: Engine> Worker<E> {
         if let Some(revision) = applied.revision {
             self.revisions.insert(revision.number, Arc::new(revision));
         }
-        self.image = ImageProgress::NotAsked;
-        self.secrets = SecretEnv::default();
+        self.forget_image();
         self.tools.images_changed.notify_one();
         Ok(())
+    }
+
+    /// What was asked for the operation as it was is of no use for what it is now.
+    fn forget_image(&mut self) {
+        self.image = ImageProgress::NotAsked;
+        self.secrets = SecretEnv::default();
+        self.preparing = None;
     }
 
     async fn with_log_lines(&self, failure: Failure) -> Failure {
@@ -440,6 +450,9 @@ impl<E: Engine> Worker<E> {
             Err(Refused) => Err(RequestError::Refused),
             Ok(()) => match self.tools.store.update_service(&next, None, None).await {
                 Ok(()) => {
+                    if next.service.operation != self.stored.service.operation {
+                        self.forget_image();
+                    }
                     self.stored = Arc::new(next);
                     Ok(Arc::clone(&self.stored))
                 }
@@ -479,7 +492,7 @@ impl<E: Engine> Worker<E> {
         Some(match operation.phase {
             Phase::Accepted => "its turn".to_owned(),
             Phase::Prepare => {
-                format!("image {}", self.stored.service.settings_wanted().image)
+                format!("image {}", self.stored.service.image_wanted())
             }
             Phase::Start => {
                 let candidates = instances
@@ -505,7 +518,7 @@ impl<E: Engine> Worker<E> {
 
 enum Event {
     Request(Request),
-    Done(Result<Done, tokio::task::JoinError>),
+    Done(Result<(tokio::task::Id, Done), tokio::task::JoinError>),
     Observed,
     Looked,
 }

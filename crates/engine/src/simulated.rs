@@ -2,7 +2,7 @@
 //!
 //! An image's name says how its instances behave, see [`Behaviour`]. An instance that listens does
 //! so for real, on a loopback address of its own, so that probes and requests find something. Faults
-//! are switched on from outside.
+//! are switched on from outside, tags are moved, and images held back until they are let through.
 
 use std::{
     collections::HashMap,
@@ -47,14 +47,17 @@ impl Behaviour {
         }
     }
 
-    const fn digest(self) -> Digest {
-        Digest::from_sha256([self as u8; 32])
+    /// The image of that number which behaves so.
+    fn digest(self, serial: u8) -> Digest {
+        let mut bytes = [serial; 32];
+        bytes[0] = self as u8;
+        Digest::from_sha256(bytes)
     }
 
     fn of_digest(digest: Digest) -> Self {
         let all = [Self::Listens, Self::NeverListens, Self::Crashes];
         all.into_iter()
-            .find(|behaviour| behaviour.digest() == digest)
+            .find(|behaviour| behaviour.digest(0).hex()[..2] == digest.hex()[..2])
             .unwrap_or(Self::Missing)
     }
 }
@@ -71,8 +74,27 @@ struct Shared {
     subnet: u8,
     next_address: AtomicU32,
     available: AtomicBool,
+    images: Mutex<Images>,
+    images_held: watch::Sender<bool>,
     instances: Mutex<HashMap<InstanceId, Instance>>,
     observation: watch::Sender<Observation>,
+}
+
+#[derive(Debug, Default)]
+struct Images {
+    registry_gone: bool,
+    /// Which image a repository's name stands for, by number, once it was pushed to again.
+    pushed: HashMap<String, u8>,
+    /// What was prepared and is kept, and whether it was ever named among what is to be kept: until
+    /// then it is not taken away, because whoever asked for it may not have written that down yet.
+    here: HashMap<Digest, Named>,
+}
+
+/// See [`Images::here`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Named {
+    NotYet,
+    Once,
 }
 
 #[derive(Debug)]
@@ -95,6 +117,8 @@ impl SimulatedEngine {
                 subnet,
                 next_address: AtomicU32::new(1),
                 available: AtomicBool::new(true),
+                images: Mutex::default(),
+                images_held: watch::Sender::new(false),
                 instances: Mutex::default(),
                 observation: watch::Sender::new(observation),
             }),
@@ -114,6 +138,29 @@ impl SimulatedEngine {
             .map(|instance| instance.spec.clone())
     }
 
+    /// Pushes another image of the same behaviour: names of the repository stand for it from now on.
+    pub fn push(&self, repository: &str) {
+        let mut images = self.images();
+        *images.pushed.entry(repository.to_owned()).or_default() += 1;
+    }
+
+    /// Takes the registry away, or brings it back. What is here stays.
+    pub fn set_registry(&self, there: bool) {
+        self.images().registry_gone = !there;
+    }
+
+    /// Holds back whoever asks for an image, until they are let through.
+    pub fn hold_images(&self, held: bool) {
+        self.shared.images_held.send_replace(held);
+    }
+
+    /// Images that are here.
+    pub fn images_here(&self) -> Vec<Digest> {
+        let mut here: Vec<_> = self.images().here.keys().copied().collect();
+        here.sort();
+        here
+    }
+
     /// Ends an instance by itself.
     pub fn crash(&self, id: InstanceId, code: u8) {
         let mut instances = self.instances();
@@ -121,6 +168,25 @@ impl SimulatedEngine {
             instance.end(ExitCause::Code { code }, None);
         }
         self.publish(&instances);
+    }
+
+    fn images(&self) -> MutexGuard<'_, Images> {
+        let images = self.shared.images.lock();
+        images.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, reference: &ImageReference) -> Option<Digest> {
+        let images = self.images();
+        if let Some(digest) = reference.digest {
+            return images.here.contains_key(&digest).then_some(digest);
+        }
+        let serial = images.pushed.get(&reference.repository).copied();
+        match Behaviour::of(reference) {
+            Behaviour::Missing => None,
+            behaviour => {
+                (!images.registry_gone).then(|| behaviour.digest(serial.unwrap_or_default()))
+            }
+        }
     }
 
     fn instances(&self) -> MutexGuard<'_, HashMap<InstanceId, Instance>> {
@@ -181,19 +247,21 @@ impl Engine for SimulatedEngine {
         reference: &ImageReference,
     ) -> Result<PreparedImage, EngineError> {
         self.check()?;
-        match Behaviour::of(reference) {
-            Behaviour::Missing => Err(EngineError::Image {
-                message: format!("image `{reference}` not found"),
-            }),
-            behaviour => Ok(PreparedImage {
-                digest: behaviour.digest(),
-                config: ImageConfig {
-                    cmd: vec!["/app".into()],
-                    ..ImageConfig::default()
-                },
-                size_bytes: 1,
-            }),
-        }
+        let mut held = self.shared.images_held.subscribe();
+        // The sender lives as long as the engine.
+        let _ = held.wait_for(|held| !held).await;
+        let digest = self.find(reference).ok_or_else(|| EngineError::Image {
+            message: format!("image `{reference}` not found"),
+        })?;
+        self.images().here.entry(digest).or_insert(Named::NotYet);
+        Ok(PreparedImage {
+            digest,
+            config: ImageConfig {
+                cmd: vec!["/app".into()],
+                ..ImageConfig::default()
+            },
+            size_bytes: 1,
+        })
     }
 
     async fn start(&self, spec: &InstanceSpec) -> Result<(), EngineError> {
@@ -279,8 +347,15 @@ impl Engine for SimulatedEngine {
         self.check()
     }
 
-    async fn retain_images(&self, _: &[Digest]) -> Result<(), EngineError> {
-        self.check()
+    async fn retain_images(&self, kept: &[Digest]) -> Result<(), EngineError> {
+        self.check()?;
+        self.images().here.retain(|digest, named| {
+            if kept.contains(digest) {
+                *named = Named::Once;
+            }
+            kept.contains(digest) || *named == Named::NotYet
+        });
+        Ok(())
     }
 
     fn observe(&self) -> watch::Receiver<Observation> {

@@ -17,6 +17,7 @@
 //! 4. An instance that ended by itself is replaced: at once the first time, then with a back-off
 //!    that doubles, further for one that never served than for one that did; the record of its end
 //!    is kept while it counts.
+//! 5. A private service's route has no host names: nobody can ask for it by the front door.
 
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use crate::{
     id::InstanceId,
     image::{ImageReference, PreparedImage},
     instance::{Exit, ExitCause, InstanceState, RevisionNumber, StopReason},
-    revision::Revision,
+    revision::{Exposure, Revision},
     route::{Route, RouteState, Upstream},
     service::{
         Failure, FailureCause, Operation, OperationKind, Phase, Service, ServiceStatus, Transition,
@@ -272,9 +273,8 @@ fn transition(view: &View<'_>, goal: &Goal<'_>, plan: &mut Plan) -> Option<Trans
         Phase::Accepted => Some(Transition::Begin),
         Phase::Prepare => match view.image {
             ImageProgress::NotAsked => {
-                plan.steps.push(Step::PrepareImage(
-                    view.service.settings_wanted().image.clone(),
-                ));
+                plan.steps
+                    .push(Step::PrepareImage(view.service.image_wanted()));
                 engine_gave_out(view, Phase::Prepare, plan)
             }
             ImageProgress::Preparing => None,
@@ -453,10 +453,15 @@ fn publish(view: &View<'_>, goal: &Goal<'_>, surplus: &[InstanceId], plan: &mut 
     let concurrency = goal
         .serving
         .map_or(1, |r| r.settings.scaling.concurrency_per_instance);
+    let settings = goal.serving.map_or(&view.service.settings, |r| &r.settings);
+    let hosts = match settings.exposure {
+        Exposure::Public => view.service.hosts.clone(),
+        Exposure::Private => Vec::new(),
+    };
     let route = Route {
         service: view.service.id,
         service_name: view.service.name.clone(),
-        hosts: view.service.hosts.clone(),
+        hosts,
         state,
         concurrency_per_instance: concurrency,
         upstreams,

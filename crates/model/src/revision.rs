@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     health::HealthCheck,
-    id::{InstanceId, ServiceId},
+    id::{InstanceId, OperationId, ServiceId},
     image::{ImageReference, PreparedImage},
     instance::{InstanceSpec, Limits, RevisionNumber, UserNamespace},
     name::ServiceName,
@@ -60,6 +60,20 @@ pub struct Settings {
     pub scaling: Scaling,
     /// Who root inside is.
     pub user_namespace: UserNamespace,
+    /// Who may reach it.
+    #[serde(default)]
+    pub exposure: Exposure,
+}
+
+/// Who may reach a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exposure {
+    /// Everybody who can reach the front door, by the service's host names.
+    #[default]
+    Public,
+    /// Nobody by way of the front door: none of its host names is published.
+    Private,
 }
 
 /// How many instances a service has and how much each takes.
@@ -99,6 +113,15 @@ pub struct Revision {
     pub secrets: Option<SealedEnv>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// What was configured, in the API's words. Empty in records from before it was kept.
+    #[serde(default)]
+    pub configuration: String,
+    /// The operation that made it; unknown in records from before it was kept.
+    #[serde(default)]
+    pub operation: Option<OperationId>,
+    /// The revision that it repeats, when it was made by returning to one.
+    #[serde(default)]
+    pub copy_of: Option<RevisionNumber>,
 }
 
 impl Revision {
@@ -216,6 +239,7 @@ mod tests {
                 health: HealthCheck::default(),
                 scaling: Scaling::default(),
                 user_namespace: UserNamespace::Private,
+                exposure: Exposure::Public,
             },
             image: PreparedImage {
                 digest: Digest::from_sha256([1; 32]),
@@ -224,6 +248,9 @@ mod tests {
             },
             secrets: None,
             created_at: Timestamp::from_millis(1),
+            configuration: String::new(),
+            operation: None,
+            copy_of: None,
         }
     }
 

@@ -30,7 +30,8 @@ pub struct Route {
     /// Its name, for the access log and for answers that people read.
     pub service_name: ServiceName,
     /// Host names that lead to it: lower case, no port, no trailing dot. `*.example.com` is for
-    /// every name one label below that is nobody's own.
+    /// every name one label below that is nobody's own. A private
+    /// service has none.
     pub hosts: Vec<String>,
     /// What to do with a request.
     pub state: RouteState,

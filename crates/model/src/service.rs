@@ -14,6 +14,9 @@
 //! it, every failure leaves what served before untouched; after it, the operation can only
 //! succeed. `ResumeService` is a deployment of the active revision without `Prepare`; pausing and
 //! deleting go `Accepted -> Drain -> (over)`.
+//!
+//! A deployment that is before the point of no return can be cancelled by [`Service::cancel`]: that
+//! is a failure like any other, and undone like one.
 
 use std::fmt;
 
@@ -21,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     id::{InstanceId, OperationId, ServiceId},
-    image::PreparedImage,
+    image::{Digest, ImageReference, PreparedImage},
     instance::{ExitCause, RevisionNumber},
     name::ServiceName,
     revision::{Revision, Settings},
@@ -182,6 +185,10 @@ pub struct Service {
     pub configuration: String,
     /// The revision that serves, or would if the service were not paused.
     pub active: Option<RevisionNumber>,
+    /// Revisions that were active, in the order in which they became so, the active one last; at
+    /// most [`SERVED_KEPT_MAX`]. Records from before it was kept have none.
+    #[serde(default)]
+    pub served: Vec<RevisionNumber>,
     /// The number of the newest revision; 0 when there is none.
     pub revision_newest: RevisionNumber,
     /// The operation that is not over, if any.
@@ -193,6 +200,9 @@ pub struct Service {
     /// When it was deleted.
     pub deleted_at: Option<Timestamp>,
 }
+
+/// How many revisions a service remembers as having served: how far back one can return.
+pub const SERVED_KEPT_MAX: usize = 10;
 
 /// A recorded, asynchronous request on a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -219,7 +229,23 @@ pub struct Operation {
     pub phase_since: Timestamp,
     /// When it was over.
     pub ended_at: Option<Timestamp>,
+    /// The phases it has been in and when it entered each, oldest first; at most
+    /// [`OPERATION_STEPS_MAX`]. Records from before steps were kept have none.
+    #[serde(default)]
+    pub steps: Vec<OperationStep>,
 }
+
+/// A phase that an operation has been in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperationStep {
+    /// Which.
+    pub phase: Phase,
+    /// When it was entered.
+    pub at: Timestamp,
+}
+
+/// How many steps an operation keeps: no phase is entered twice, so that no operation has more.
+pub const OPERATION_STEPS_MAX: usize = 6;
 
 /// A new configuration, effective once its deployment has switched traffic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -228,6 +254,19 @@ pub struct Change {
     pub settings: Settings,
     /// In the API's words.
     pub configuration: String,
+    /// The revision whose image is deployed once more, when this is a return to one: then the image
+    /// is that one, whatever its name stands for by now.
+    #[serde(default)]
+    pub returns_to: Option<PinnedRevision>,
+}
+
+/// A revision and the image it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinnedRevision {
+    /// Which.
+    pub number: RevisionNumber,
+    /// What its image's name stood for.
+    pub digest: Digest,
 }
 
 /// Why an operation failed.
@@ -281,6 +320,8 @@ pub enum FailureCause {
         /// What was seen.
         message: String,
     },
+    /// Its owner cancelled it.
+    Cancelled,
 }
 
 impl fmt::Display for FailureCause {
@@ -288,6 +329,7 @@ impl fmt::Display for FailureCause {
         match self {
             Self::Image { message } | Self::Engine { message } => f.write_str(message),
             Self::Secrets { message } => write!(f, "Failed to retrieve secrets: {message}"),
+            Self::Cancelled => f.write_str("it was cancelled"),
             Self::Crashed {
                 exit: exit @ ExitCause::StartFailed { .. },
                 ..
@@ -321,7 +363,9 @@ impl Failure {
     /// What its owner can do next, when there is something to say beyond the cause.
     pub fn hint(&self) -> Option<&'static str> {
         match &self.cause {
-            FailureCause::Image { .. } | FailureCause::Engine { .. } => None,
+            FailureCause::Image { .. } | FailureCause::Engine { .. } | FailureCause::Cancelled => {
+                None
+            }
             FailureCause::Secrets { .. } => {
                 Some("make the secret, or correct the reference to it, and deploy again")
             }
@@ -357,6 +401,26 @@ pub enum Refusal {
     /// It is already as asked; no operation is needed.
     #[error("the service is already {0}")]
     AlreadySo(ServiceStatus),
+}
+
+/// Why an operation cannot be cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CancelRefusal {
+    /// None is on its way.
+    #[error("no operation is on its way")]
+    NoOperation,
+    /// Another one is on its way than the one that was named.
+    #[error("that operation is over")]
+    Over,
+    /// Pausing and deleting only go forwards.
+    #[error("{0} cannot be cancelled: what it stops is not started again")]
+    NotDeployment(OperationKind),
+    /// Traffic has been switched already.
+    #[error("it has switched traffic to the new revision already")]
+    Switched,
+    /// It has failed, or was cancelled before.
+    #[error("it is being undone already")]
+    Undoing,
 }
 
 /// A step that is not possible from where the operation is: a fault in the caller.
@@ -457,6 +521,7 @@ impl Service {
             settings: change.settings.clone(),
             configuration: change.configuration.clone(),
             active: None,
+            served: Vec::new(),
             revision_newest: RevisionNumber(0),
             operation: Some(Operation::accepted(
                 operation,
@@ -468,6 +533,51 @@ impl Service {
             created_at: now,
             updated_at: now,
             deleted_at: None,
+        }
+    }
+
+    /// Cancels the operation on its way, or the one of that id if it is; what it began is undone
+    /// from now on.
+    ///
+    /// # Errors
+    /// [`CancelRefusal`]; the operation then goes on.
+    pub fn cancel(&mut self, id: Option<OperationId>, now: Timestamp) -> Result<(), CancelRefusal> {
+        let operation = self.operation.as_ref();
+        let mut operation = operation.ok_or(CancelRefusal::NoOperation)?.clone();
+        if id.is_some_and(|id| id != operation.id) {
+            return Err(CancelRefusal::Over);
+        }
+        if operation.kind.first_phase() == Phase::Drain {
+            return Err(CancelRefusal::NotDeployment(operation.kind));
+        }
+        match operation.phase {
+            Phase::Accepted | Phase::Prepare | Phase::Start => {}
+            Phase::Switch | Phase::Drain => return Err(CancelRefusal::Switched),
+            Phase::Undo => return Err(CancelRefusal::Undoing),
+        }
+        let failure = Failure {
+            phase: operation.phase,
+            cause: FailureCause::Cancelled,
+            instance: None,
+            log_lines: Vec::new(),
+        };
+        self.enter(&mut operation, Next::Undo(failure), now);
+        self.operation = Some(operation);
+        Ok(())
+    }
+
+    /// The image that the operation on its way asks for: what its settings name, or exactly the
+    /// image of the revision that it returns to.
+    pub fn image_wanted(&self) -> ImageReference {
+        let change = self
+            .operation
+            .as_ref()
+            .and_then(|operation| operation.change.as_ref());
+        let pinned = change.and_then(|change| change.returns_to);
+        let image = &self.settings_wanted().image;
+        ImageReference {
+            digest: pinned.map(|pinned| pinned.digest).or(image.digest),
+            ..image.clone()
         }
     }
 
@@ -526,7 +636,7 @@ impl Service {
         operation.phase_since = now;
         match next {
             Next::Phase(phase) => {
-                operation.phase = phase;
+                operation.step_into(phase, now);
                 operation.status = OperationStatus::InProgress;
                 if operation.kind == OperationKind::ResumeService {
                     operation.candidate = self.active;
@@ -534,24 +644,34 @@ impl Service {
                 None
             }
             Next::Start(image) => {
-                operation.phase = Phase::Start;
+                operation.step_into(Phase::Start, now);
                 let number = RevisionNumber(self.revision_newest.0 + 1);
                 self.revision_newest = number;
                 operation.candidate = Some(number);
-                let settings = operation
+                let (settings, configuration) = match &operation.change {
+                    Some(change) => (&change.settings, &change.configuration),
+                    None => (&self.settings, &self.configuration),
+                };
+                let returns_to = operation
                     .change
                     .as_ref()
-                    .map_or(&self.settings, |change| &change.settings);
+                    .and_then(|change| change.returns_to);
                 Some(Revision {
                     number,
                     settings: settings.clone(),
                     image,
                     secrets: None,
                     created_at: now,
+                    configuration: configuration.clone(),
+                    operation: Some(operation.id),
+                    copy_of: returns_to.map(|pinned| pinned.number),
                 })
             }
             Next::Switch => {
-                operation.phase = Phase::Switch;
+                operation.step_into(Phase::Switch, now);
+                for number in self.active.into_iter().chain(operation.candidate) {
+                    self.remember_served(number);
+                }
                 self.active = operation.candidate;
                 if let Some(change) = operation.change.take() {
                     self.settings = change.settings;
@@ -560,7 +680,7 @@ impl Service {
                 None
             }
             Next::Undo(failure) => {
-                operation.phase = Phase::Undo;
+                operation.step_into(Phase::Undo, now);
                 operation.failure = Some(failure);
                 operation.status = match operation.rolls_back() {
                     true => OperationStatus::RollbackInProgress,
@@ -586,6 +706,21 @@ impl Service {
                 None
             }
         }
+    }
+
+    fn remember_served(&mut self, number: RevisionNumber) {
+        if self.served.contains(&number) {
+            return;
+        }
+        self.served.push(number);
+        let surplus = self.served.len().saturating_sub(SERVED_KEPT_MAX);
+        self.served.drain(..surplus);
+    }
+
+    /// The revision that served before the active one, if there is one.
+    pub fn served_before(&self) -> Option<RevisionNumber> {
+        let mut served = self.served.iter().rev().copied();
+        served.find(|number| Some(*number) != self.active)
     }
 
     fn end(&mut self, operation: &mut Operation, status: OperationStatus, now: Timestamp) {
@@ -655,6 +790,17 @@ impl Operation {
             started_at: now,
             phase_since: now,
             ended_at: None,
+            steps: vec![OperationStep {
+                phase: Phase::Accepted,
+                at: now,
+            }],
+        }
+    }
+
+    fn step_into(&mut self, phase: Phase, now: Timestamp) {
+        self.phase = phase;
+        if self.steps.len() < OPERATION_STEPS_MAX {
+            self.steps.push(OperationStep { phase, at: now });
         }
     }
 

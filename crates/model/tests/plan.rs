@@ -15,9 +15,11 @@ use ekiden_model::{
         ImageProgress, InstanceView, START_ATTEMPTS_MAX, STARTS_AT_ONCE_MAX, Step, Timing, Traffic,
         View, plan,
     },
-    revision::{Revision, Scaling, Settings},
+    revision::{Exposure, Revision, Scaling, Settings},
     route::{Route, RouteState, Upstream},
-    service::{Change, Failure, FailureCause, OperationKind, Phase, Service, Transition},
+    service::{
+        Change, Failure, FailureCause, OperationKind, Phase, PinnedRevision, Service, Transition,
+    },
     time::Timestamp,
 };
 
@@ -51,6 +53,7 @@ fn settings(instances: u32) -> Settings {
             ..Scaling::default()
         },
         user_namespace: UserNamespace::Private,
+        exposure: Exposure::Public,
     }
 }
 
@@ -58,6 +61,7 @@ fn change(instances: u32) -> Change {
     Change {
         settings: settings(instances),
         configuration: instances.to_string(),
+        returns_to: None,
     }
 }
 
@@ -274,7 +278,12 @@ fn words(step: &Step) -> String {
                 RouteState::Paused => "paused",
                 RouteState::NotDeployed => "not deployed",
             };
-            format!("publish {state}{}", upstreams.collect::<String>())
+            let hidden = if route.hosts.is_empty() {
+                " hidden"
+            } else {
+                ""
+            };
+            format!("publish {state}{hidden}{}", upstreams.collect::<String>())
         }
         Step::Unpublish => "unpublish".to_owned(),
         Step::Stop(id, reason) => format!("stop {} {reason:?}", letter(*id)),
@@ -1075,4 +1084,61 @@ fn a_deleted_service_keeps_nothing() {
     deleted()
         .has([healthy('a', 1)])
         .gives(&["stop a NotNeeded"]);
+}
+
+// ---- private services and returns ------------------------------------------------------------
+
+#[test]
+fn a_private_service_is_served_by_a_route_without_hosts() {
+    let mut scene = Scene::running(1).has([healthy('a', 1)]);
+    scene.revisions[0].settings.exposure = Exposure::Private;
+    scene.service.settings.exposure = Exposure::Private;
+    scene.gives(&["publish serving hidden a1"]);
+    let mut paused = Scene::paused();
+    paused.service.settings.exposure = Exposure::Private;
+    paused.gives(&["publish paused hidden"]);
+}
+
+#[test]
+fn a_service_is_hidden_and_shown_with_the_switch_of_its_deployment() {
+    let mut scene = Scene::updating(1)
+        .has([serving('a', 1), healthy('b', 2)])
+        .routed("a1");
+    scene.revisions[1].settings.exposure = Exposure::Private;
+    scene.gives(&["switch"]);
+    let mut scene = scene.moved(Transition::Switch, Duration::ZERO);
+    scene.gives(&["publish serving hidden b2"]);
+    scene.revisions[1].settings.exposure = Exposure::Public;
+    scene.gives(&["publish serving b2"]);
+}
+
+#[test]
+fn a_return_prepares_the_image_of_its_revision() {
+    let mut scene = Scene::running(1).has([serving('a', 1)]).routed("a1");
+    let digest = Digest::from_sha256([7; 32]);
+    let back = Change {
+        returns_to: Some(PinnedRevision {
+            number: RevisionNumber(1),
+            digest,
+        }),
+        ..change(1)
+    };
+    let id = OperationId::from_bytes([2; 16]);
+    scene
+        .service
+        .accept(OperationKind::UpdateService, Some(back), id, ago(PHASE_AGE))
+        .expect("it is accepted");
+    let scene = scene.then([Transition::Begin]);
+    scene.gives(&[&format!("prepare localhost/app:latest@{digest}")]);
+}
+
+#[test]
+fn a_cancelled_deployment_is_undone() {
+    let mut scene = Scene::updating(1)
+        .has([serving('a', 1), starting('b', 2, secs(1))])
+        .routed("a1");
+    scene.service.cancel(None, ago(secs(0))).expect("it is");
+    scene.gives(&["stop b NotNeeded"]);
+    scene.instances.truncate(1);
+    scene.gives(&["undone"]);
 }

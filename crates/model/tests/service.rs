@@ -6,10 +6,10 @@ use ekiden_model::{
     id::{OperationId, ServiceId},
     image::{Digest, ImageConfig, PreparedImage},
     instance::{RevisionNumber, UserNamespace},
-    revision::{Scaling, Settings},
+    revision::{Exposure, Revision, Scaling, Settings},
     service::{
-        Change, Failure, FailureCause, Operation, OperationKind, OperationStatus, Phase, Refusal,
-        Service, ServiceStatus, Transition,
+        CancelRefusal, Change, Failure, FailureCause, Operation, OperationKind, OperationStatus,
+        Phase, PinnedRevision, Refusal, SERVED_KEPT_MAX, Service, ServiceStatus, Transition,
     },
     time::Timestamp,
 };
@@ -42,10 +42,12 @@ fn change(port: u16) -> Change {
         health: HealthCheck::default(),
         scaling: Scaling::default(),
         user_namespace: UserNamespace::Private,
+        exposure: Exposure::Public,
     };
     Change {
         settings,
         configuration: port.to_string(),
+        returns_to: None,
     }
 }
 
@@ -406,6 +408,200 @@ fn resuming_deploys_the_active_revision() {
     let resuming = in_phase(ResumeService, Phase::Start).expect("it has the phase");
     assert_eq!(operation(&resuming).candidate, Some(RevisionNumber(1)));
     assert_eq!(resuming.revision_newest, RevisionNumber(1));
+}
+
+// ---- cancelling ------------------------------------------------------------------------------
+
+#[test]
+fn an_operation_can_be_cancelled_until_it_has_switched() {
+    use {CancelRefusal as C, ServiceStatus as S};
+    // What a cancel is answered in each phase that an operation has; where it leads if it is
+    // accepted.
+    for kind in KINDS {
+        let end = match kind {
+            CreateService => (OperationStatus::Failed, S::CreateFailed),
+            UpdateService | StartDeployment => (OperationStatus::RollbackSucceeded, S::Running),
+            PauseService | DeleteService => (OperationStatus::Succeeded, S::Running),
+            ResumeService => (OperationStatus::Failed, S::Paused),
+        };
+        let drains = matches!(kind, PauseService | DeleteService);
+        for phase in [
+            Phase::Accepted,
+            Phase::Prepare,
+            Phase::Start,
+            Phase::Switch,
+            Phase::Drain,
+            Phase::Undo,
+        ] {
+            let Some(before) = in_phase(kind, phase) else {
+                continue;
+            };
+            let want = match phase {
+                _ if drains => Err(C::NotDeployment(kind)),
+                Phase::Accepted | Phase::Prepare | Phase::Start => Ok(()),
+                Phase::Switch | Phase::Drain => Err(C::Switched),
+                Phase::Undo => Err(C::Undoing),
+            };
+            let mut after = before.clone();
+            assert_eq!(after.cancel(None, LATER), want, "{kind} in {phase}");
+            if want.is_err() {
+                assert_eq!(after, before, "a refusal changes nothing");
+                continue;
+            }
+            let cancelled = operation(&after);
+            let failure = cancelled.failure.as_ref().expect("it has its cause");
+            assert_eq!((cancelled.phase, failure.phase), (Phase::Undo, phase));
+            assert_eq!(failure.cause, FailureCause::Cancelled);
+            assert_eq!(
+                after.updated_at, before.updated_at,
+                "the service was not changed"
+            );
+            let ended = after
+                .apply(Transition::Undone, LATER)
+                .expect("it is undone")
+                .ended
+                .expect("it is over");
+            assert_eq!((ended.status, after.status()), end, "{kind} in {phase}");
+            assert_eq!(after.active, before.active);
+        }
+    }
+}
+
+#[test]
+fn only_the_operation_that_is_on_its_way_is_cancelled() {
+    let mut idle = service(ServiceStatus::Running);
+    assert_eq!(idle.cancel(None, LATER), Err(CancelRefusal::NoOperation));
+    let mut updating = in_phase(UpdateService, Phase::Start).expect("it has the phase");
+    let other = OperationId::from_bytes([77; 16]);
+    assert_eq!(
+        updating.cancel(Some(other), LATER),
+        Err(CancelRefusal::Over)
+    );
+    let this = operation(&updating).id;
+    assert_eq!(updating.cancel(Some(this), LATER), Ok(()));
+}
+
+// ---- steps and revisions ---------------------------------------------------------------------
+
+#[test]
+fn an_operation_records_its_steps() {
+    let mut updating = asked(service(ServiceStatus::Running), UpdateService);
+    for (second, transition) in [(1, Transition::Begin), (2, deploy()), (3, fail())] {
+        let at = Timestamp::from_millis(LATER.as_millis() + second * 1000);
+        updating.apply(transition, at).expect("it is legal");
+    }
+    let steps: Vec<_> = operation(&updating)
+        .steps
+        .iter()
+        .map(|step| (step.phase, step.at.as_millis() - LATER.as_millis()))
+        .collect();
+    let want = [
+        (Phase::Accepted, 0),
+        (Phase::Prepare, 1000),
+        (Phase::Start, 2000),
+        (Phase::Undo, 3000),
+    ];
+    assert_eq!(steps, want);
+}
+
+#[test]
+fn revisions_that_served_are_remembered_and_failed_ones_are_not() {
+    let mut service = service(ServiceStatus::Running);
+    for outcome in [Ok(()), Err(())] {
+        service = asked(service, UpdateService);
+        let rest = match outcome {
+            Ok(()) => vec![Transition::Switch, Transition::Succeed],
+            Err(()) => vec![fail(), Transition::Undone],
+        };
+        service = then(service, [vec![Transition::Begin, deploy()], rest].concat());
+    }
+    assert_eq!(service.served, [RevisionNumber(1), RevisionNumber(2)]);
+    assert_eq!(service.served_before(), Some(RevisionNumber(1)));
+    for _ in 0..2 * SERVED_KEPT_MAX {
+        service = then(asked(service, StartDeployment), deployed());
+    }
+    assert_eq!(service.served.len(), SERVED_KEPT_MAX);
+    assert_eq!(service.served.last(), service.active.as_ref());
+}
+
+#[test]
+fn a_service_from_before_revisions_were_remembered_remembers_from_now_on() {
+    let mut old = service(ServiceStatus::Running);
+    old.served.clear();
+    assert_eq!(old.served_before(), None);
+    let updated = then(asked(old, UpdateService), deployed());
+    assert_eq!(updated.served_before(), Some(RevisionNumber(1)));
+}
+
+#[test]
+fn a_return_asks_for_the_very_image_and_later_deployments_for_the_name() {
+    let digest = Digest::from_sha256([7; 32]);
+    let mut back = service(ServiceStatus::Running);
+    let pinned = PinnedRevision {
+        number: RevisionNumber(1),
+        digest,
+    };
+    let change = Change {
+        returns_to: Some(pinned),
+        ..change(3)
+    };
+    back.accept(
+        UpdateService,
+        Some(change),
+        OperationId::from_bytes([4; 16]),
+        LATER,
+    )
+    .expect("it is accepted");
+    assert_eq!(back.image_wanted().digest, Some(digest));
+    back.apply(Transition::Begin, NOW).expect("it begins");
+    let made = back.apply(deploy(), NOW).expect("it deploys").revision;
+    let made = made.expect("it makes a revision");
+    assert_eq!(made.copy_of, Some(RevisionNumber(1)));
+    assert_eq!(made.operation, Some(OperationId::from_bytes([4; 16])));
+    assert_eq!(made.configuration, "3");
+    let back = then(back, [Transition::Switch, Transition::Succeed]);
+    let again = asked(back, StartDeployment);
+    assert_eq!(again.image_wanted().to_string(), "localhost/app:latest");
+}
+
+/// As the first release wrote them.
+#[test]
+fn old_records_are_read() {
+    let settings = r#"{"image":"localhost/app:latest","start_command":[],"port":1,"env":{},
+        "cpu_millis":1000,"memory_bytes":2147483648,
+        "health":{"protocol":"tcp","interval":{"secs":5,"nanos":0},
+        "timeout":{"secs":2,"nanos":0},"healthy_threshold":1,"unhealthy_threshold":5},
+        "scaling":{"instances_min":1,"instances_max":25,"concurrency_per_instance":100},
+        "user_namespace":"private"}"#;
+    let id = "09090909090909090909090909090909";
+    let operation = format!(
+        r#"{{"id":"02020202020202020202020202020202","kind":"UPDATE_SERVICE",
+        "status":"PENDING","phase":"accepted","from":"RUNNING",
+        "change":{{"settings":{settings},"configuration":"1"}},"candidate":null,"failure":null,
+        "started_at":2000000,"phase_since":2000000,"ended_at":null}}"#
+    );
+    let service = format!(
+        r#"{{"id":"{id}","name":"web1","hosts":["web1.test"],"settled":"RUNNING",
+        "settings":{settings},"configuration":"1","active":1,"revision_newest":1,
+        "operation":{operation},"created_at":1000000,"updated_at":2000000,"deleted_at":null}}"#
+    );
+    let read: Service = serde_json::from_str(&service).expect("an old service is read");
+    assert_eq!(read.settings, change(1).settings);
+    let image = serde_json::to_string(&PreparedImage {
+        digest: Digest::from_sha256([1; 32]),
+        config: ImageConfig::default(),
+        size_bytes: 1,
+    })
+    .expect("it is written");
+    let revision =
+        format!(r#"{{"number":1,"settings":{settings},"image":{image},"created_at":1000000}}"#);
+    let revision: Revision = serde_json::from_str(&revision).expect("an old revision is read");
+    assert_eq!(
+        (revision.configuration.as_str(), revision.operation),
+        ("", None)
+    );
+    let done = then(read, deployed());
+    assert_eq!(done.served, [RevisionNumber(1), RevisionNumber(2)]);
 }
 
 #[test]

@@ -46,7 +46,8 @@ const READERS_MAX: u32 = 4;
 /// Operations kept per service; older ones are forgotten when a new one ends.
 pub const OPERATIONS_KEPT_MAX: u32 = 1000;
 
-/// Revisions kept per service beside the active one: how far back one can return.
+/// The newest revisions that are kept per service, whatever became of them; those that the service
+/// remembers as having served are kept beside them.
 pub const REVISIONS_KEPT_MAX: u32 = 10;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
@@ -327,6 +328,30 @@ impl Store {
             .transpose()
     }
 
+    /// A service's revisions that are kept, newest first: at most `count`, older than `before` if
+    /// given.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn revisions(
+        &self,
+        service: ServiceId,
+        before: Option<RevisionNumber>,
+        count: u32,
+    ) -> Result<Vec<Revision>, StoreError> {
+        let records: Vec<String> = sqlx::query_scalar(
+            "SELECT record FROM revisions WHERE service = ? AND number < ? \
+             ORDER BY number DESC LIMIT ?",
+        )
+        .bind(service.to_string())
+        .bind(before.map_or(u32::MAX, |number| number.0))
+        .bind(count)
+        .fetch_all(&self.readers)
+        .await?;
+        let read = |record: &String| from_json("revisions", record);
+        records.iter().map(read).collect()
+    }
+
     /// The image of every revision that is kept: what must not be collected.
     ///
     /// # Errors
@@ -553,12 +578,14 @@ async fn forget_old(
     .execute(&mut **transaction)
     .await?;
     sqlx::query(
-        "DELETE FROM revisions WHERE service = ?1 AND number IS NOT ?2 AND number <= (SELECT number \
+        "DELETE FROM revisions WHERE service = ?1 AND number IS NOT ?2 \
+         AND number NOT IN (SELECT value FROM json_each(?4)) AND number <= (SELECT number \
          FROM revisions WHERE service = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?3)",
     )
     .bind(service.id.to_string())
     .bind(service.active.map(|number| number.0))
     .bind(REVISIONS_KEPT_MAX)
+    .bind(to_json("services", &service.served)?)
     .execute(&mut **transaction)
     .await?;
     Ok(())

@@ -11,7 +11,7 @@ use ekiden_model::{
     id::{OperationId, ServiceId},
     image::{Digest, ImageConfig, PreparedImage},
     instance::{RevisionNumber, UserNamespace},
-    revision::{Scaling, Settings},
+    revision::{Exposure, Scaling, Settings},
     route::{Generation, Route, RouteState},
     service::{Change, OperationKind, Service, Transition},
     time::Timestamp,
@@ -21,6 +21,7 @@ use ekiden_store::{
     access_keys::{AccessKey, AccessKeyFacts, LastUsed},
     domains::CreateDomainError,
 };
+use sqlx::{Connection, SqliteConnection};
 
 struct World {
     dir: tempfile::TempDir,
@@ -57,6 +58,7 @@ fn settings() -> Settings {
         health: HealthCheck::default(),
         scaling: Scaling::default(),
         user_namespace: UserNamespace::Private,
+        exposure: Exposure::Public,
     }
 }
 
@@ -64,6 +66,7 @@ fn change() -> Change {
     Change {
         settings: settings(),
         configuration: r#"{"Port":"8080"}"#.into(),
+        returns_to: None,
     }
 }
 
@@ -296,6 +299,111 @@ async fn history_is_bounded_and_the_active_revision_is_kept() {
         "the newest"
     );
     assert_eq!(OPERATIONS_KEPT_MAX, 1000);
+}
+
+#[tokio::test]
+async fn revisions_that_served_outlive_newer_ones_that_failed() {
+    let world = World::new().await;
+    let mut stored = service(1, "web1");
+    world.store.create_service(&stored).await.unwrap();
+    deploy(&world.store, &mut stored).await;
+    for number in 0..REVISIONS_KEPT_MAX as u8 + 5 {
+        let id = OperationId::from_bytes([100 + number; 16]);
+        stored
+            .service
+            .accept(OperationKind::StartDeployment, None, id, at(200))
+            .unwrap();
+        if number < 2 {
+            deploy(&world.store, &mut stored).await;
+            continue;
+        }
+        for transition in [Transition::Begin, Transition::Deploy(image())] {
+            apply(&world.store, &mut stored, transition).await;
+        }
+        stored.service.cancel(Some(id), at(201)).unwrap();
+        apply(&world.store, &mut stored, Transition::Undone).await;
+    }
+    let id = stored.service.id;
+    let listed = |revisions: Vec<ekiden_model::revision::Revision>| -> Vec<u32> {
+        revisions.iter().map(|revision| revision.number.0).collect()
+    };
+    let all = listed(world.store.revisions(id, None, 100).await.unwrap());
+    let newest: Vec<_> = (7..=16).rev().chain([3, 2, 1]).collect();
+    assert_eq!(all, newest);
+    let before = Some(RevisionNumber(8));
+    let page = listed(world.store.revisions(id, before, 2).await.unwrap());
+    assert_eq!(page, [7, 3]);
+}
+
+/// A database as the first release left it: records without what was added since.
+#[tokio::test]
+async fn an_old_database_is_read_and_goes_on() {
+    let world = World::new().await;
+    let words = r#"{"image":"localhost/app:latest","start_command":[],"port":8080,"env":{},
+        "cpu_millis":1000,"memory_bytes":1073741824,
+        "health":{"protocol":"tcp","interval":{"secs":5,"nanos":0},
+        "timeout":{"secs":2,"nanos":0},"healthy_threshold":1,"unhealthy_threshold":5},
+        "scaling":{"instances_min":1,"instances_max":25,"concurrency_per_instance":100},
+        "user_namespace":"private"}"#;
+    let (id, operation_id) = ("01".repeat(16), "02".repeat(16));
+    let record = format!(
+        r#"{{"id":"{id}","name":"web1","hosts":["web1.test"],"settled":"RUNNING",
+        "settings":{words},"configuration":"{{}}","active":1,"revision_newest":1,
+        "operation":null,"created_at":1000,"updated_at":2000,"deleted_at":null}}"#
+    );
+    let operation = format!(
+        r#"{{"id":"{operation_id}","kind":"START_DEPLOYMENT","status":"PENDING",
+        "phase":"accepted","from":"RUNNING","change":null,"candidate":null,"failure":null,
+        "started_at":2000,"phase_since":2000,"ended_at":null}}"#
+    );
+    let image_record = serde_json::to_string(&image()).unwrap();
+    let revision =
+        format!(r#"{{"number":1,"settings":{words},"image":{image_record},"created_at":1000}}"#);
+    let path = world.dir.path().join("ekiden.db");
+    let mut old = SqliteConnection::connect(&format!("sqlite:{}", path.display()))
+        .await
+        .unwrap();
+    sqlx::query(
+        "INSERT INTO services (id, region, name, record, tags, created_at) \
+         VALUES (?, 'us-east-1', 'web1', ?, '[]', 1000)",
+    )
+    .bind(&id)
+    .bind(record)
+    .execute(&mut old)
+    .await
+    .unwrap();
+    sqlx::query("INSERT INTO operations (id, service, record) VALUES (?, ?, ?)")
+        .bind(&operation_id)
+        .bind(&id)
+        .bind(operation)
+        .execute(&mut old)
+        .await
+        .unwrap();
+    sqlx::query("UPDATE services SET operation = ?")
+        .bind(&operation_id)
+        .execute(&mut old)
+        .await
+        .unwrap();
+    sqlx::query("INSERT INTO revisions (service, number, image, record) VALUES (?, 1, ?, ?)")
+        .bind(&id)
+        .bind(image().digest.to_string())
+        .bind(revision)
+        .execute(&mut old)
+        .await
+        .unwrap();
+    old.close().await.unwrap();
+
+    let store = world.reopen().await;
+    let mut stored = store.services().await.unwrap().remove(0);
+    assert_eq!(stored.service.settings, settings());
+    deploy(&store, &mut stored).await;
+    assert_eq!(
+        stored.service.served,
+        [RevisionNumber(1), RevisionNumber(2)]
+    );
+    let revisions = store.revisions(stored.service.id, None, 10).await.unwrap();
+    assert_eq!(revisions.len(), 2);
+    assert_eq!(revisions[1].configuration, "", "it was not kept");
 }
 
 #[tokio::test]
@@ -536,6 +644,8 @@ async fn the_domains_of_a_deleted_service_are_gone_with_it() {
         matches!(late, Err(CreateDomainError::ServiceGone)),
         "{late:?}"
     );
+}
+
 #[tokio::test]
 async fn access_keys_keep_secret_and_last_use_when_their_facts_change() {
     let world = World::new().await;

@@ -120,6 +120,8 @@ fn service(number: u8, configuration: &str) -> StoredService {
         health: HealthCheck::default(),
         scaling: Scaling::default(),
         user_namespace: UserNamespace::Private,
+        exposure: ekiden_model::revision::Exposure::Public,
+        secrets: BTreeMap::new(),
     };
     let service = Service::create(
         ServiceId::from_bytes([number; 16]),
@@ -128,6 +130,7 @@ fn service(number: u8, configuration: &str) -> StoredService {
         Change {
             settings,
             configuration: configuration.to_owned(),
+            returns_to: None,
         },
         OperationId::from_bytes([number; 16]),
         at(u64::from(number)),
@@ -476,6 +479,7 @@ async fn what_a_service_uses_is_seen_and_cannot_vanish_under_it() {
     let change = Change {
         settings: first.service.settings.clone(),
         configuration: uses_scaling(2),
+        returns_to: None,
     };
     let operation = OperationId::from_bytes([9; 16]);
     first

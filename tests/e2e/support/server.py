@@ -198,10 +198,10 @@ class Ekiden:
     def key(self):
         return json.loads((self.data / "control/admin-key.json").read_text())
 
-    def client(self):
+    def client(self, service="apprunner"):
         key = self.key()
         return boto3.client(
-            "apprunner", region_name=settings.REGION, endpoint_url=self.endpoint,
+            service, region_name=settings.REGION, endpoint_url=self.endpoint,
             aws_access_key_id=key["access_key_id"],
             aws_secret_access_key=key["secret_access_key"],
             config=botocore.config.Config(retries={"max_attempts": 5, "mode": "standard"}),

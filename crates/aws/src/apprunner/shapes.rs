@@ -768,7 +768,9 @@ impl Validate for CreateServiceRequest {
         );
         violations.text(
             "autoScalingConfigurationArn",
-            self.auto_scaling_configuration_arn.as_deref(),
+            self.auto_scaling_configuration_arn
+                .as_deref()
+                .filter(|text| !text.is_empty()),
             &APP_RUNNER_RESOURCE_ARN,
         );
         violations.structure("networkConfiguration", self.network_configuration.as_ref());
@@ -2447,14 +2449,16 @@ impl Validate for UpdateServiceRequest {
             self.service_arn.as_deref(),
             &APP_RUNNER_RESOURCE_ARN,
         );
-        violations.structure("sourceConfiguration", self.source_configuration.as_ref());
+        violations.partial("sourceConfiguration", self.source_configuration.as_ref());
         violations.structure(
             "instanceConfiguration",
             self.instance_configuration.as_ref(),
         );
         violations.text(
             "autoScalingConfigurationArn",
-            self.auto_scaling_configuration_arn.as_deref(),
+            self.auto_scaling_configuration_arn
+                .as_deref()
+                .filter(|text| !text.is_empty()),
             &APP_RUNNER_RESOURCE_ARN,
         );
         violations.structure(

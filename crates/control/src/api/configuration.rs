@@ -8,7 +8,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use ekiden_aws::{
     apprunner::shapes::{
-        CreateServiceRequest, EncryptionConfiguration, HealthCheckConfiguration,
+        CodeConfigurationValues, CodeRepository, CreateServiceRequest, EgressConfiguration,
+        EncryptionConfiguration, HealthCheckConfiguration, ImageConfiguration,
         InstanceConfiguration, NetworkConfiguration, ServiceObservabilityConfiguration,
         SourceConfiguration, UpdateServiceRequest,
     },
@@ -18,11 +19,13 @@ use ekiden_model::{
     health::{HealthCheck, HealthProtocol},
     image::ImageReference,
     instance::UserNamespace,
-    revision::{ENV_RESERVED, Scaling, Settings},
-    service::Change,
+    revision::{ENV_RESERVED, Exposure, Scaling, Settings},
+    service::{Change, ServiceStatus},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use super::installation::Installation;
 
 /// App Runner's default port.
 const PORT_DEFAULT: &str = "8080";
@@ -32,6 +35,15 @@ const CPU_DEFAULT: &str = "1024";
 
 /// App Runner's default memory, in MiB.
 const MEMORY_DEFAULT: &str = "2048";
+
+/// App Runner's default directory within a repository.
+const SOURCE_DIRECTORY_DEFAULT: &str = "/";
+
+/// A code service's configuration is in its repository.
+pub(super) const REPOSITORY: &str = "REPOSITORY";
+
+/// A code service's configuration is given with its requests.
+pub(super) const API: &str = "API";
 
 /// Prefix of variables that App Runner keeps for itself.
 const ENV_RESERVED_PREFIX: &str = "AWSAPPRUNNER";
@@ -59,11 +71,60 @@ pub(crate) struct Configuration {
     pub(crate) network_configuration: Option<NetworkConfiguration>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) observability_configuration: Option<ServiceObservabilityConfiguration>,
+    /// Not of the API's words, and never shown.
+    #[serde(default, skip_serializing_if = "Follows::is_nothing")]
+    pub(crate) follows: Follows,
+}
+
+/// Names without a revision that were given for configurations with revisions: the newest is looked
+/// for again with every update (specification, section 5.1, UpdateService).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Follows {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) auto_scaling: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) observability: Option<String>,
+}
+
+impl Follows {
+    fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What of a source says how the application runs: the same for images and code.
+#[derive(Default)]
+pub(super) struct Application<'a> {
+    port: Option<&'a str>,
+    start_command: Option<&'a str>,
+    pub(super) env: Option<&'a BTreeMap<String, String>>,
+    pub(super) secrets: Option<&'a BTreeMap<String, String>>,
+}
+
+impl<'a> Application<'a> {
+    fn of_image(image: &'a ImageConfiguration) -> Self {
+        Self {
+            port: image.port.as_deref(),
+            start_command: image.start_command.as_deref(),
+            env: image.runtime_environment_variables.as_ref(),
+            secrets: image.runtime_environment_secrets.as_ref(),
+        }
+    }
+
+    fn of_code(values: &'a CodeConfigurationValues) -> Self {
+        Self {
+            port: values.port.as_deref(),
+            start_command: values.start_command.as_deref(),
+            env: values.runtime_environment_variables.as_ref(),
+            secrets: values.runtime_environment_secrets.as_ref(),
+        }
+    }
 }
 
 impl Configuration {
     /// As a create request gives it.
-    pub(crate) fn created(request: &CreateServiceRequest) -> Self {
+    pub(crate) fn created(request: &CreateServiceRequest, account_id: &str) -> Self {
         let mut configuration = Self {
             source_configuration: request.source_configuration.clone().unwrap_or_default(),
             instance_configuration: request.instance_configuration.clone(),
@@ -72,18 +133,26 @@ impl Configuration {
             auto_scaling_configuration_arn: request.auto_scaling_configuration_arn.clone(),
             network_configuration: request.network_configuration.clone(),
             observability_configuration: request.observability_configuration.clone(),
+            follows: Follows::default(),
         };
-        configuration.complete();
+        configuration.complete(account_id);
         configuration
     }
 
     /// As an update request changes it: a member that is given wins, member by member; maps of
-    /// variables and secrets are replaced whole (specification, section 5.1, UpdateService).
+    /// variables and secrets are replaced whole (specification, section 5.1, UpdateService). A
+    /// choice that is given takes with it what belonged to the choice before: the connector of an
+    /// egress that is `DEFAULT` now, the configuration of an observability that is switched off.
     ///
     /// # Errors
     /// When it would become code instead of image, or the registry of another kind.
-    pub(crate) fn updated(&self, request: &UpdateServiceRequest) -> Result<Self, ApiError> {
-        self.check_kind(request)?;
+    pub(crate) fn updated(
+        &self,
+        request: &UpdateServiceRequest,
+        status: ServiceStatus,
+        account_id: &str,
+    ) -> Result<Self, ApiError> {
+        self.check_kind(request, status)?;
         let mut whole = to_value(self)?;
         let mut given = to_value(request)?;
         if let Some(given) = given.as_object_mut() {
@@ -93,7 +162,8 @@ impl Configuration {
         let mut configuration: Self = serde_json::from_value(whole).map_err(|error| {
             ApiError::internal_service_error(format!("a merged configuration: {error}"))
         })?;
-        configuration.complete();
+        configuration.drop_what_lost_its_place(request);
+        configuration.complete(account_id);
         Ok(configuration)
     }
 
@@ -111,19 +181,24 @@ impl Configuration {
     ///
     /// # Errors
     /// `InvalidRequestException`, saying which member is wrong and what would be right.
-    pub(crate) fn change(&self, scaling: Scaling) -> Result<Change, ApiError> {
-        let settings = self.settings(scaling)?;
+    pub(crate) fn change(
+        &self,
+        scaling: Scaling,
+        installation: &Installation<'_>,
+    ) -> Result<Change, ApiError> {
+        let settings = self.settings(scaling, installation)?;
         let configuration = serde_json::to_string(self).map_err(|error| {
             ApiError::internal_service_error(format!("a configuration: {error}"))
         })?;
         Ok(Change {
             settings,
             configuration,
+            returns_to: None,
         })
     }
 
     /// Normalises CPU and memory, and fills in what answers always have.
-    fn complete(&mut self) {
+    fn complete(&mut self, account_id: &str) {
         let instance = self.instance_configuration.get_or_insert_default();
         instance.cpu = Some(units(
             instance.cpu.as_deref().unwrap_or(CPU_DEFAULT),
@@ -133,19 +208,71 @@ impl Configuration {
             instance.memory.as_deref().unwrap_or(MEMORY_DEFAULT),
             "GB",
         ));
-        if let Some(image) = &mut self.source_configuration.image_repository {
+        let port = || PORT_DEFAULT.to_owned();
+        let source = &mut self.source_configuration;
+        if let Some(image) = &mut source.image_repository {
             let configuration = image.image_configuration.get_or_insert_default();
-            configuration
-                .port
-                .get_or_insert_with(|| PORT_DEFAULT.to_owned());
+            configuration.port.get_or_insert_with(port);
         }
-        let public_registry = self.repository_type() == Some("ECR_PUBLIC");
+        if let Some(code) = &mut source.code_repository {
+            code.source_directory
+                .get_or_insert_with(|| SOURCE_DIRECTORY_DEFAULT.to_owned());
+            let values = code
+                .code_configuration
+                .as_mut()
+                .and_then(|code| code.code_configuration_values.as_mut());
+            if let Some(values) = values {
+                values.port.get_or_insert_with(port);
+            }
+        }
+        let follows = self.repository_type() != Some("ECR_PUBLIC")
+            && self.ecr_account().is_none_or(|other| other == account_id);
         self.source_configuration
             .auto_deployments_enabled
-            .get_or_insert(!public_registry);
+            .get_or_insert(follows);
     }
 
-    fn repository_type(&self) -> Option<&str> {
+    fn drop_what_lost_its_place(&mut self, request: &UpdateServiceRequest) {
+        let egress = request
+            .network_configuration
+            .as_ref()
+            .and_then(|network| network.egress_configuration.as_ref());
+        let goes_default = |egress: &EgressConfiguration| {
+            egress.egress_type.as_deref() == Some("DEFAULT") && egress.vpc_connector_arn.is_none()
+        };
+        if egress.is_some_and(goes_default)
+            && let Some(network) = &mut self.network_configuration
+            && let Some(egress) = &mut network.egress_configuration
+        {
+            egress.vpc_connector_arn = None;
+        }
+        let observability = request.observability_configuration.as_ref();
+        let goes_off = |observability: &ServiceObservabilityConfiguration| {
+            observability.observability_enabled == Some(false)
+                && observability.observability_configuration_arn.is_none()
+        };
+        if observability.is_some_and(goes_off)
+            && let Some(observability) = &mut self.observability_configuration
+        {
+            observability.observability_configuration_arn = None;
+            self.follows.observability = None;
+        }
+        let code = request
+            .source_configuration
+            .as_ref()
+            .and_then(|source| source.code_repository.as_ref())
+            .and_then(|code| code.code_configuration.as_ref());
+        if code.is_some_and(|code| {
+            code.configuration_source.as_deref() == Some(REPOSITORY)
+                && code.code_configuration_values.is_none()
+        }) && let Some(code) = &mut self.source_configuration.code_repository
+            && let Some(code) = &mut code.code_configuration
+        {
+            code.code_configuration_values = None;
+        }
+    }
+
+    pub(super) fn repository_type(&self) -> Option<&str> {
         self.source_configuration
             .image_repository
             .as_ref()?
@@ -153,66 +280,45 @@ impl Configuration {
             .as_deref()
     }
 
-    fn check_kind(&self, request: &UpdateServiceRequest) -> Result<(), ApiError> {
-        let Some(source) = &request.source_configuration else {
-            return Ok(());
-        };
-        if source.code_repository.is_some() {
-            return Err(ApiError::invalid_request(
-                "A service that runs an image cannot be changed to run code. Create another \
-                 service.",
-            ));
+    /// The account of an image that is in a private registry of AWS, by its name.
+    pub(super) fn ecr_account(&self) -> Option<&str> {
+        let image = self.source_configuration.image_repository.as_ref()?;
+        if image.image_repository_type.as_deref() != Some("ECR") {
+            return None;
         }
-        let given = source
-            .image_repository
-            .as_ref()
-            .and_then(|i| i.image_repository_type.as_deref());
-        match given.is_some_and(|given| Some(given) != self.repository_type()) {
-            true => Err(ApiError::invalid_request(
-                "The image repository type cannot be changed in UpdateService request",
-            )),
-            false => Ok(()),
+        let (account, rest) = image.image_identifier.as_deref()?.split_once('.')?;
+        let is_account = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
+        (is_account && rest.starts_with("dkr.ecr.")).then_some(account)
+    }
+
+    /// Where its instances' own connections go.
+    pub(super) fn egress(&self) -> Option<&EgressConfiguration> {
+        let network = self.network_configuration.as_ref()?;
+        network.egress_configuration.as_ref()
+    }
+
+    fn exposure(&self) -> Exposure {
+        let network = self.network_configuration.as_ref();
+        let ingress = network.and_then(|network| network.ingress_configuration.as_ref());
+        match ingress.and_then(|ingress| ingress.is_publicly_accessible) {
+            Some(false) => Exposure::Private,
+            Some(true) | None => Exposure::Public,
         }
     }
 
-    fn settings(&self, scaling: Scaling) -> Result<Settings, ApiError> {
-        let source = &self.source_configuration;
-        let image = match (&source.image_repository, &source.code_repository) {
-            (Some(image), None) => image,
-            (None, Some(_)) => {
-                return Err(ApiError::invalid_request(
-                    "This release deploys images only: give ImageRepository, not CodeRepository.",
-                ));
-            }
-            (Some(_), Some(_)) | (None, None) => {
-                return Err(ApiError::invalid_request(
-                    "SourceConfiguration must have exactly one of CodeRepository and \
-                     ImageRepository.",
-                ));
-            }
-        };
-        self.check_source()?;
-        let identifier = image.image_identifier.as_deref().unwrap_or_default();
-        let reference: ImageReference = identifier
-            .parse()
-            .map_err(|error| ApiError::invalid_request(format!("ImageIdentifier: {error}.")))?;
-        let configuration = image.image_configuration.clone().unwrap_or_default();
-        let env = configuration
-            .runtime_environment_variables
-            .unwrap_or_default();
+    fn settings(
+        &self,
+        scaling: Scaling,
+        installation: &Installation<'_>,
+    ) -> Result<Settings, ApiError> {
+        let application = self.application();
+        let env = application.env.cloned().unwrap_or_default();
         check_env(&env)?;
-        let instance = self.instance_configuration.clone().unwrap_or_default();
-        let cpu_units = number(instance.cpu.as_deref(), "Cpu", CPU_UNITS_MIN, "0.01 vCPU")?;
-        let memory_mib = number(
-            instance.memory.as_deref(),
-            "Memory",
-            MEMORY_MIB_MIN,
-            "16 MiB",
-        )?;
+        let (cpu_units, memory_mib) = self.size()?;
         Ok(Settings {
-            image: reference,
-            start_command: words(configuration.start_command.as_deref())?,
-            port: port(configuration.port.as_deref())?,
+            image: self.image(installation)?,
+            start_command: words(application.start_command)?,
+            port: port(application.port)?,
             env,
             secrets: self.secret_references()?,
             cpu_millis: (cpu_units * 1000.0 / 1024.0).round() as u32,
@@ -220,19 +326,48 @@ impl Configuration {
             health: self.health()?,
             scaling,
             user_namespace: UserNamespace::Private,
+            exposure: self.exposure(),
         })
     }
 
-    fn check_source(&self) -> Result<(), ApiError> {
+    /// CPU in units and memory in MiB.
+    pub(super) fn size(&self) -> Result<(f64, f64), ApiError> {
+        let instance = self.instance_configuration.as_ref();
+        let cpu = instance.and_then(|instance| instance.cpu.as_deref());
+        let memory = instance.and_then(|instance| instance.memory.as_deref());
+        Ok((
+            number(cpu, "Cpu", CPU_UNITS_MIN, "0.01 vCPU")?,
+            number(memory, "Memory", MEMORY_MIB_MIN, "16 MiB")?,
+        ))
+    }
+
+    /// The image that runs: of a service that runs code, the one that stands for its repository.
+    fn image(&self, installation: &Installation<'_>) -> Result<ImageReference, ApiError> {
         let source = &self.source_configuration;
-        let public_registry = self.repository_type() == Some("ECR_PUBLIC");
-        if public_registry && source.auto_deployments_enabled == Some(true) {
-            return Err(ApiError::invalid_request(
-                "App Runner doesn't support automatic deployments for an image in an ECR Public \
-                 repository.",
-            ));
+        if let Some(code) = &source.code_repository {
+            return installation.prebuilt(code.repository_url.as_deref().unwrap_or_default());
         }
-        Ok(())
+        let image = source.image_repository.as_ref();
+        let identifier = image.and_then(|image| image.image_identifier.as_deref());
+        identifier
+            .unwrap_or_default()
+            .parse()
+            .map_err(|error| ApiError::invalid_request(format!("ImageIdentifier: {error}.")))
+    }
+
+    /// How the application runs. A configuration that is in the repository is not read, because
+    /// nothing is built from it: what is needed of it has its defaults.
+    pub(super) fn application(&self) -> Application<'_> {
+        let source = &self.source_configuration;
+        let image = source
+            .image_repository
+            .as_ref()
+            .and_then(|image| image.image_configuration.as_ref());
+        match (&source.code_repository, image) {
+            (Some(code), _) => code_values(code).map(Application::of_code),
+            (None, image) => image.map(Application::of_image),
+        }
+        .unwrap_or_default()
     }
 
     fn health(&self) -> Result<HealthCheck, ApiError> {
@@ -264,6 +399,16 @@ impl Configuration {
 fn to_value(value: &impl Serialize) -> Result<Value, ApiError> {
     serde_json::to_value(value)
         .map_err(|error| ApiError::internal_service_error(format!("a configuration: {error}")))
+}
+
+/// The values of a configuration that was given by the API.
+fn code_values(code: &CodeRepository) -> Option<&CodeConfigurationValues> {
+    let configuration = code.code_configuration.as_ref()?;
+    let is_api = configuration.configuration_source.as_deref() == Some(API);
+    configuration
+        .code_configuration_values
+        .as_ref()
+        .filter(|_| is_api)
 }
 
 /// Puts `given` over `whole`, member by member.

@@ -7,16 +7,20 @@
 
 mod access_keys;
 mod auto_scaling;
+mod checks;
 mod companion_page;
 mod configuration;
 mod connections;
 mod domains;
+mod installation;
+mod named;
 mod native;
 mod observability;
 mod operation;
 mod page;
 mod parameters;
 mod resources;
+mod revisions;
 mod secret_references;
 mod secrets;
 mod services;
@@ -57,6 +61,7 @@ use crate::{
     clock,
     domains::Domains,
     edges::Edges,
+    host::Host,
     identity::{self, Identities, Identity},
     ingress::Ingress,
     keyring::Keyring,
@@ -93,6 +98,7 @@ pub(crate) struct Api<E> {
     identities: Arc<Identities>,
     audit: Arc<Audit>,
     vault: Vault,
+    host: Host,
 }
 
 /// Who makes a request, and where.
@@ -136,6 +142,7 @@ impl<E: Engine> Api<E> {
             identities,
             audit,
             vault,
+            host: Host::read(),
         }
     }
 
@@ -432,6 +439,9 @@ impl<E: Engine> Api<E> {
                 call.run_native(|r| self.describe_operation(caller, r))
                     .await
             }
+            Native::CancelOperation => call.run_native(|r| self.cancel_operation(caller, r)).await,
+            Native::ListRevisions => call.run_native(|r| self.list_revisions(caller, r)).await,
+            Native::RollbackService => call.run_native(|r| self.rollback_service(caller, r)).await,
             Native::DescribeDomain => call.run_native(|r| self.describe_domain(caller, r)).await,
             Native::ListDomains => call.run_native(|r| self.list_domains(caller, r)).await,
             Native::CompleteConnection => {

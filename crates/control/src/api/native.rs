@@ -6,7 +6,7 @@ use ekiden_aws::{
         DescribeOperationRequest, DescribeOperationResponse, Failure as WireFailure,
         GetLogsRequest, GetLogsResponse, GetStatusRequest, GetStatusResponse,
         Instance as WireInstance, ListInstancesRequest, ListInstancesResponse, LogLine,
-        Operation as WireOperation,
+        Operation as WireOperation, OperationStep as WireStep,
     },
 };
 use ekiden_engine::{Engine, EngineError, LOG_LINES_MAX, LogCursor, LogQuery, LogStream};
@@ -14,7 +14,7 @@ use ekiden_model::{
     health::Verdict,
     instance::InstanceState,
     plan::{InstanceView, Traffic},
-    service::Operation,
+    service::{Operation, OperationStep},
 };
 
 use super::{Api, Caller, store_error};
@@ -179,7 +179,7 @@ fn instance_reason(view: &InstanceView) -> Option<String> {
     }
 }
 
-fn wire_operation(snapshot: &Snapshot, operation: &Operation) -> WireOperation {
+pub(super) fn wire_operation(snapshot: &Snapshot, operation: &Operation) -> WireOperation {
     let failure = operation.failure.as_ref().map(|failure| WireFailure {
         step: failure.phase.to_string(),
         reason: failure.cause.to_string(),
@@ -197,7 +197,15 @@ fn wire_operation(snapshot: &Snapshot, operation: &Operation) -> WireOperation {
         revision: operation.candidate.map(|number| number.0),
         started_at: operation.started_at.as_secs(),
         ended_at: operation.ended_at.map(|at| at.as_secs()),
+        steps: operation.steps.iter().map(wire_step).collect(),
         failure,
+    }
+}
+
+fn wire_step(step: &OperationStep) -> WireStep {
+    WireStep {
+        step: step.phase.to_string(),
+        timestamp: step.at.as_millis(),
     }
 }
 

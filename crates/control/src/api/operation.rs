@@ -134,9 +134,11 @@ const fn of_native(operation: Native) -> Access {
         | O::DescribeOperation
         | O::DescribeDomain
         | O::ListDomains
+        | O::ListRevisions
         | O::GetLogs
         | O::GetStatus => Access::Read,
         O::ListAccessKeys | O::ListAuditEvents => Access::ReadRestricted,
+        O::CancelOperation | O::RollbackService => Access::Deploy,
         O::CreateAccessKey | O::UpdateAccessKey | O::DeleteAccessKey | O::CompleteConnection => {
             Access::Administer
         }

@@ -14,7 +14,6 @@ use ekiden_aws::error::ApiError;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::Caller;
 use crate::keyring::Keyring;
 
 /// Characters of the longest token that is read; those made here are far shorter.
@@ -45,7 +44,7 @@ impl<P: Serialize + DeserializeOwned> Page<P> {
     pub(super) fn asked(
         keyring: &Arc<Keyring>,
         operation: &str,
-        caller: &Caller,
+        region: &str,
         request: &impl Serialize,
     ) -> Result<Self, ApiError> {
         let mut parameters = serde_json::to_value(request)
@@ -54,7 +53,7 @@ impl<P: Serialize + DeserializeOwned> Page<P> {
             .as_object_mut()
             .and_then(|members| members.remove("NextToken"));
         let count = parameters.get("MaxResults").and_then(Value::as_u64);
-        let list = format!("{operation}\0{}\0{parameters}\0", caller.region);
+        let list = format!("{operation}\0{region}\0{parameters}\0");
         let mut page = Self {
             keyring: Arc::clone(keyring),
             list: list.into_bytes(),
@@ -135,19 +134,13 @@ mod tests {
         Arc::new(Keyring::load_or_make(&dir.path().join("key")).unwrap())
     }
 
-    fn caller(region: &str) -> Caller {
-        Caller {
-            region: region.to_owned(),
-        }
-    }
-
     fn asked(
         keyring: &Arc<Keyring>,
         operation: &str,
         region: &str,
         request: &Value,
     ) -> Result<Page<u32>, ApiError> {
-        Page::asked(keyring, operation, &caller(region), request)
+        Page::asked(keyring, operation, region, request)
     }
 
     fn with_token(request: &Value, token: &str) -> Value {

@@ -41,7 +41,7 @@ impl<E: Engine> Api<E> {
         caller: &Caller,
         request: &impl Serialize,
     ) -> Result<Page<P>, ApiError> {
-        Page::asked(&self.keyring, operation, caller, request)
+        Page::asked(&self.keyring, operation, &caller.region, request)
     }
 
     /// The whole ARN of a resource.

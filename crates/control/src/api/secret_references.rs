@@ -15,8 +15,8 @@ impl Configuration {
     /// `InvalidRequestException` that names the variable; never with what it was given, which may be
     /// a secret that was put where a reference belongs.
     pub(super) fn secret_references(&self) -> Result<BTreeMap<String, SecretReference>, ApiError> {
-        let (variables, secrets) = self.environment();
-        let (Some(secrets), variables) = (secrets, variables) else {
+        let application = self.application();
+        let (Some(secrets), variables) = (application.secrets, application.env) else {
             return Ok(BTreeMap::new());
         };
         check_env(secrets)?;
@@ -38,31 +38,7 @@ impl Configuration {
             })
             .collect()
     }
-
-    /// Variables and secrets, as given.
-    fn environment(&self) -> (Option<&Names>, Option<&Names>) {
-        let source = &self.source_configuration;
-        if let Some(image) = &source.image_repository {
-            let image = image.image_configuration.as_ref();
-            return (
-                image.and_then(|image| image.runtime_environment_variables.as_ref()),
-                image.and_then(|image| image.runtime_environment_secrets.as_ref()),
-            );
-        }
-        let values = source
-            .code_repository
-            .as_ref()
-            .and_then(|code| code.code_configuration.as_ref())
-            .and_then(|code| code.code_configuration_values.as_ref());
-        (
-            values.and_then(|values| values.runtime_environment_variables.as_ref()),
-            values.and_then(|values| values.runtime_environment_secrets.as_ref()),
-        )
-    }
 }
-
-/// A variable's name, and what is said of it.
-type Names = BTreeMap<String, String>;
 
 #[cfg(test)]
 mod tests {
@@ -72,6 +48,9 @@ mod tests {
     };
 
     use super::*;
+
+    /// A variable's name, and what is said of it.
+    type Names = BTreeMap<String, String>;
 
     fn names(pairs: &[(&str, &str)]) -> Option<Names> {
         let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
@@ -108,6 +87,7 @@ mod tests {
             source_configuration: SourceConfiguration {
                 code_repository: Some(CodeRepository {
                     code_configuration: Some(CodeConfiguration {
+                        configuration_source: Some("API".to_owned()),
                         code_configuration_values: Some(values),
                         ..CodeConfiguration::default()
                     }),

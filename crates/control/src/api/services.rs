@@ -10,8 +10,8 @@ use ekiden_aws::{
         ListOperationsResponse, ListServicesRequest, ListServicesResponse, NetworkConfiguration,
         OperationSummary, PauseServiceRequest, PauseServiceResponse, ResumeServiceRequest,
         ResumeServiceResponse, Service as WireService, ServiceObservabilityConfiguration,
-        ServiceSummary, SourceConfiguration, StartDeploymentRequest, StartDeploymentResponse,
-        UpdateServiceRequest, UpdateServiceResponse,
+        ServiceSummary, StartDeploymentRequest, StartDeploymentResponse, UpdateServiceRequest,
+        UpdateServiceResponse,
     },
     arn::{Arn, Resource},
     epoch_seconds::EpochSeconds,
@@ -21,14 +21,15 @@ use ekiden_engine::Engine;
 use ekiden_model::{
     id::{OperationId, ServiceId},
     name::ServiceName,
+    revision::Exposure,
     service::{Change, Operation, OperationKind, Refusal, Service, ServiceStatus},
     time::Timestamp,
 };
 use ekiden_store::{StoreError, StoredService};
 
 use super::{
-    Api, Caller, configuration::Configuration, page::Page, resources::quota_reached, store_error,
-    tags,
+    Api, Caller, configuration::Configuration, installation::Installation, named::Named,
+    page::Page, resources::quota_reached, store_error, tags,
 };
 use crate::{
     clock,
@@ -43,7 +44,7 @@ impl<E: Engine> Api<E> {
     pub(super) async fn create_service(
         &self,
         caller: &Caller,
-        mut request: CreateServiceRequest,
+        request: CreateServiceRequest,
     ) -> Result<CreateServiceResponse, ApiError> {
         let name: ServiceName = request
             .service_name
@@ -51,18 +52,16 @@ impl<E: Engine> Api<E> {
             .unwrap_or_default()
             .parse()
             .map_err(|error| ApiError::invalid_request(format!("{error}")))?;
-        let arn = request.auto_scaling_configuration_arn.as_deref();
-        let scaling = self.resolve_scaling(caller, arn).await?;
-        self.resolve_named(
-            caller,
-            request.source_configuration.as_mut(),
-            request.network_configuration.as_mut(),
-            request.observability_configuration.as_mut(),
-        )
-        .await?;
-        let mut configuration = Configuration::created(&request);
-        configuration.auto_scaling_configuration_arn = Some(scaling.arn);
-        let change = configuration.change(scaling.scaling)?;
+        let mut configuration = Configuration::created(&request, &self.config.account_id);
+        configuration.check_one_source()?;
+        if self.services.is_named(&caller.region, name.as_str()) {
+            return Err(name_taken(&name));
+        }
+        configuration.check(&self.installation())?;
+        let scaling = self
+            .look_up_named(caller, Named::by_create(&request), &mut configuration)
+            .await?;
+        let change = configuration.change(scaling.unwrap_or_default(), &self.installation())?;
         let operation = OperationId::from_bytes(clock::random_id());
         let service = Service::create(
             ServiceId::from_bytes(clock::random_id()),
@@ -81,11 +80,7 @@ impl<E: Engine> Api<E> {
             .create(stored.clone())
             .await
             .map_err(|error| match error {
-                CreateError::Store(StoreError::NameTaken { name, .. }) => {
-                    ApiError::invalid_request(format!(
-                        "Service with the provided name already exists: {name}"
-                    ))
-                }
+                CreateError::Store(StoreError::NameTaken { name, .. }) => name_taken(&name),
                 CreateError::Store(other) => store_error(&other),
                 CreateError::Full => {
                     quota_reached("services", self.services.quota(), "quota.services")
@@ -136,37 +131,31 @@ impl<E: Engine> Api<E> {
     pub(super) async fn update_service(
         &self,
         caller: &Caller,
-        mut request: UpdateServiceRequest,
+        request: UpdateServiceRequest,
     ) -> Result<UpdateServiceResponse, ApiError> {
         let snapshot = self.find(caller, request.service_arn.as_deref())?;
-        self.resolve_named(
-            caller,
-            request.source_configuration.as_mut(),
-            request.network_configuration.as_mut(),
-            request.observability_configuration.as_mut(),
-        )
-        .await?;
-        let scaling = match request.auto_scaling_configuration_arn.as_deref() {
-            Some(arn) => Some(self.resolve_scaling(caller, Some(arn)).await?),
-            None => None,
-        };
+        let service = &snapshot.stored.service;
+        let before = service.configuration.clone();
+        let mut next = Configuration::parse(&before)?.updated(
+            &request,
+            service.status(),
+            &self.config.account_id,
+        )?;
+        next.check(&self.installation())?;
+        let scaling = self
+            .look_up_named(caller, Named::by_update(&request), &mut next)
+            .await?;
+        let scaling = scaling.unwrap_or(service.settings.scaling);
+        let change = next.change(scaling, &self.installation())?;
         let (stored, operation) = self
             .accept(&snapshot, OperationKind::UpdateService, move |stored| {
-                let now = Configuration::parse(&stored.service.configuration)?;
                 if nothing_given(&request) && stored.service.settled == ServiceStatus::Running {
                     return Err(ApiError::invalid_request(
                         "No configurations provided in the UpdateService request.",
                     ));
                 }
-                let mut next = now.updated(&request)?;
-                let scaling = match scaling {
-                    Some(scaling) => {
-                        next.auto_scaling_configuration_arn = Some(scaling.arn);
-                        scaling.scaling
-                    }
-                    None => stored.service.settings.scaling,
-                };
-                next.change(scaling).map(Some)
+                same_as_before(stored, &before)?;
+                Ok(Some(change))
             })
             .await?;
         Ok(UpdateServiceResponse {
@@ -258,33 +247,9 @@ impl<E: Engine> Api<E> {
         })
     }
 
-    /// Puts whole ARNs in the place of those that a request gives.
-    async fn resolve_named(
-        &self,
-        caller: &Caller,
-        source: Option<&mut SourceConfiguration>,
-        network: Option<&mut NetworkConfiguration>,
-        observability: Option<&mut ServiceObservabilityConfiguration>,
-    ) -> Result<(), ApiError> {
-        let authentication = source.and_then(|source| source.authentication_configuration.as_mut());
-        if let Some(arn) = authentication.and_then(|given| given.connection_arn.as_mut()) {
-            *arn = self.resolve_connection(caller, arn).await?;
-        }
-        let egress = network.and_then(|network| network.egress_configuration.as_mut());
-        if let Some(arn) = egress.and_then(|given| given.vpc_connector_arn.as_mut()) {
-            *arn = self.resolve_vpc_connector(caller, arn).await?;
-        }
-        if let Some(arn) =
-            observability.and_then(|given| given.observability_configuration_arn.as_mut())
-        {
-            *arn = self.resolve_observability(caller, arn).await?;
-        }
-        Ok(())
-    }
-
     /// Asks the service's worker to accept an operation; answers the service as it was stored and
     /// the operation's id, which is absent when the service already is as asked.
-    async fn accept(
+    pub(super) async fn accept(
         &self,
         snapshot: &Snapshot,
         kind: OperationKind,
@@ -317,11 +282,47 @@ impl<E: Engine> Api<E> {
                 Err(wrong_status(kind, status))
             }
             Err(ChangeError::Refused(Rejection::Error(error))) => Err(error),
-            Err(ChangeError::Unknown) => Err(unknown_service(&self.arn(&snapshot.stored))),
+            Err(ChangeError::Unknown) => Err(self.without_worker(snapshot, kind)),
             Err(ChangeError::Busy) => Err(ApiError::throttling(
                 "Too many requests wait for this service. Try again.",
             )),
             Err(ChangeError::Store(error)) => Err(store_error(&error)),
+        }
+    }
+
+    /// What is said of a service that nobody changes any more: it was deleted, unless the control
+    /// plane itself is on its way out.
+    fn without_worker(&self, snapshot: &Snapshot, kind: OperationKind) -> ApiError {
+        let StoredService {
+            region, service, ..
+        } = &*snapshot.stored;
+        let newest = self.services.get(region, service.id);
+        let settled = newest.map_or(ServiceStatus::Deleted, |newest| {
+            newest.stored.service.settled
+        });
+        match (settled, kind) {
+            (ServiceStatus::Deleted, OperationKind::DeleteService) => {
+                unknown_service(&self.arn(&snapshot.stored))
+            }
+            (ServiceStatus::Deleted, _) => wrong_status(kind, settled),
+            (
+                ServiceStatus::CreateFailed
+                | ServiceStatus::Running
+                | ServiceStatus::DeleteFailed
+                | ServiceStatus::Paused
+                | ServiceStatus::OperationInProgress,
+                _,
+            ) => ApiError::service_unavailable("The control plane is stopping. Try again."),
+        }
+    }
+
+    /// What a service's configuration is judged by.
+    pub(super) fn installation(&self) -> Installation<'_> {
+        Installation {
+            host: self.host,
+            account_id: &self.config.account_id,
+            references: self.config.references,
+            prebuilt: &self.config.prebuilt,
         }
     }
 
@@ -369,14 +370,14 @@ impl<E: Engine> Api<E> {
         format!("{}.{region}.{}", host_label(), self.config.domain)
     }
 
-    fn wire_service(&self, stored: &StoredService) -> Result<WireService, ApiError> {
+    pub(super) fn wire_service(&self, stored: &StoredService) -> Result<WireService, ApiError> {
         let service = &stored.service;
         let configuration = Configuration::parse(service.configuration_wanted())?;
         Ok(WireService {
             service_name: Some(service.name.to_string()),
             service_id: Some(service.id.to_string()),
             service_arn: Some(self.arn(stored)),
-            service_url: service.hosts.first().cloned(),
+            service_url: shown_host(service),
             created_at: Some(seconds(service.created_at)),
             updated_at: Some(seconds(service.updated_at)),
             deleted_at: service.deleted_at.map(seconds),
@@ -409,7 +410,7 @@ impl<E: Engine> Api<E> {
             service_name: Some(service.name.to_string()),
             service_id: Some(service.id.to_string()),
             service_arn: Some(self.arn(stored)),
-            service_url: service.hosts.first().cloned(),
+            service_url: shown_host(service),
             created_at: Some(seconds(service.created_at)),
             updated_at: Some(seconds(service.updated_at)),
             status: Some(service.status().to_string()),
@@ -424,7 +425,7 @@ enum Rejection {
 }
 
 /// What App Runner says when a status forbids an operation (specification, section 4.1.1).
-fn wrong_status(kind: OperationKind, status: ServiceStatus) -> ApiError {
+pub(super) fn wrong_status(kind: OperationKind, status: ServiceStatus) -> ApiError {
     let verb = match kind {
         OperationKind::StartDeployment => {
             return ApiError::invalid_request(
@@ -446,6 +447,31 @@ fn unknown_service(arn: &str) -> ApiError {
     ApiError::resource_not_found(format!(
         "Service cannot be found for the provided ARN: {arn}"
     ))
+}
+
+fn name_taken(name: &ServiceName) -> ApiError {
+    ApiError::invalid_request(format!(
+        "Service with the provided name already exists: {name}"
+    ))
+}
+
+/// What was made from a configuration is of use only as long as that is still the service's: rarely
+/// another update comes in between.
+pub(super) fn same_as_before(stored: &StoredService, before: &str) -> Result<(), ApiError> {
+    match stored.service.configuration == before {
+        true => Ok(()),
+        false => Err(ApiError::throttling(
+            "The service was changed at the same moment. Try again.",
+        )),
+    }
+}
+
+/// The host name that an answer shows: none of a private service.
+fn shown_host(service: &Service) -> Option<String> {
+    match service.settings_wanted().exposure {
+        Exposure::Public => service.hosts.first().cloned(),
+        Exposure::Private => None,
+    }
 }
 
 fn nothing_given(request: &UpdateServiceRequest) -> bool {

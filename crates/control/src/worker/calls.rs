@@ -73,8 +73,10 @@ impl<E: Engine> Worker<E> {
                 .map_err(PrepareError::Image)?;
             Ok((image, secrets))
         };
-        self.tasks
+        let task = self
+            .tasks
             .spawn(async move { Done::Image(preparing.await) });
+        self.preparing = Some(task.id());
     }
 
     pub(super) fn start(&mut self, number: RevisionNumber) -> Result<(), StepError> {

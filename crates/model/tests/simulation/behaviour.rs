@@ -96,11 +96,7 @@ impl Behaviour {
             .position(|other| *other == self)
             .unwrap_or_default() as u8;
         digest[1..5].copy_from_slice(&serial.to_be_bytes());
-        PreparedImage {
-            digest: Digest::from_sha256(digest),
-            config: ImageConfig::default(),
-            size_bytes: 1,
-        }
+        image_of(Digest::from_sha256(digest))
     }
 
     /// How the image behaves.
@@ -149,6 +145,15 @@ impl Behaviour {
     }
 }
 
+/// The image of a digest.
+pub(crate) fn image_of(digest: Digest) -> PreparedImage {
+    PreparedImage {
+        digest,
+        config: ImageConfig::default(),
+        size_bytes: 1,
+    }
+}
+
 /// What a reference leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Named {
@@ -158,6 +163,8 @@ pub(crate) enum Named {
     Moving,
     /// Nothing.
     Missing,
+    /// Exactly this image.
+    Digest(Digest),
 }
 
 impl Named {
@@ -177,11 +184,15 @@ impl Named {
                 let index = ALL.iter().position(|other| *other == behaviour);
                 format!("localhost/app:{}", index.unwrap_or_default())
             }
+            Self::Digest(digest) => format!("localhost/app@{digest}"),
         };
         text.parse().expect("a good reference")
     }
 
     pub(crate) fn of(reference: &ImageReference) -> Self {
+        if let Some(digest) = reference.digest {
+            return Self::Digest(digest);
+        }
         match reference.repository.as_str() {
             "missing" => Self::Missing,
             "moving" => Self::Moving,

@@ -11,14 +11,14 @@ use std::{
 
 use ekiden_model::{
     health::Verdict,
-    id::{InstanceId, ServiceId},
+    id::{InstanceId, OperationId, ServiceId},
     instance::{ExitCause, InstanceState, RevisionNumber, StopReason},
     plan::{CRASHES_KEPT_MAX, InstanceView, Plan, Step},
     revision::{Revision, Settings},
     route::{Route, RouteState, Upstream},
     service::{
-        FailureCause, Operation, OperationKind, OperationStatus, Phase, Service, ServiceStatus,
-        Transition,
+        FailureCause, OPERATION_STEPS_MAX, Operation, OperationKind, OperationStatus, Phase,
+        Service, ServiceStatus, Transition,
     },
     time::Timestamp,
 };
@@ -39,6 +39,7 @@ pub(crate) enum Rule {
     StartsAreBounded,
     EndsAsDeserved,
     Settles,
+    CancelsAreKept,
 }
 
 /// A rule that was broken, and how.
@@ -62,6 +63,7 @@ impl fmt::Display for Violation {
             Rule::StartsAreBounded => "9, starts are bounded",
             Rule::EndsAsDeserved => "10, operations end as their image deserves",
             Rule::Settles => "11, nothing is done when nothing is to do",
+            Rule::CancelsAreKept => "13, a cancelled operation comes to nothing",
         };
         write!(f, "rule {rule}: {}", self.message)
     }
@@ -76,6 +78,8 @@ pub(crate) struct Checks {
     starts: BTreeMap<ServiceId, VecDeque<Timestamp>>,
     /// What explains starts: operations and faults.
     excuses: VecDeque<Timestamp>,
+    /// Operations that an owner has asked to cancel.
+    cancels: BTreeSet<OperationId>,
 }
 
 /// A service when its operation was accepted.
@@ -84,6 +88,7 @@ struct Before {
     settings: Settings,
     configuration: String,
     active: Option<RevisionNumber>,
+    served: Vec<RevisionNumber>,
 }
 
 /// Over which starts are counted.
@@ -98,6 +103,10 @@ const STARTS_MAX: usize = 30;
 const STARTS_PER_EXCUSE: usize = 12;
 
 impl Checks {
+    pub(crate) fn cancels(&mut self, operation: OperationId) {
+        self.cancels.insert(operation);
+    }
+
     pub(crate) fn excuse_all(&mut self, now: Timestamp) {
         self.excuses.push_back(now);
         while self
@@ -131,6 +140,26 @@ impl World {
         if let Some(problem) = self.illegal(before.as_ref(), next, ended) {
             self.violate(Rule::StatusesAreLegal, || problem);
         }
+        if let Some(problem) = self.bad_cancel(before.as_ref(), next, ended) {
+            self.violate(Rule::CancelsAreKept, || problem);
+        }
+        let wanted = before
+            .as_ref()
+            .and_then(|before| before.operation.as_ref())
+            .and_then(|operation| operation.change.as_ref())
+            .and_then(|change| change.returns_to);
+        if let (Some(wanted), Some(revision)) = (wanted, revision) {
+            let other =
+                wanted.digest != revision.image.digest || revision.copy_of != Some(wanted.number);
+            if other {
+                self.violate(Rule::EndsAsDeserved, || {
+                    format!(
+                        "revision {} was returned to by another image",
+                        wanted.number
+                    )
+                });
+            }
+        }
         let accepted = before
             .as_ref()
             .is_none_or(|before| before.operation.is_none());
@@ -143,6 +172,7 @@ impl World {
                     settings: next.settings.clone(),
                     configuration: next.configuration.clone(),
                     active: before.as_ref().and_then(|before| before.active),
+                    served: next.served.clone(),
                 },
             );
         }
@@ -171,10 +201,38 @@ impl World {
             (Some(was), Some(is)) => {
                 let other = was.id != is.id || was.kind != is.kind;
                 let ended_at = is.ended_at.is_some() == is.status.is_over();
-                let legal = follows(is.kind, was.status, is.status) && ended_at && !other;
+                let legal = follows(is.kind, was.status, is.status)
+                    && ended_at
+                    && !other
+                    && steps_follow(was, is);
                 (!legal).then(|| format!("{} went from {} to {}", is.kind, was.status, is.status))
             }
         }
+    }
+
+    /// What was cancelled stays so; and nothing is cancelled that nobody asked to be.
+    fn bad_cancel(
+        &self,
+        before: Option<&Service>,
+        next: &Service,
+        ended: Option<&Operation>,
+    ) -> Option<String> {
+        let was = before.and_then(|before| before.operation.as_ref());
+        let is = ended.or(next.operation.as_ref())?;
+        let cancelled = |operation: &Operation| {
+            let failure = operation.failure.as_ref();
+            failure.is_some_and(|failure| failure.cause == FailureCause::Cancelled)
+        };
+        if cancelled(is) && !self.checks.cancels.contains(&is.id) {
+            return Some(format!("{} was cancelled by nobody", is.kind));
+        }
+        let was_cancelled = was.is_some_and(cancelled);
+        if was_cancelled && (!cancelled(is) || is.phase != Phase::Undo) {
+            return Some(format!("{} went on after it was cancelled", is.kind));
+        }
+        let switched = was.is_some_and(|was| matches!(was.phase, Phase::Switch | Phase::Drain));
+        (cancelled(is) && switched)
+            .then(|| format!("{} was cancelled in phase `{}`", is.kind, Phase::Switch))
     }
 
     /// An operation is over: what it left behind is what its outcome says.
@@ -189,6 +247,7 @@ impl World {
                 FailureCause::Crashed { .. } => "crashed",
                 FailureCause::NotHealthy { .. } => "not healthy",
                 FailureCause::Engine { .. } => "engine",
+                FailureCause::Cancelled => "cancelled",
             };
             self.totals.count(&format!("failure: {cause}"));
         }
@@ -201,6 +260,7 @@ impl World {
             return;
         };
         let kept = service.active == before.active
+            && service.served == before.served
             && service.settings == before.settings
             && service.configuration == before.configuration;
         if !succeeded && (!kept || service.settled != ended.from) {
@@ -719,6 +779,18 @@ fn allowed(kind: OperationKind, status: ServiceStatus) -> bool {
     }
 }
 
+/// Steps are only ever added, one for each phase, in the order of their times.
+fn steps_follow(was: &Operation, is: &Operation) -> bool {
+    let in_order = is.steps.is_sorted_by_key(|step| step.at);
+    let newest = is.steps.last().map(|step| step.phase);
+    let phases: BTreeSet<_> = is.steps.iter().map(|s| s.phase.to_string()).collect();
+    in_order
+        && is.steps.starts_with(&was.steps)
+        && newest == Some(is.phase)
+        && phases.len() == is.steps.len()
+        && is.steps.len() <= OPERATION_STEPS_MAX
+}
+
 /// What a client that polls an operation may see next (specification, section 4.2).
 fn follows(kind: OperationKind, was: OperationStatus, is: OperationStatus) -> bool {
     use OperationStatus as S;
@@ -728,6 +800,8 @@ fn follows(kind: OperationKind, was: OperationStatus, is: OperationStatus) -> bo
     );
     match (was, is) {
         (S::Pending, S::InProgress) => true,
+        // Cancelled before anybody took it up.
+        (S::Pending, S::RollbackInProgress) => rolls_back,
         (S::InProgress, S::InProgress | S::Succeeded | S::Failed) => true,
         (S::InProgress, S::RollbackInProgress) => rolls_back,
         (S::RollbackInProgress, S::RollbackSucceeded | S::RollbackFailed) => rolls_back,

@@ -9,10 +9,13 @@ use ekiden_model::{
     health::{HealthCheck, HealthProtocol},
     id::{OperationId, ServiceId},
     image::PreparedImage,
-    instance::{ExitCause, UserNamespace},
+    instance::{ExitCause, RevisionNumber, UserNamespace},
     name::ServiceName,
-    revision::{Scaling, Settings},
-    service::{Change, FailureCause, OperationKind, OperationStatus, Service, ServiceStatus},
+    revision::{Exposure, Scaling, Settings},
+    service::{
+        Change, FailureCause, OperationKind, OperationStatus, PinnedRevision, Service,
+        ServiceStatus,
+    },
     time::Timestamp,
 };
 
@@ -104,7 +107,21 @@ impl World {
             16..=18 => OperationKind::ResumeService,
             _ => OperationKind::DeleteService,
         };
-        self.ask(service, kind);
+        let asked = self.ask(service, kind);
+        if let (Some(operation), true) = (asked, self.random.per_mille(250)) {
+            let long = self.timing.startup_limit.as_millis() as u64;
+            let patience = self.random.pick(&[20, 500, long]);
+            let pause = self.random.below(patience);
+            self.after(pause, Event::ClientCancels { service, operation });
+        }
+    }
+
+    pub(crate) fn client_cancels(&mut self, service: ServiceId, operation: OperationId) {
+        if self.is_calm() {
+            return;
+        }
+        self.note(|| format!("client cancels an operation of {}", service.short()));
+        self.control_is_asked(service, Request::Cancel { id: operation });
     }
 
     fn services_not_deleted(&self) -> Vec<ServiceId> {
@@ -130,10 +147,31 @@ impl World {
 
     fn ask(&mut self, service: ServiceId, kind: OperationKind) -> Option<OperationId> {
         let id = OperationId::from_bytes(self.random.id());
-        let change = (kind == OperationKind::UpdateService).then(|| self.draw_change());
+        let change = (kind == OperationKind::UpdateService).then(|| self.draw_update(service));
         self.note(|| format!("client asks {} for {kind}", service.short()));
-        let taken = self.control_is_asked(service, Request { kind, change, id });
+        let taken = self.control_is_asked(service, Request::Operation { kind, change, id });
         taken.then_some(id)
+    }
+
+    /// Something new, or back to what was.
+    fn draw_update(&mut self, service: ServiceId) -> Change {
+        let newest = self.store.services[&service].revision_newest.0;
+        if newest == 0 || !self.random.per_mille(150) {
+            return self.draw_change();
+        }
+        let number = RevisionNumber(self.random.between(1, newest.into()) as u32);
+        let Some(revision) = self.store.revision(service, Some(number)) else {
+            return self.draw_change();
+        };
+        self.totals.count("return to a revision asked for");
+        Change {
+            settings: revision.settings.clone(),
+            configuration: revision.configuration.clone(),
+            returns_to: Some(PinnedRevision {
+                number,
+                digest: revision.image.digest,
+            }),
+        }
     }
 
     fn draw_change(&mut self) -> Change {
@@ -153,10 +191,12 @@ impl World {
                 ..Scaling::default()
             },
             user_namespace: UserNamespace::Private,
+            exposure: Exposure::Public,
         };
         Change {
             settings,
             configuration: self.clients.configurations.to_string(),
+            returns_to: None,
         }
     }
 

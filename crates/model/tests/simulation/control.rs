@@ -66,10 +66,25 @@ struct Probed {
 
 /// A change that an owner asks for.
 #[derive(Debug)]
-pub(crate) struct Request {
-    pub(crate) kind: OperationKind,
-    pub(crate) change: Option<Change>,
-    pub(crate) id: OperationId,
+pub(crate) enum Request {
+    Operation {
+        kind: OperationKind,
+        change: Option<Change>,
+        id: OperationId,
+    },
+    Cancel {
+        id: OperationId,
+    },
+}
+
+impl Request {
+    /// Makes the change, unless the service refuses it.
+    fn change(self, service: &mut Service, now: Timestamp) -> bool {
+        match self {
+            Self::Operation { kind, change, id } => service.accept(kind, change, id, now).is_ok(),
+            Self::Cancel { id } => service.cancel(Some(id), now).is_ok(),
+        }
+    }
 }
 
 /// What the engine answers.
@@ -77,6 +92,7 @@ pub(crate) struct Request {
 pub(crate) enum Answer {
     /// `NotAsked` when it could not be asked.
     Image {
+        operation: OperationId,
         progress: ImageProgress,
     },
     Call {
@@ -149,7 +165,8 @@ impl Answer {
 
     pub(crate) fn failed(self) -> Self {
         match self {
-            Self::Image { .. } => Self::Image {
+            Self::Image { operation, .. } => Self::Image {
+                operation,
                 progress: ImageProgress::NotAsked,
             },
             Self::Call { instance, kind, .. } => Self::Call {
@@ -189,6 +206,12 @@ impl Worker {
             token: 0,
             rounds_now: (Timestamp::default(), 0),
         })
+    }
+
+    /// Whether that operation is on its way: what was asked for another is of no use.
+    fn is_in(&self, id: OperationId) -> bool {
+        let operation = self.service.operation.as_ref();
+        operation.is_some_and(|operation| operation.id == id)
     }
 
     fn in_route(&self, id: InstanceId) -> bool {
@@ -511,7 +534,8 @@ impl World {
         };
         let now = self.now;
         match answer {
-            Answer::Image { progress } => {
+            Answer::Image { operation, .. } if !worker.is_in(operation) => {}
+            Answer::Image { progress, .. } => {
                 if progress == ImageProgress::NotAsked {
                     worker.hold_off(now);
                 }
@@ -717,14 +741,15 @@ impl World {
         }
         while let Some(request) = worker.requests.pop_front() {
             let mut next = worker.service.clone();
-            match next.accept(request.kind, request.change, request.id, self.now) {
-                Ok(()) => {
-                    worker.again = true;
-                    self.put_worker(worker);
-                    return self.store_service(life, next, None, None);
-                }
-                Err(_) => self.totals.count("request of an owner refused"),
+            if let Request::Cancel { id } = request {
+                self.checks.cancels(id);
             }
+            if request.change(&mut next, self.now) {
+                worker.again = true;
+                self.put_worker(worker);
+                return self.store_service(life, next, None, None);
+            }
+            self.totals.count("request of an owner refused");
         }
         worker.settle(self.now);
         self.look_after_probes(life, &worker);
@@ -797,9 +822,14 @@ impl World {
                     return self.call(life, service, Call::ForgetService);
                 }
                 Step::PrepareImage(reference) => {
-                    if worker.retry_after.is_none() {
+                    let operation = worker.service.operation.as_ref().map(|o| o.id);
+                    if let (None, Some(operation)) = (worker.retry_after, operation) {
                         worker.image = ImageProgress::Preparing;
-                        self.call(life, service, Call::Prepare { reference });
+                        let call = Call::Prepare {
+                            operation,
+                            reference,
+                        };
+                        self.call(life, service, call);
                     }
                 }
                 Step::Start(revision) => self.start(life, &mut worker, revision),
@@ -822,11 +852,10 @@ impl World {
         }
     }
 
-    fn transition(&mut self, life: u64, mut worker: Box<Worker>, transition: Transition) {
+    fn transition(&mut self, life: u64, worker: Box<Worker>, transition: Transition) {
         let mut next = worker.service.clone();
         match next.apply(transition, self.now) {
             Ok(applied) => {
-                worker.image = ImageProgress::NotAsked;
                 self.put_worker(worker);
                 self.store_service(life, next, applied.revision, applied.ended);
             }
@@ -919,7 +948,10 @@ impl World {
             return;
         };
         match outcome {
-            Outcome::Stored(next) => worker.service = *next,
+            Outcome::Stored(next) => {
+                worker.image = ImageProgress::NotAsked;
+                worker.service = *next;
+            }
             Outcome::Published(route, generation) => {
                 worker
                     .routed

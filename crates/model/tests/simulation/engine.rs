@@ -8,7 +8,7 @@ use std::{
 };
 
 use ekiden_model::{
-    id::{InstanceId, ServiceId},
+    id::{InstanceId, OperationId, ServiceId},
     image::ImageReference,
     instance::{Exit, ExitCause, InstanceObservation, InstanceState, RevisionNumber, StopReason},
     plan::ImageProgress,
@@ -17,7 +17,7 @@ use ekiden_model::{
 };
 
 use crate::{
-    behaviour::{Behaviour, Fate, Named},
+    behaviour::{Behaviour, Fate, Named, image_of},
     checks::Rule,
     control::{Answer, CallKind},
     random::Random,
@@ -63,6 +63,7 @@ const LATE: u64 = 0;
 #[derive(Debug, Clone)]
 pub(crate) enum Call {
     Prepare {
+        operation: OperationId,
         reference: ImageReference,
     },
     Start {
@@ -173,7 +174,10 @@ impl World {
             return;
         }
         match call {
-            Call::Prepare { reference } => self.prepare(life, service, &reference),
+            Call::Prepare {
+                operation,
+                reference,
+            } => self.prepare(life, service, operation, &reference),
             Call::Start {
                 instance,
                 revision,
@@ -241,9 +245,16 @@ impl World {
         );
     }
 
-    fn prepare(&mut self, life: u64, service: ServiceId, reference: &ImageReference) {
+    fn prepare(
+        &mut self,
+        life: u64,
+        service: ServiceId,
+        operation: OperationId,
+        reference: &ImageReference,
+    ) {
         let serial = self.random.below(1 << 20) as u32;
         let progress = match Named::of(reference) {
+            Named::Digest(digest) => ImageProgress::Ready(image_of(digest)),
             Named::Missing => {
                 let message = format!("image `{reference}` does not exist");
                 ImageProgress::Failed(FailureCause::Image { message })
@@ -258,7 +269,11 @@ impl World {
             0 if !self.is_calm() => self.random.between(1_000, 20_000),
             _ => self.random.between(1, 300),
         };
-        self.take_up(life, service, Answer::Image { progress }, takes);
+        let answer = Answer::Image {
+            operation,
+            progress,
+        };
+        self.take_up(life, service, answer, takes);
     }
 
     fn start_instance(
@@ -563,7 +578,8 @@ impl Call {
     /// The answer when the agent is not there.
     fn failed(self) -> Answer {
         match self {
-            Self::Prepare { .. } => Answer::Image {
+            Self::Prepare { operation, .. } => Answer::Image {
+                operation,
                 progress: ImageProgress::NotAsked,
             },
             Self::Start {

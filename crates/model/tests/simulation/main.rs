@@ -67,6 +67,7 @@ fn assert_rich(totals: &Totals) {
         .map(|fault| format!("fault: {fault:?}"))
         .collect();
     let others = [
+        "failure: cancelled",
         "failure: crashed",
         "failure: image",
         "failure: not healthy",
@@ -92,6 +93,7 @@ fn assert_rich(totals: &Totals) {
         "operation: UPDATE_SERVICE ROLLBACK_SUCCEEDED",
         "operation: UPDATE_SERVICE SUCCEEDED",
         "request of an owner refused",
+        "return to a revision asked for",
         "request: cut off by the drain limit",
         "request: died with its instance",
         "request: served",

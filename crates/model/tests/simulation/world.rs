@@ -13,7 +13,7 @@ use std::{
 
 use ekiden_model::{
     health::ProbeResult,
-    id::{InstanceId, ServiceId},
+    id::{InstanceId, OperationId, ServiceId},
     instance::ExitCause,
     plan::Timing,
     time::Timestamp,
@@ -132,6 +132,10 @@ pub(crate) enum Event {
     },
 
     ClientActs,
+    ClientCancels {
+        service: ServiceId,
+        operation: OperationId,
+    },
     FaultBegins(Fault),
     FaultEnds(Fault),
     Calm,
@@ -333,6 +337,7 @@ impl World {
                 self.request_gives_up(edge, service, request);
             }
             Event::ClientActs => self.client_acts(),
+            Event::ClientCancels { service, operation } => self.client_cancels(service, operation),
             Event::FaultBegins(fault) => self.fault_begins(fault),
             Event::FaultEnds(fault) => self.fault_ends(fault),
             Event::Calm => self.calm(),
