@@ -5,13 +5,13 @@ The states and messages are those of App Runner's API reference and developer gu
 
 import http.client
 import json
-import os
 import shutil
 import unittest
 
 import botocore.exceptions
 
 from support import host, images
+from support.aws import Aws
 from support.case import EkidenCase, settings
 from support.server import http_health, service_request
 from support.wait import until
@@ -325,20 +325,7 @@ class AwsCommandLine(EkidenCase):
     label = "aws"
 
     def aws(self, *arguments, **members):
-        """Runs `aws apprunner`, with what `ekiden env` says and nothing else of the host's."""
-        flags = [word for name, value in members.items()
-                 for word in (f"--{name.replace('_', '-')}",
-                              value if isinstance(value, str) else json.dumps(value))]
-        output = host.run("aws", "apprunner", *arguments, *flags, "--output", "json",
-                          env=self.environment(), timeout=60)
-        return json.loads(output) if output.strip() else {}
-
-    def environment(self):
-        exports = self.ekiden.cli("env")
-        pairs = [line.removeprefix("export ").split("=", 1)
-                 for line in exports.splitlines() if line.startswith("export ")]
-        own = {name: value.strip("'\"") for name, value in pairs}
-        return {"PATH": os.environ["PATH"], "HOME": str(self.ekiden.base), **own}
+        return Aws(self.ekiden)("apprunner", *arguments, **members)
 
     def test_a_whole_life(self):
         request = service_request("cli-life", images.web(), env={"GREETING": "first"})

@@ -33,6 +33,8 @@ use tokio::{net::UnixListener, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
+#[doc(hidden)]
+pub use crate::api::page::fuzzing;
 pub use crate::config::{ControlConfig, DomainValidation, Handshake, Quotas, References};
 use crate::{
     api::Api, audit::Audit, domains::Domains, edges::Edges, identity::Identities, ingress::Ingress,

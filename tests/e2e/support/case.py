@@ -17,13 +17,23 @@ class EkidenCase(unittest.TestCase):
     prefix = 24
     extra = ""
 
-    @classmethod
-    def setUpClass(cls):
+    @staticmethod
+    def check_host():
+        """Skips where no Ekiden can run."""
         if os.geteuid() != 0:
             raise unittest.SkipTest("needs root: namespaces, control groups and networks are made")
         if lacking := host.missing(*images.NEEDED):
             raise unittest.SkipTest(f"not installed: {', '.join(lacking)}")
+
+    @classmethod
+    def setUpClass(cls):
+        cls.check_host()
         images.web()
+        cls.start_ekiden()
+
+    @classmethod
+    def start_ekiden(cls):
+        cls.check_host()
         cls.ekiden = Ekiden(cls.label, cls.prefix, cls.extra)
         cls.addClassCleanup(cls.ekiden.teardown)
         cls.ekiden.start()

@@ -16,6 +16,7 @@ import boto3
 import botocore.auth
 import botocore.awsrequest
 import botocore.config
+import botocore.credentials
 
 from . import host, settings
 from .wait import until
@@ -224,10 +225,9 @@ class Ekiden:
         request = botocore.awsrequest.AWSRequest("POST", self.endpoint + "/", data=body, headers={
             "Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": target,
         })
-        credentials = boto3.Session(key["access_key_id"], key["secret_access_key"])
-        signer = botocore.auth.SigV4Auth(
-            credentials.get_credentials(), "apprunner", settings.REGION)
-        signer.add_auth(request)
+        credentials = botocore.credentials.Credentials(
+            key["access_key_id"], key["secret_access_key"])
+        botocore.auth.SigV4Auth(credentials, "apprunner", settings.REGION).add_auth(request)
         connection = http.client.HTTPConnection("127.0.0.1", self.api_port, timeout=30)
         try:
             connection.request("POST", "/", body, dict(request.headers))

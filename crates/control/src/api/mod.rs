@@ -17,7 +17,7 @@ mod named;
 mod native;
 mod observability;
 mod operation;
-mod page;
+pub(crate) mod page;
 mod parameters;
 mod resources;
 mod revisions;

@@ -6,6 +6,9 @@
 //! refused. The place is that of an item, not a number of items: a list goes on behind it whatever
 //! was made or deleted in the meantime, and a token never leads back to itself.
 
+#[doc(hidden)]
+pub mod fuzzing;
+
 use std::{marker::PhantomData, sync::Arc};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
