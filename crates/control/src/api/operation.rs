@@ -340,6 +340,8 @@ mod tests {
             "TagResource",
             "UntagResource",
             "UpdateService",
+            "CancelOperation",
+            "RollbackService",
         ];
         assert_eq!(deploys, wanted);
     }
