@@ -32,7 +32,7 @@ pub enum Command {
     #[command(after_help = "Examples:\n  \
         ekiden deploy --image docker.io/library/nginx --name website --port 80\n  \
         ekiden deploy --image localhost/hello:2 --env GREETING=hi --health-path /health")]
-    Deploy(Deploy),
+    Deploy(Box<Deploy>),
     /// List the services
     #[command(alias = "ls")]
     Ps,

@@ -102,10 +102,11 @@ impl Key {
                     access_key_id: id.clone(),
                 };
                 let _: DeleteAccessKeyResponse = api.native("DeleteAccessKey", &request).await?;
-                Ok(match format {
+                match format {
                     OutputFormat::Text => print_line(&format!("deleted {id}"))?,
                     OutputFormat::Json => print_line("{}")?,
-                })
+                }
+                Ok(())
             }
         }
     }

@@ -107,10 +107,16 @@ async fn deploy(world: &World, arn: &str) {
 
 /// Looks for the value in every file of the control plane.
 fn assert_nowhere_on_disk(world: &World) {
-    let dir = world.dir.path().join("control");
+    let control = world.dir.path().join("control");
+    let entries = |dir| {
+        std::fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+    };
+    let (folders, mut paths): (Vec<_>, Vec<_>) = entries(control).partition(|path| path.is_dir());
+    paths.extend(folders.into_iter().flat_map(entries));
     let mut files = 0;
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
+    for path in paths {
         let bytes = std::fs::read(&path).unwrap();
         let found = bytes
             .windows(VALUE.len())

@@ -248,7 +248,7 @@ impl<E: Engine> Api<E> {
         trace.identity = Some(caller.identity.clone());
         let operation = trace.operation.ok_or_else(|| route.unknown_operation())?;
         let input = decode::parse(route.protocol, body)?;
-        trace.subject = Subject::of(&input, &caller.region, &self.config.account_id);
+        trace.subject = Subject::of(operation, &input, &caller.region, &self.config.account_id);
         let role = &caller.identity.key.facts.role;
         let decision = decide(role, operation.access(), trace.subject.service.as_deref());
         let call = Call {

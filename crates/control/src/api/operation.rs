@@ -12,21 +12,18 @@ use ekiden_aws::{
 };
 use ekiden_model::access::Access;
 
-/// The members of inputs that name what an operation is done to, the first that is there counting.
-const RESOURCE_MEMBERS: [&str; 12] = [
-    "ServiceArn",
-    "ResourceArn",
-    "ConnectionArn",
-    "AutoScalingConfigurationArn",
-    "ObservabilityConfigurationArn",
-    "VpcConnectorArn",
-    "VpcIngressConnectionArn",
-    "RoleArn",
-    "AccessKeyId",
-    "SecretId",
-    "ResourceId",
-    "Name",
-];
+/// Where an operation's input says what it is done to: the one member that its handler goes by.
+/// Another one must not count, known or unknown: whoever may deploy one service could name it there
+/// and have the operation done to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Named {
+    /// A service that is there, or anything else that has an ARN, an id or a name.
+    By(&'static str),
+    /// A service that is not there yet, by its name.
+    NewService,
+    /// Nothing in particular.
+    Nothing,
+}
 
 /// An operation of any service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +65,16 @@ impl Operation {
             Self::Sts(operation) => operation.name(),
             Self::Secrets(operation) => operation.name(),
             Self::Parameters(operation) => operation.name(),
+        }
+    }
+
+    const fn named(self) -> Named {
+        match self {
+            Self::AppRunner(operation) => named_by_app_runner(operation),
+            Self::Native(operation) => named_by_native(operation),
+            Self::Sts(operation) => named_by_sts(operation),
+            Self::Secrets(operation) => named_by_secrets(operation),
+            Self::Parameters(operation) => named_by_parameters(operation),
         }
     }
 
@@ -189,28 +196,134 @@ const fn of_parameters(operation: Parameters) -> Access {
     }
 }
 
-impl Subject {
-    /// What an input names. `CreateService` names what there is not yet: a service of that name
-    /// with whatever id.
-    pub(super) fn of(input: &Tree, region: &str, account: &str) -> Self {
-        let given = RESOURCE_MEMBERS
-            .iter()
-            .find_map(|member| input.text(member));
-        if let Some(resource) = given {
-            let arn = resource.parse::<Arn>().ok();
-            return Self {
-                service: arn.and_then(|arn| match arn.resource {
-                    Resource::Service(service) => Some(service.name),
-                    _ => None,
-                }),
-                resource: Some(resource.to_owned()),
-            };
+const fn named_by_app_runner(operation: AppRunner) -> Named {
+    use AppRunner as O;
+    match operation {
+        O::CreateService => Named::NewService,
+        O::AssociateCustomDomain
+        | O::CreateVpcIngressConnection
+        | O::DeleteService
+        | O::DescribeCustomDomains
+        | O::DescribeService
+        | O::DisassociateCustomDomain
+        | O::ListOperations
+        | O::PauseService
+        | O::ResumeService
+        | O::StartDeployment
+        | O::UpdateService => Named::By("ServiceArn"),
+        O::ListTagsForResource | O::TagResource | O::UntagResource => Named::By("ResourceArn"),
+        O::CreateAutoScalingConfiguration => Named::By("AutoScalingConfigurationName"),
+        O::DeleteAutoScalingConfiguration
+        | O::DescribeAutoScalingConfiguration
+        | O::ListServicesForAutoScalingConfiguration
+        | O::UpdateDefaultAutoScalingConfiguration => Named::By("AutoScalingConfigurationArn"),
+        O::CreateConnection => Named::By("ConnectionName"),
+        O::DeleteConnection => Named::By("ConnectionArn"),
+        O::CreateObservabilityConfiguration => Named::By("ObservabilityConfigurationName"),
+        O::DeleteObservabilityConfiguration | O::DescribeObservabilityConfiguration => {
+            Named::By("ObservabilityConfigurationArn")
         }
-        let service = input.text("ServiceName").map(str::to_owned);
-        let resource = service
-            .as_ref()
-            .map(|name| format!("arn:aws:apprunner:{region}:{account}:service/{name}/*"));
-        Self { service, resource }
+        O::CreateVpcConnector => Named::By("VpcConnectorName"),
+        O::DeleteVpcConnector | O::DescribeVpcConnector => Named::By("VpcConnectorArn"),
+        O::DeleteVpcIngressConnection
+        | O::DescribeVpcIngressConnection
+        | O::UpdateVpcIngressConnection => Named::By("VpcIngressConnectionArn"),
+        O::ListAutoScalingConfigurations
+        | O::ListConnections
+        | O::ListObservabilityConfigurations
+        | O::ListServices
+        | O::ListVpcConnectors
+        | O::ListVpcIngressConnections => Named::Nothing,
+    }
+}
+
+const fn named_by_native(operation: Native) -> Named {
+    use Native as O;
+    match operation {
+        O::CancelOperation
+        | O::DescribeDomain
+        | O::DescribeOperation
+        | O::GetLogs
+        | O::ListDomains
+        | O::ListInstances
+        | O::ListRevisions
+        | O::RollbackService => Named::By("ServiceArn"),
+        O::CompleteConnection => Named::By("ConnectionArn"),
+        O::DeleteAccessKey | O::UpdateAccessKey => Named::By("AccessKeyId"),
+        O::CreateAccessKey | O::GetStatus | O::ListAccessKeys | O::ListAuditEvents => {
+            Named::Nothing
+        }
+    }
+}
+
+const fn named_by_sts(operation: Sts) -> Named {
+    use Sts as O;
+    match operation {
+        O::AssumeRole => Named::By("RoleArn"),
+        O::GetCallerIdentity | O::GetSessionToken => Named::Nothing,
+    }
+}
+
+const fn named_by_secrets(operation: Secrets) -> Named {
+    use Secrets as O;
+    match operation {
+        O::CreateSecret => Named::By("Name"),
+        O::DeleteSecret
+        | O::DescribeSecret
+        | O::GetResourcePolicy
+        | O::GetSecretValue
+        | O::ListSecretVersionIds
+        | O::PutSecretValue
+        | O::RestoreSecret
+        | O::TagResource
+        | O::UntagResource
+        | O::UpdateSecret
+        | O::UpdateSecretVersionStage => Named::By("SecretId"),
+        O::GetRandomPassword | O::ListSecrets => Named::Nothing,
+    }
+}
+
+const fn named_by_parameters(operation: Parameters) -> Named {
+    use Parameters as O;
+    match operation {
+        O::DeleteParameter
+        | O::GetParameter
+        | O::GetParameterHistory
+        | O::LabelParameterVersion
+        | O::PutParameter => Named::By("Name"),
+        O::GetParametersByPath => Named::By("Path"),
+        O::AddTagsToResource | O::ListTagsForResource | O::RemoveTagsFromResource => {
+            Named::By("ResourceId")
+        }
+        O::DeleteParameters | O::DescribeParameters | O::GetParameters => Named::Nothing,
+    }
+}
+
+impl Subject {
+    /// What the input of an operation names.
+    pub(super) fn of(operation: Operation, input: &Tree, region: &str, account: &str) -> Self {
+        match operation.named() {
+            Named::Nothing => Self::default(),
+            Named::By(member) => {
+                let given = input.text(member);
+                let arn = given.and_then(|text| text.parse::<Arn>().ok());
+                Self {
+                    service: arn.and_then(|arn| match arn.resource {
+                        Resource::Service(service) => Some(service.name),
+                        _ => None,
+                    }),
+                    resource: given.map(str::to_owned),
+                }
+            }
+            // Of whatever id it will have.
+            Named::NewService => {
+                let service = input.text("ServiceName").map(str::to_owned);
+                let resource = service
+                    .as_ref()
+                    .map(|name| format!("arn:aws:apprunner:{region}:{account}:service/{name}/*"));
+                Self { service, resource }
+            }
+        }
     }
 }
 
@@ -223,11 +336,15 @@ mod tests {
 
     const ACCOUNT: &str = "123456789012";
 
-    fn subject(input: &str) -> Subject {
+    fn subject(operation: AppRunner, input: &str) -> Subject {
+        subject_of(Operation::AppRunner(operation), input)
+    }
+
+    fn subject_of(operation: Operation, input: &str) -> Subject {
         let tree = decode::parse(Protocol::AwsJson10, input.as_bytes())
             .ok()
             .unwrap();
-        Subject::of(&tree, "us-east-1", ACCOUNT)
+        Subject::of(operation, &tree, "us-east-1", ACCOUNT)
     }
 
     fn arn(kind: &str) -> String {
@@ -257,23 +374,69 @@ mod tests {
             service: Some("web".to_owned()),
             resource: Some(web.clone()),
         };
-        assert_eq!(subject(&format!(r#"{{"ServiceArn":"{web}"}}"#)), of_web);
-        assert_eq!(subject(&format!(r#"{{"ResourceArn":"{web}"}}"#)), of_web);
-        // The name in an input never counts beside an ARN.
-        let both = format!(r#"{{"ServiceArn":"{web}","ServiceName":"other"}}"#);
-        assert_eq!(subject(&both), of_web);
+        let found = subject(
+            AppRunner::UpdateService,
+            &format!(r#"{{"ServiceArn":"{web}"}}"#),
+        );
+        assert_eq!(found, of_web);
+        let found = subject(
+            AppRunner::TagResource,
+            &format!(r#"{{"ResourceArn":"{web}"}}"#),
+        );
+        assert_eq!(found, of_web);
         let connection = arn("connection/web");
-        let found = subject(&format!(r#"{{"ResourceArn":"{connection}"}}"#));
+        let found = subject(
+            AppRunner::TagResource,
+            &format!(r#"{{"ResourceArn":"{connection}"}}"#),
+        );
         assert_eq!((found.service, found.resource), (None, Some(connection)));
-        let found = subject(r#"{"ServiceName":"web"}"#);
+        let found = subject(AppRunner::CreateService, r#"{"ServiceName":"web"}"#);
         assert_eq!(found.service.as_deref(), Some("web"));
         assert_eq!(
             found.resource.as_deref(),
             Some("arn:aws:apprunner:us-east-1:123456789012:service/web/*")
         );
-        let garbage = subject(r#"{"ServiceArn":"web","ServiceName":"web"}"#);
+        let garbage = subject(AppRunner::UpdateService, r#"{"ServiceArn":"web"}"#);
         assert_eq!(garbage.service, None);
-        assert_eq!(subject(r#"{"ServiceArn":7}"#), Subject::default());
+        assert_eq!(
+            subject(AppRunner::UpdateService, r#"{"ServiceArn":7}"#),
+            Subject::default()
+        );
+    }
+
+    /// A deployer of `web` names it wherever the operation does not look.
+    #[test]
+    fn only_the_member_that_the_handler_goes_by_counts() {
+        let web = arn("service/web");
+        let members = [
+            ("ServiceArn", web.as_str()),
+            ("ResourceArn", web.as_str()),
+            ("ServiceName", "web"),
+        ];
+        for operation in every().filter(|operation| operation.access() == Access::Deploy) {
+            let own = match operation.named() {
+                Named::By(member) => member,
+                Named::NewService => "ServiceName",
+                Named::Nothing => panic!("{}", operation.name()),
+            };
+            let others: Vec<String> = members
+                .iter()
+                .filter(|(member, _)| *member != own)
+                .map(|(member, value)| format!(r#""{member}":"{value}""#))
+                .collect();
+            let other_service = match own {
+                "ServiceName" => "other".to_owned(),
+                _ => arn("service/other"),
+            };
+            let input = format!(r#"{{"{own}":"{other_service}",{}}}"#, others.join(","));
+            let found = subject_of(operation, &input);
+            assert_eq!(
+                found.service.as_deref(),
+                Some("other"),
+                "{}",
+                operation.name()
+            );
+        }
     }
 
     /// Every role, every operation: what a viewer may, a deployer may; what is not a look at
@@ -340,6 +503,8 @@ mod tests {
             "TagResource",
             "UntagResource",
             "UpdateService",
+            "CancelOperation",
+            "RollbackService",
         ];
         assert_eq!(deploys, wanted);
     }

@@ -89,7 +89,6 @@ mod tests {
                     code_configuration: Some(CodeConfiguration {
                         configuration_source: Some("API".to_owned()),
                         code_configuration_values: Some(values),
-                        ..CodeConfiguration::default()
                     }),
                     ..CodeRepository::default()
                 }),

@@ -147,7 +147,8 @@ impl World {
 
     fn ask(&mut self, service: ServiceId, kind: OperationKind) -> Option<OperationId> {
         let id = OperationId::from_bytes(self.random.id());
-        let change = (kind == OperationKind::UpdateService).then(|| self.draw_update(service));
+        let change =
+            (kind == OperationKind::UpdateService).then(|| Box::new(self.draw_update(service)));
         self.note(|| format!("client asks {} for {kind}", service.short()));
         let taken = self.control_is_asked(service, Request::Operation { kind, change, id });
         taken.then_some(id)

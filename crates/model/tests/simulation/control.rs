@@ -69,7 +69,7 @@ struct Probed {
 pub(crate) enum Request {
     Operation {
         kind: OperationKind,
-        change: Option<Change>,
+        change: Option<Box<Change>>,
         id: OperationId,
     },
     Cancel {
@@ -81,7 +81,10 @@ impl Request {
     /// Makes the change, unless the service refuses it.
     fn change(self, service: &mut Service, now: Timestamp) -> bool {
         match self {
-            Self::Operation { kind, change, id } => service.accept(kind, change, id, now).is_ok(),
+            Self::Operation { kind, change, id } => {
+                let change = change.map(|change| *change);
+                service.accept(kind, change, id, now).is_ok()
+            }
             Self::Cancel { id } => service.cancel(Some(id), now).is_ok(),
         }
     }
