@@ -181,12 +181,17 @@ fn parse_reference(text: &str) -> Result<ImageReference, &'static str> {
         (None, Some(_)) => None,
         (None, None) => Some("latest".to_owned()),
     };
-    Ok(ImageReference {
+    let reference = ImageReference {
         registry,
         repository,
         tag,
         digest,
-    })
+    };
+    // What is kept is the whole of it, and must be readable again.
+    if reference.to_string().len() > REFERENCE_BYTES_MAX {
+        return Err("it is longer than 1024 bytes with its registry and tag");
+    }
+    Ok(reference)
 }
 
 fn split_registry(name: &str) -> (String, String) {
@@ -360,6 +365,19 @@ mod tests {
             "App", "a//b", "../a", "a/../b", "a--", "_a", "a b", "a\nb", "a_-b",
         ] {
             assert!(name.parse::<ImageReference>().is_err(), "{name}");
+        }
+    }
+
+    /// Found by fuzzing: what was added to a short name made a reference that is kept and that
+    /// nobody can read again.
+    #[test]
+    fn a_reference_that_is_too_long_when_it_is_completed_is_refused() {
+        for (length, good) in [(999, true), (1000, false), (1024, false)] {
+            let parsed = "a".repeat(length).parse::<ImageReference>();
+            assert_eq!(parsed.is_ok(), good, "{length}");
+            if let Ok(reference) = parsed {
+                assert_eq!(reference.to_string().parse(), Ok(reference));
+            }
         }
     }
 
