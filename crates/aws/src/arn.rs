@@ -90,16 +90,20 @@ pub struct InvalidArn {
 }
 
 impl Arn {
-    /// The ARN of a service. `id` is 32 lowercase hexadecimal digits.
-    pub fn service(region: &str, account: &str, name: &str, id: &str) -> Self {
-        Self {
-            region: region.to_owned(),
-            account: account.to_owned(),
-            resource: Resource::Service(Single {
-                name: name.to_owned(),
-                id: id.to_owned(),
-            }),
-        }
+    /// The ARN of a service, as text: lists have many, and most are only written. `id` is 32
+    /// lowercase hexadecimal digits.
+    pub fn of_service(region: &str, account: &str, name: &str, id: &str) -> String {
+        [
+            "arn:aws:apprunner:",
+            region,
+            ":",
+            account,
+            ":service/",
+            name,
+            "/",
+            id,
+        ]
+        .concat()
     }
 
     /// The id of the service that this names; `None` when it names something else.
@@ -291,8 +295,9 @@ mod tests {
             let text = format!("{PREFIX}{resource}");
             assert_eq!(text.parse::<Arn>().unwrap().to_string(), text);
         }
-        let arn = Arn::service("us-east-1", "123456789012", "python-app", ID);
-        assert_eq!(arn.to_string(), format!("{PREFIX}service/python-app/{ID}"));
+        let text = Arn::of_service("us-east-1", "123456789012", "python-app", ID);
+        assert_eq!(text, format!("{PREFIX}service/python-app/{ID}"));
+        let arn: Arn = text.parse().unwrap();
         assert_eq!(arn.service_id(), Some(ID));
         assert_eq!(arn.to_string().parse(), Ok(arn));
     }

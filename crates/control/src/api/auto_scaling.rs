@@ -172,7 +172,7 @@ impl<E: Engine> Api<E> {
         let (users, next_token) = page.cut(users, |user| (user.created_at, user.id));
         let arns = users.iter().map(|user| {
             let (account, id) = (&self.config.account_id, user.id.to_string());
-            Arn::service(&caller.region, account, &user.name, &id).to_string()
+            Arn::of_service(&caller.region, account, &user.name, &id)
         });
         Ok(ListServicesForAutoScalingConfigurationResponse {
             service_arn_list: Some(arns.collect()),

@@ -355,15 +355,12 @@ impl<E: Engine> Api<E> {
     }
 
     pub(super) fn arn(&self, stored: &StoredService) -> String {
-        let service = &stored.service;
-        let id = service.id.to_string();
-        Arn::service(
-            &stored.region,
-            &self.config.account_id,
-            service.name.as_str(),
-            &id,
-        )
-        .to_string()
+        self.arn_with_id(stored, &stored.service.id.to_string())
+    }
+
+    fn arn_with_id(&self, stored: &StoredService, id: &str) -> String {
+        let name = stored.service.name.as_str();
+        Arn::of_service(&stored.region, &self.config.account_id, name, id)
     }
 
     fn new_host(&self, region: &str) -> String {
@@ -406,10 +403,11 @@ impl<E: Engine> Api<E> {
 
     fn wire_summary(&self, stored: &StoredService) -> ServiceSummary {
         let service = &stored.service;
+        let id = service.id.to_string();
         ServiceSummary {
             service_name: Some(service.name.to_string()),
-            service_id: Some(service.id.to_string()),
-            service_arn: Some(self.arn(stored)),
+            service_arn: Some(self.arn_with_id(stored, &id)),
+            service_id: Some(id),
             service_url: shown_host(service),
             created_at: Some(seconds(service.created_at)),
             updated_at: Some(seconds(service.updated_at)),

@@ -311,13 +311,12 @@ impl<E: Engine> Api<E> {
     }
 
     fn ingress_service_arn(&self, caller: &Caller, record: &VpcIngress) -> String {
-        Arn::service(
+        Arn::of_service(
             &caller.region,
             &self.config.account_id,
             record.service_name.as_str(),
             &record.service.to_string(),
         )
-        .to_string()
     }
 
     fn wire_ingress(&self, caller: &Caller, found: Resource<VpcIngress>) -> WireConnection {
