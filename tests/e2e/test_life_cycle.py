@@ -56,7 +56,7 @@ class LifeCycle(EkidenCase):
                          "DEFAULT")
         self.assertTrue(
             service["NetworkConfiguration"]["IngressConfiguration"]["IsPubliclyAccessible"])
-        self.assertFalse(service["ObservabilityConfiguration"]["ObservabilityEnabled"])
+        self.assertNotIn("ObservabilityConfiguration", service)
         self.assertIn("AutoScalingConfigurationArn", service["AutoScalingConfigurationSummary"])
 
         self.succeeds(arn, answer["OperationId"])

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import os
 import pathlib
+import shutil
 import tempfile
 
 from . import host, oci, settings
@@ -56,7 +57,7 @@ def base_archive():
 
 
 def kept(name, make):
-    """A file of the cache; one process makes it while others wait."""
+    """A file or directory of the cache; one process makes it while others wait."""
     settings.CACHE.mkdir(parents=True, exist_ok=True)
     path = settings.CACHE / name
     with open(settings.CACHE / f"{name}.lock", "w") as lock:
@@ -67,8 +68,13 @@ def kept(name, make):
                 make(temporary)
                 temporary.rename(path)
             finally:
-                temporary.unlink(missing_ok=True)
+                remove(temporary)
     return path
+
+
+def remove(path):
+    """Removes a file or directory, if it is there."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def bootstrap(path):

@@ -41,14 +41,15 @@ class Ekiden:
         self.write_config(extra)
 
     def write_config(self, extra=""):
+        # The API's table is the last, so that `extra` may begin with more of it.
         self.config.write_text(
             f'name = "{self.name}"\n'
             f'data_dir = "{self.data}"\n'
             f'run_dir = "{self.run}"\n'
             f'[edge]\nlisten = ["127.0.0.1:{self.edge_port}"]\n'
-            f'[api]\nlisten = "127.0.0.1:{self.api_port}"\n'
             f'[network]\nipv4 = "{self.subnet}"\n'
-            f'[log]\nfile = "{self.log_file}"\n{extra}\n'
+            f'[log]\nfile = "{self.log_file}"\n'
+            f'[api]\nlisten = "127.0.0.1:{self.api_port}"\n{extra}\n'
         )
         # The roles without privileges must be able to pass through to their own directories.
         self.base.chmod(0o755)

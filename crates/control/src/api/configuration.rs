@@ -131,7 +131,7 @@ impl Configuration {
             encryption_configuration: request.encryption_configuration.clone(),
             health_check_configuration: request.health_check_configuration.clone(),
             auto_scaling_configuration_arn: request.auto_scaling_configuration_arn.clone(),
-            network_configuration: request.network_configuration.clone(),
+            network_configuration: said_whole(request.network_configuration.as_ref()),
             observability_configuration: request.observability_configuration.clone(),
             follows: Follows::default(),
         };
@@ -154,7 +154,10 @@ impl Configuration {
     ) -> Result<Self, ApiError> {
         self.check_kind(request, status)?;
         let mut whole = to_value(self)?;
-        let mut given = to_value(request)?;
+        let mut given = to_value(&UpdateServiceRequest {
+            network_configuration: said_whole(request.network_configuration.as_ref()),
+            ..request.clone()
+        })?;
         if let Some(given) = given.as_object_mut() {
             given.remove("ServiceArn");
         }
@@ -197,7 +200,8 @@ impl Configuration {
         })
     }
 
-    /// Normalises CPU and memory, and fills in what answers always have.
+    /// Normalises CPU and memory, and fills in what answers always have. A structure that was not
+    /// given stays away: Terraform would want to remove it again, plan after plan.
     fn complete(&mut self, account_id: &str) {
         let instance = self.instance_configuration.get_or_insert_default();
         instance.cpu = Some(units(
@@ -210,8 +214,8 @@ impl Configuration {
         ));
         let port = || PORT_DEFAULT.to_owned();
         let source = &mut self.source_configuration;
-        if let Some(image) = &mut source.image_repository {
-            let configuration = image.image_configuration.get_or_insert_default();
+        let image = source.image_repository.as_mut();
+        if let Some(configuration) = image.and_then(|image| image.image_configuration.as_mut()) {
             configuration.port.get_or_insert_with(port);
         }
         if let Some(code) = &mut source.code_repository {
@@ -399,6 +403,17 @@ impl Configuration {
 fn to_value(value: &impl Serialize) -> Result<Value, ApiError> {
     serde_json::to_value(value)
         .map_err(|error| ApiError::internal_service_error(format!("a configuration: {error}")))
+}
+
+/// A network configuration as its sender means it. `IsPubliclyAccessible` is a plain boolean in the
+/// model: absent from a structure that is given it is false, and the SDKs for Go (so Terraform)
+/// leave it out when it is.
+fn said_whole(given: Option<&NetworkConfiguration>) -> Option<NetworkConfiguration> {
+    let mut whole = given?.clone();
+    if let Some(ingress) = &mut whole.ingress_configuration {
+        ingress.is_publicly_accessible.get_or_insert(false);
+    }
+    Some(whole)
 }
 
 /// The values of a configuration that was given by the API.

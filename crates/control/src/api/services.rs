@@ -9,9 +9,8 @@ use ekiden_aws::{
         HealthCheckConfiguration, IngressConfiguration, ListOperationsRequest,
         ListOperationsResponse, ListServicesRequest, ListServicesResponse, NetworkConfiguration,
         OperationSummary, PauseServiceRequest, PauseServiceResponse, ResumeServiceRequest,
-        ResumeServiceResponse, Service as WireService, ServiceObservabilityConfiguration,
-        ServiceSummary, StartDeploymentRequest, StartDeploymentResponse, UpdateServiceRequest,
-        UpdateServiceResponse,
+        ResumeServiceResponse, Service as WireService, ServiceSummary, StartDeploymentRequest,
+        StartDeploymentResponse, UpdateServiceRequest, UpdateServiceResponse,
     },
     arn::{Arn, Resource},
     epoch_seconds::EpochSeconds,
@@ -390,14 +389,7 @@ impl<E: Engine> Api<E> {
                     .unwrap_or_default(),
             )),
             network_configuration: Some(wire_network(configuration.network_configuration)),
-            observability_configuration: Some(
-                configuration
-                    .observability_configuration
-                    .unwrap_or_else(|| ServiceObservabilityConfiguration {
-                        observability_enabled: Some(false),
-                        ..ServiceObservabilityConfiguration::default()
-                    }),
-            ),
+            observability_configuration: configuration.observability_configuration,
         })
     }
 
