@@ -308,6 +308,33 @@ async fn an_update_changes_what_it_names_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_member_that_the_go_sdk_leaves_out_because_it_is_false_is_false() {
+    let world = World::new().await;
+    let silent = json!({ "NetworkConfiguration": { "IngressConfiguration": {} } });
+    let public = json!({ "NetworkConfiguration": {
+        "IngressConfiguration": { "IsPubliclyAccessible": true },
+    }});
+    let is_public = |service: Value| {
+        service["NetworkConfiguration"]["IngressConfiguration"]["IsPubliclyAccessible"].clone()
+    };
+    let request = with(wanted("web1", "localhost/ok", 7113), silent.clone());
+    let arn = running(&world, request).await;
+    assert_eq!(is_public(described(&world, &arn).await), false);
+    update(&world, &arn, public).await;
+    assert_eq!(is_public(described(&world, &arn).await), true);
+    update(&world, &arn, silent).await;
+    assert_eq!(is_public(described(&world, &arn).await), false);
+    // A structure that is not given at all leaves everything as it is.
+    update(
+        &world,
+        &arn,
+        json!({ "NetworkConfiguration": { "IpAddressType": "IPV4" } }),
+    )
+    .await;
+    assert_eq!(is_public(described(&world, &arn).await), false);
+}
+
+#[tokio::test]
 async fn a_private_service_serves_nobody_by_the_front_door() {
     let world = World::new().await;
     let network = |public: bool| {
