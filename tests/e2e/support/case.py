@@ -13,6 +13,7 @@ from .wait import until
 class EkidenCase(unittest.TestCase):
     """One Ekiden for all tests of a class; each test deletes the services it makes."""
 
+    maxDiff = None
     label = "test"
     prefix = 24
     extra = ""
