@@ -20,15 +20,22 @@ resource "aws_apprunner_auto_scaling_configuration_version" "spare" {
   auto_scaling_configuration_name = "spare"
 }
 
+locals {
+  built_in = join(":", ["arn:aws:apprunner:us-east-1:${data.aws_caller_identity.this.account_id}",
+  "autoscalingconfiguration/DefaultConfiguration/1/00000000000000000000000000000001"])
+}
+
 # The default outlives the resource, as on App Runner: a configuration that is to be destroyed must
-# not be left as the default.
+# not be left as the default. Nor may a service use it that names none, which it does if it is created
+# while this is the default: so this waits until they are there.
 resource "aws_apprunner_default_auto_scaling_configuration_version" "this" {
   auto_scaling_configuration_arn = {
     1 = aws_apprunner_auto_scaling_configuration_version.web.arn
     2 = aws_apprunner_auto_scaling_configuration_version.spare.arn
-    3 = join(":", ["arn:aws:apprunner:us-east-1:${data.aws_caller_identity.this.account_id}",
-    "autoscalingconfiguration/DefaultConfiguration/1/00000000000000000000000000000001"])
+    3 = local.built_in
   }[var.phase]
+
+  depends_on = [aws_apprunner_service.code, aws_apprunner_service.plain]
 }
 
 resource "aws_apprunner_connection" "github" {

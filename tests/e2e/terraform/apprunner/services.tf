@@ -66,7 +66,8 @@ resource "aws_apprunner_service" "web" {
 }
 
 resource "aws_apprunner_service" "inner" {
-  service_name = local.replaced ? "inner-2" : "inner"
+  service_name                   = local.replaced ? "inner-2" : "inner"
+  auto_scaling_configuration_arn = local.built_in
 
   source_configuration {
     auto_deployments_enabled = false
