@@ -122,9 +122,15 @@ impl ShimLink {
             writer,
             process,
         };
-        timeout(SEND_MAX, write_frame(&mut link.writer, &Hello::ours()))
+        let greeted = timeout(SEND_MAX, write_frame(&mut link.writer, &Hello::ours()))
             .await
-            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
+        match greeted {
+            // A program that is over at once takes its shim along before we are here. What the shim
+            // has said of it is still to be read.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            greeted => greeted?,
+        }
         // Ends with the connection, or when the link is dropped and the next frame comes.
         tokio::spawn(read_frames(reader, said));
         Ok(link)
