@@ -36,9 +36,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             .split(',')
             .map(str::to_owned)
             .collect(),
+        private_hosts: Vec::new(),
         state: RouteState::Serving,
         concurrency_per_instance: 100_000,
         upstreams,
+        ingress: Box::default(),
     };
 
     // The table that an edge saves is also the way to give one to an edge without control.

@@ -289,9 +289,11 @@ mod tests {
             service: ServiceId::from_bytes([1; 16]),
             service_name: "test".parse().unwrap(),
             hosts: vec!["app.test".to_owned()],
+            private_hosts: Vec::new(),
             state: RouteState::Serving,
             concurrency_per_instance: 1,
             upstreams,
+            ingress: Box::default(),
         };
         ToEdge::Table {
             generation: Generation(generation),

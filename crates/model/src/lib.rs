@@ -10,6 +10,8 @@ pub mod domain_name;
 pub mod health;
 pub mod id;
 pub mod image;
+pub mod ingress;
+pub mod ingress_path;
 pub mod instance;
 pub mod name;
 pub mod parameter;

@@ -454,21 +454,32 @@ fn publish(view: &View<'_>, goal: &Goal<'_>, surplus: &[InstanceId], plan: &mut 
         .serving
         .map_or(1, |r| r.settings.scaling.concurrency_per_instance);
     let settings = goal.serving.map_or(&view.service.settings, |r| &r.settings);
-    let hosts = match settings.exposure {
-        Exposure::Public => view.service.hosts.clone(),
-        Exposure::Private => Vec::new(),
+    let ingress = Box::new(view.service.ingress.clone());
+    let hosts = served_hosts(view.service);
+    let (hosts, private_hosts) = match (settings.exposure, ingress.private) {
+        (Exposure::Public, false) => (hosts, Vec::new()),
+        (Exposure::Private, _) | (Exposure::Public, true) => (Vec::new(), hosts),
     };
     let route = Route {
         service: view.service.id,
         service_name: view.service.name.clone(),
         hosts,
+        private_hosts,
         state,
         concurrency_per_instance: concurrency,
         upstreams,
+        ingress,
     };
     if view.published != Some(&route) {
         plan.steps.push(Step::Publish(route));
     }
+}
+
+/// The names that the service is served under, privately or not. The first of its names is the one
+/// that it was given, which its owner may have turned off.
+fn served_hosts(service: &Service) -> Vec<String> {
+    let first = usize::from(!service.ingress.default_host);
+    service.hosts.iter().skip(first).cloned().collect()
 }
 
 /// Who serves for `revision`: its healthy instances, or who serves now while there are none.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     id::{InstanceId, ServiceId},
+    ingress::Ingress,
     instance::RevisionNumber,
     name::ServiceName,
 };
@@ -33,12 +34,23 @@ pub struct Route {
     /// every name one label below that is nobody's own. A private
     /// service has none.
     pub hosts: Vec<String>,
+    /// The same for a private service: these lead to it on private listeners only. An edge that
+    /// does not know them serves them nowhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub private_hosts: Vec<String>,
     /// What to do with a request.
     pub state: RouteState,
     /// Requests that one instance may hold at once; at least 1.
     pub concurrency_per_instance: u32,
     /// Who may serve. May be empty: then requests wait, bounded in number and time.
     pub upstreams: Vec<Upstream>,
+    /// How its front door is set. In a box: most routes have none of it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub ingress: Box<Ingress>,
+}
+
+fn is_default(ingress: &Ingress) -> bool {
+    ingress.is_default()
 }
 
 /// What the edge does with a request for a service.

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     id::{InstanceId, OperationId, ServiceId},
     image::{Digest, ImageReference, PreparedImage},
+    ingress::Ingress,
     instance::{ExitCause, RevisionNumber},
     name::ServiceName,
     revision::{Revision, Settings},
@@ -183,6 +184,9 @@ pub struct Service {
     pub settings: Settings,
     /// The same in the API's own words, kept to answer with exactly what was asked.
     pub configuration: String,
+    /// How its front door is set: no revision's, and effective at once.
+    #[serde(default)]
+    pub ingress: Ingress,
     /// The revision that serves, or would if the service were not paused.
     pub active: Option<RevisionNumber>,
     /// Revisions that were active, in the order in which they became so, the active one last; at
@@ -520,6 +524,7 @@ impl Service {
             settled: from,
             settings: change.settings.clone(),
             configuration: change.configuration.clone(),
+            ingress: Ingress::default(),
             active: None,
             served: Vec::new(),
             revision_newest: RevisionNumber(0),

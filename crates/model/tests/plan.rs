@@ -208,9 +208,11 @@ impl Scene {
             service: self.service.id,
             service_name: self.service.name.clone(),
             hosts: self.service.hosts.clone(),
+            private_hosts: Vec::new(),
             state,
             concurrency_per_instance: if serves { 100 } else { 1 },
             upstreams: upstreams.collect(),
+            ingress: Box::new(self.service.ingress.clone()),
         });
         self
     }
@@ -1110,6 +1112,23 @@ fn a_service_is_hidden_and_shown_with_the_switch_of_its_deployment() {
     scene.gives(&["publish serving hidden b2"]);
     scene.revisions[1].settings.exposure = Exposure::Public;
     scene.gives(&["publish serving b2"]);
+}
+
+#[test]
+fn the_front_door_is_set_without_a_deployment() {
+    let running = || Scene::running(1).has([serving('a', 1)]).routed("a1");
+    running().gives(&[]);
+    let mut private = running();
+    private.service.ingress.private = true;
+    private.gives(&["publish serving hidden a1"]);
+    let mut nameless = running();
+    nameless.service.ingress.default_host = false;
+    nameless.gives(&["publish serving hidden a1"]);
+    nameless.service.hosts.push("www.example.com".into());
+    nameless.gives(&["publish serving a1"]);
+    let mut forwarded = running();
+    forwarded.service.ingress.forwarded = true;
+    forwarded.gives(&["publish serving a1"]);
 }
 
 #[test]

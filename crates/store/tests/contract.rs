@@ -236,9 +236,11 @@ async fn routes_survive_and_generations_only_grow() {
         service: stored.service.id,
         service_name: stored.service.name.clone(),
         hosts: stored.service.hosts.clone(),
+        private_hosts: Vec::new(),
         state: RouteState::NotDeployed,
         concurrency_per_instance: 1,
         upstreams: Vec::new(),
+        ingress: Box::default(),
     };
     let first = world
         .store

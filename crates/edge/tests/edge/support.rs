@@ -116,9 +116,11 @@ pub(crate) fn route(number: u8, host: &str, apps: &[SocketAddr]) -> Route {
         service: ServiceId::from_bytes([number; 16]),
         service_name: format!("test-{number}").parse().unwrap(),
         hosts: vec![host.to_owned()],
+        private_hosts: Vec::new(),
         state: RouteState::Serving,
         concurrency_per_instance: 100,
         upstreams: upstreams.collect(),
+        ingress: Box::default(),
     }
 }
 
