@@ -21,6 +21,8 @@ mod body;
 mod buffer;
 pub mod cause;
 pub mod chunked;
+#[allow(dead_code, reason = "its callers follow")]
+mod client_address;
 pub mod config;
 mod connection;
 mod control;
@@ -28,9 +30,12 @@ mod edge;
 mod exchange;
 mod forward;
 pub mod head;
+#[allow(dead_code, reason = "its callers follow")]
+mod ingress;
 mod instance;
 mod link;
 pub mod listener;
+pub mod proxy_protocol;
 mod publisher;
 mod queue;
 mod request_id;
