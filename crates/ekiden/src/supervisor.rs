@@ -256,10 +256,11 @@ impl Supervisor {
         let Some(process) = self.process(pid) else {
             return;
         };
-        let (role, lived) = (process.role, process.since.elapsed().unwrap_or_default());
+        let (role, served) = (process.role, process.ready);
+        let lived = process.since.elapsed().unwrap_or_default();
         let end = describe_end(process.end);
         let slot = self.slot(role);
-        let wait = slot.backoff.after(lived);
+        let wait = slot.backoff.after(lived, served);
         slot.process = None;
         slot.restarts += 1;
         slot.at = Some(Instant::now() + wait);
@@ -294,7 +295,7 @@ impl Supervisor {
                     Instant::now()
                         + slot
                             .backoff
-                            .after(Duration::ZERO)
+                            .after(Duration::ZERO, false)
                             .max(crate::backoff::WAIT_MIN),
                 );
             }
