@@ -35,6 +35,10 @@ operations! {
         DescribeDomain,
         /// [`ListDomainsRequest`] in, [`ListDomainsResponse`] out.
         ListDomains,
+        /// [`DescribeIngressRequest`] in, [`DescribeIngressResponse`] out.
+        DescribeIngress,
+        /// [`UpdateIngressRequest`] in, [`UpdateIngressResponse`] out.
+        UpdateIngress,
         /// [`CompleteConnectionRequest`] in, [`CompleteConnectionResponse`] out.
         CompleteConnection,
         /// [`GetLogsRequest`] in, [`GetLogsResponse`] out.
@@ -174,6 +178,54 @@ pub struct CancelOperationRequest {
 pub struct CancelOperationResponse {
     /// The operation, which is being undone from now on.
     pub operation: Operation,
+}
+
+/// Input of `DescribeIngress`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DescribeIngressRequest {
+    /// The service.
+    pub service_arn: String,
+}
+
+/// Output of `DescribeIngress`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DescribeIngressResponse {
+    /// The service.
+    pub service_arn: String,
+    /// Every setting of its front door, as a JSON document. Of users only the names.
+    pub ingress: String,
+}
+
+/// Input of `UpdateIngress`. It may hold passwords, and has no `Debug` that shows them.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct UpdateIngressRequest {
+    /// The service.
+    pub service_arn: String,
+    /// A JSON document of the settings to change; the others stay, and `null` is the default.
+    pub ingress: String,
+}
+
+impl fmt::Debug for UpdateIngressRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UpdateIngressRequest")
+            .field("service_arn", &self.service_arn)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Output of `UpdateIngress`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct UpdateIngressResponse {
+    /// The service.
+    pub service_arn: String,
+    /// Every setting of its front door, as a JSON document. Of users only the names.
+    pub ingress: String,
+    /// Whether the front door serves by it already; if not, it will as soon as it can.
+    pub served: bool,
 }
 
 /// Input of `ListRevisions`.

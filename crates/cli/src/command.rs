@@ -14,6 +14,7 @@ use crate::{
     environment::Env,
     failure::{Failure, Outcome},
     image::Image,
+    ingress::Ingress,
     key::Key,
     logs::Logs,
     operations::{self, Operations},
@@ -91,6 +92,9 @@ pub enum Command {
     /// Look at and change the custom domains of services
     #[command(subcommand)]
     Domain(Domain),
+    /// Look at and change the front doors of services: who is let in, redirects, sessions, pages
+    #[command(subcommand)]
+    Ingress(Ingress),
     /// List connections to source code providers, and complete their handshakes
     #[command(subcommand)]
     Connection(Connection),
@@ -148,6 +152,7 @@ impl Command {
             Self::Resume { name } => services::resume(&context.api()?, &name).await,
             Self::Delete { name, wait } => services::delete(&context.api()?, &name, wait).await,
             Self::Domain(domain) => domain.run(&context.api()?, format).await,
+            Self::Ingress(ingress) => ingress.run(&context.api()?, format).await,
             Self::Connection(connection) => connection.run(&context.api()?, format).await,
             Self::Key(key) => key.run(&context.api()?, format).await,
             Self::Audit(audit) => audit.run(&context.api()?, format).await,

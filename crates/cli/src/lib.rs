@@ -10,6 +10,7 @@ pub mod endpoint;
 pub mod environment;
 pub mod failure;
 pub mod image;
+pub mod ingress;
 pub mod key;
 pub mod logs;
 pub mod operation;

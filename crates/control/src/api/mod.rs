@@ -12,6 +12,7 @@ mod companion_page;
 mod configuration;
 mod connections;
 mod domains;
+mod ingress;
 mod installation;
 mod named;
 mod native;
@@ -444,6 +445,8 @@ impl<E: Engine> Api<E> {
             Native::RollbackService => call.run_native(|r| self.rollback_service(caller, r)).await,
             Native::DescribeDomain => call.run_native(|r| self.describe_domain(caller, r)).await,
             Native::ListDomains => call.run_native(|r| self.list_domains(caller, r)).await,
+            Native::DescribeIngress => call.run_native(|r| self.describe_ingress(caller, r)).await,
+            Native::UpdateIngress => call.run_native(|r| self.update_ingress(caller, r)).await,
             Native::CompleteConnection => {
                 call.run_native(|r| self.complete_connection(caller, r))
                     .await

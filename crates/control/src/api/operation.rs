@@ -140,12 +140,13 @@ const fn of_native(operation: Native) -> Access {
         O::ListInstances
         | O::DescribeOperation
         | O::DescribeDomain
+        | O::DescribeIngress
         | O::ListDomains
         | O::ListRevisions
         | O::GetLogs
         | O::GetStatus => Access::Read,
         O::ListAccessKeys | O::ListAuditEvents => Access::ReadRestricted,
-        O::CancelOperation | O::RollbackService => Access::Deploy,
+        O::CancelOperation | O::RollbackService | O::UpdateIngress => Access::Deploy,
         O::CreateAccessKey | O::UpdateAccessKey | O::DeleteAccessKey | O::CompleteConnection => {
             Access::Administer
         }
@@ -242,12 +243,14 @@ const fn named_by_native(operation: Native) -> Named {
     match operation {
         O::CancelOperation
         | O::DescribeDomain
+        | O::DescribeIngress
         | O::DescribeOperation
         | O::GetLogs
         | O::ListDomains
         | O::ListInstances
         | O::ListRevisions
-        | O::RollbackService => Named::By("ServiceArn"),
+        | O::RollbackService
+        | O::UpdateIngress => Named::By("ServiceArn"),
         O::CompleteConnection => Named::By("ConnectionArn"),
         O::DeleteAccessKey | O::UpdateAccessKey => Named::By("AccessKeyId"),
         O::CreateAccessKey | O::GetStatus | O::ListAccessKeys | O::ListAuditEvents => {
@@ -505,6 +508,7 @@ mod tests {
             "UpdateService",
             "CancelOperation",
             "RollbackService",
+            "UpdateIngress",
         ];
         assert_eq!(deploys, wanted);
     }
