@@ -23,6 +23,7 @@ class SecondServer(EkidenCase):
         second = subprocess.run(
             [settings.BINARY, "server", "--config", self.ekiden.config,
              "--set", f"edge.listen=127.0.0.1:{host.free_port()}",
+             "--set", "edge.listen_tls=",
              "--set", f"api.listen=127.0.0.1:{host.free_port()}",
              "--set", f"run_dir={self.ekiden.base}/run2", "--set", "log.file=/dev/stderr"],
             capture_output=True, text=True, timeout=60, env=host.environment())

@@ -235,6 +235,7 @@ impl Edges {
                         }),
                     );
                 }
+                FromEdge::Presenting { .. } | FromEdge::CertificateWanted { .. } => {}
             }
         }
         Ok(())

@@ -8,7 +8,9 @@ use std::{collections::VecDeque, io, path::PathBuf, sync::Arc, time::Duration};
 use ekiden_engine::frame::{read_frame, write_frame};
 use ekiden_model::{
     id::InstanceId,
-    route::{FromEdge, Generation, ROUTE_PROTOCOL_VERSION, RouteHello, ToEdge},
+    route::{
+        CertificateGeneration, FromEdge, Generation, ROUTE_PROTOCOL_VERSION, RouteHello, ToEdge,
+    },
 };
 use tokio::{
     net::{
@@ -19,7 +21,13 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use crate::{publisher::Publisher, routes::Update, saved::SavedTable, worker::Served};
+use crate::{
+    publisher::Publisher,
+    routes::Update,
+    saved::SavedTable,
+    tls::{self, Certificates, Change, SavedCertificates, Tls},
+    worker::Served,
+};
 
 /// The pause before control is tried again, at first; doubled up to [`RECONNECT_MAX`].
 const RECONNECT_MIN: Duration = Duration::from_millis(50);
@@ -42,6 +50,11 @@ pub(crate) struct Control {
     pub(crate) socket: PathBuf,
     pub(crate) publisher: Publisher,
     pub(crate) saved: SavedTable,
+    pub(crate) certificates: Certificates,
+    pub(crate) saved_certificates: SavedCertificates,
+    pub(crate) tls: Arc<Tls>,
+    /// Names that clients ask for and no certificate is there for.
+    pub(crate) wanted: mpsc::Receiver<String>,
     pub(crate) workers: Vec<WorkerEnd>,
     /// Told when a worker has adopted an update.
     pub(crate) adopted: Arc<Notify>,
@@ -68,6 +81,28 @@ struct Conversation {
     serving: Option<Generation>,
     /// What control was told last.
     told: Option<(Generation, Vec<InstanceId>)>,
+    /// What of certificates is presented and control is not told yet.
+    presenting: Option<CertificateGeneration>,
+    /// Whether certificates have come, and so control knows of them.
+    certified: bool,
+}
+
+/// What is to be saved, and when.
+#[derive(Default)]
+struct Unsaved {
+    at: Option<Instant>,
+    table: bool,
+    certificates: bool,
+}
+
+impl Unsaved {
+    fn note(&mut self, message: &ToEdge) {
+        match message {
+            ToEdge::Table { .. } | ToEdge::Change { .. } => self.table = true,
+            ToEdge::Certificates { .. } => self.certificates = true,
+        }
+        self.at.get_or_insert_with(|| Instant::now() + SAVE_DELAY);
+    }
 }
 
 impl Control {
@@ -86,7 +121,7 @@ impl Control {
     async fn serve(mut self) {
         let mut stop = self.stop.clone();
         let mut pause = RECONNECT_MIN;
-        let mut unsaved = None;
+        let mut unsaved = Unsaved::default();
         while !*stop.borrow() {
             match connect(&self.socket).await {
                 Ok(mut conversation) => {
@@ -114,11 +149,11 @@ impl Control {
     async fn converse(
         &mut self,
         conversation: &mut Conversation,
-        unsaved: &mut Option<Instant>,
+        unsaved: &mut Unsaved,
     ) -> io::Result<()> {
         let mut stop = self.stop.clone();
         loop {
-            let save_at = *unsaved;
+            let save_at = unsaved.at;
             let save = async {
                 match save_at {
                     Some(at) => sleep_until(at).await,
@@ -129,9 +164,10 @@ impl Control {
             tokio::select! {
                 message = conversation.messages.recv() => {
                     let message = message.ok_or(io::ErrorKind::UnexpectedEof)??;
+                    unsaved.note(&message);
                     self.publish(conversation, message).await?;
-                    unsaved.get_or_insert_with(|| Instant::now() + SAVE_DELAY);
                 }
+                Some(name) = self.wanted.recv() => want(conversation, name).await?,
                 () = self.adopted.notified() => {}
                 () = self.drained.notified() => {}
                 () = save => self.save(unsaved),
@@ -141,13 +177,40 @@ impl Control {
         }
     }
 
-    /// Hands a table or a change to every worker.
+    /// Presents other certificates. All workers share what is presented: none is behind.
+    fn present(&mut self, change: Change) {
+        let provider = tls::provider();
+        self.certificates.apply(change, &provider);
+        self.tls.present(self.certificates.snapshot(&provider));
+    }
+
+    /// Presents certificates, or hands a table or a change to every worker.
     async fn publish(
         &mut self,
         conversation: &mut Conversation,
         message: ToEdge,
     ) -> io::Result<()> {
         let update = match message {
+            ToEdge::Certificates {
+                generation,
+                set,
+                remove,
+                default,
+                challenges,
+                on_demand,
+            } => {
+                self.present(Change {
+                    generation,
+                    set,
+                    remove,
+                    default,
+                    challenges,
+                    on_demand,
+                });
+                conversation.certified = true;
+                conversation.presenting = Some(generation);
+                return Ok(());
+            }
             ToEdge::Table { generation, routes } => {
                 conversation.begun = true;
                 if generation < self.publisher.generation() {
@@ -184,6 +247,14 @@ impl Control {
 
     /// Tells control what is served, when that is news.
     async fn tell(&mut self, conversation: &mut Conversation) -> io::Result<()> {
+        if let Some(generation) = conversation.presenting.take() {
+            let unusable = self.certificates.unusable();
+            let message = FromEdge::Presenting {
+                generation,
+                unusable,
+            };
+            timeout(CONTROL_TIME, write_frame(&mut conversation.out, &message)).await??;
+        }
         let adopted = self
             .workers
             .iter()
@@ -214,8 +285,14 @@ impl Control {
         Ok(())
     }
 
-    fn save(&self, unsaved: &mut Option<Instant>) {
-        if unsaved.take().is_some()
+    fn save(&self, unsaved: &mut Unsaved) {
+        let unsaved = std::mem::take(unsaved);
+        if unsaved.certificates
+            && let Err(error) = self.saved_certificates.store(&self.certificates)
+        {
+            tracing::warn!(%error, "the certificates cannot be saved; a restarted edge will wait for control");
+        }
+        if unsaved.table
             && let Err(error) = self
                 .saved
                 .store(self.publisher.generation(), self.publisher.routes())
@@ -223,6 +300,15 @@ impl Control {
             tracing::warn!(%error, "the routes cannot be saved; a restarted edge will wait for control");
         }
     }
+}
+
+/// Tells control that a certificate is wanted, if it knows of certificates.
+async fn want(conversation: &mut Conversation, name: String) -> io::Result<()> {
+    if !conversation.certified {
+        return Ok(());
+    }
+    let message = FromEdge::CertificateWanted { name };
+    timeout(CONTROL_TIME, write_frame(&mut conversation.out, &message)).await?
 }
 
 /// Connects and says hello.
@@ -254,6 +340,8 @@ async fn connect(socket: &std::path::Path) -> io::Result<Conversation> {
         outstanding: VecDeque::new(),
         serving: None,
         told: None,
+        presenting: None,
+        certified: false,
     })
 }
 
@@ -324,10 +412,15 @@ mod tests {
                 }
             })
             .collect();
+        let (tls, wanted) = Tls::new().unwrap();
         let mut control = Control {
             socket: dir.path().join("none"),
             publisher: Publisher::new(Arc::clone(&notify)),
             saved: SavedTable::new(dir.path()),
+            certificates: Certificates::default(),
+            saved_certificates: SavedCertificates::new(dir.path()),
+            tls,
+            wanted,
             workers,
             adopted: Arc::clone(&notify),
             drained: notify,
@@ -341,6 +434,8 @@ mod tests {
             outstanding: VecDeque::new(),
             serving: None,
             told: None,
+            presenting: None,
+            certified: false,
         };
         control
             .publish(&mut conversation, table(5, vec![upstream()]))

@@ -16,9 +16,10 @@ use crate::{
     access_log::AccessLog,
     config::EdgeConfig,
     control::{Control, WorkerEnd},
-    listener::ListenerGroup,
+    listener::{ListenerGroup, Transport},
     publisher::Publisher,
     saved::SavedTable,
+    tls::{self, Certificates, SavedCertificates, Tls},
     worker::{self, Served, Start, UPDATES_MAX},
 };
 
@@ -130,6 +131,15 @@ impl Edge {
             Arc::new(publisher.table(generation, routes))
         });
 
+        let (tls, wanted) = Tls::new().map_err(EdgeError::Start)?;
+        let saved_certificates = SavedCertificates::new(&config.data_dir);
+        let mut certificates = Certificates::default();
+        if let Some(change) = saved_certificates.load() {
+            let provider = tls::provider();
+            certificates.apply(change, &provider);
+            tls.present(certificates.snapshot(&provider));
+        }
+
         let mut workers = Vec::new();
         let mut ends = Vec::new();
         for (index, listeners) in per_worker.into_iter().enumerate() {
@@ -141,6 +151,7 @@ impl Edge {
                 saved: saved.clone(),
                 updates: received,
                 served: Arc::clone(&served),
+                tls: Arc::clone(&tls),
                 log: log.as_ref().map(AccessLog::buffer),
                 stop: stopped.clone(),
             };
@@ -153,6 +164,10 @@ impl Edge {
             socket: control,
             publisher,
             saved: saved_table,
+            certificates,
+            saved_certificates,
+            tls,
+            wanted,
             workers: ends,
             adopted,
             drained,
@@ -227,7 +242,9 @@ impl Drop for EndOnDrop {
 }
 
 /// From groups of sockets per address to sockets per worker.
-fn by_worker(groups: Vec<ListenerGroup>) -> Result<Vec<Vec<std::net::TcpListener>>, EdgeError> {
+fn by_worker(
+    groups: Vec<ListenerGroup>,
+) -> Result<Vec<Vec<(Transport, std::net::TcpListener)>>, EdgeError> {
     let workers = groups.first().map_or(0, |group| group.sockets.len());
     if workers == 0 {
         return Err(EdgeError::NoListeners);
@@ -238,7 +255,7 @@ fn by_worker(groups: Vec<ListenerGroup>) -> Result<Vec<Vec<std::net::TcpListener
     let mut per_worker: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
     for group in groups {
         for (worker, socket) in per_worker.iter_mut().zip(group.sockets) {
-            worker.push(socket);
+            worker.push((group.transport, socket));
         }
     }
     Ok(per_worker)

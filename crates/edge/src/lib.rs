@@ -12,8 +12,11 @@
 //! ([`cause`]), and [`access_log`] is where all that is known of it comes together. A table's way:
 //! [`control`], [`publisher`], [`routes`], and back through [`worker`]'s acknowledgement.
 //!
-//! The edge reads no database, has no secrets and never waits for control: it serves by the last
-//! table it was given, across its own restarts too.
+//! A certificate's way: [`control`], [`tls`], and from there into the next handshake.
+//!
+//! The edge reads no database and never waits for control: it serves by the last table and the last
+//! certificates it was given, across its own restarts too. The keys of those certificates are the
+//! only secrets it has.
 
 mod access_log;
 mod answer;
@@ -42,6 +45,7 @@ mod request_id;
 mod routes;
 mod saved;
 mod scratch;
+mod tls;
 mod watch;
 mod worker;
 

@@ -12,15 +12,26 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
+/// What clients of a listening socket speak first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// HTTP.
+    Plain,
+    /// TLS, and HTTP within.
+    Tls,
+}
+
 /// One address and its listening sockets, one for each worker (`SO_REUSEPORT`).
 #[derive(Debug)]
 pub struct ListenerGroup {
+    /// What its clients speak.
+    pub transport: Transport,
     /// As many as there are workers; all bound to the same address.
     pub sockets: Vec<TcpListener>,
 }
 
 impl ListenerGroup {
-    /// Binds one address once for each worker. Port 0 draws a port, the same for all.
+    /// Binds one address of plain HTTP once for each worker. Port 0 draws a port, the same for all.
     ///
     /// # Errors
     /// What the kernel says: the address is in use, is not this host's, or needs a capability.
@@ -31,7 +42,19 @@ impl ListenerGroup {
         while sockets.len() < workers {
             sockets.push(bind(address)?);
         }
-        Ok(Self { sockets })
+        Ok(Self {
+            transport: Transport::Plain,
+            sockets,
+        })
+    }
+
+    /// The same sockets, for TLS.
+    #[must_use]
+    pub fn tls(self) -> Self {
+        Self {
+            transport: Transport::Tls,
+            ..self
+        }
     }
 
     /// The address that was bound.

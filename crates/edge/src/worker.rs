@@ -15,19 +15,21 @@ use std::{
 };
 
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::{Notify, mpsc, watch},
     task::spawn_local,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use crate::{
     access_log::LogBuffer,
     config::{Bounds, TICK},
     connection,
+    listener::Transport,
     request_id::RequestIds,
     routes::{Routes, Update},
     scratch::Scratch,
+    tls::{ON_DEMAND_WAIT, Tls},
     watch::Clock,
 };
 
@@ -46,11 +48,12 @@ const TICKS_PER_PRUNE: u32 = 10;
 /// What a worker is started with.
 pub(crate) struct Start {
     pub(crate) bounds: Bounds,
-    pub(crate) listeners: Vec<std::net::TcpListener>,
+    pub(crate) listeners: Vec<(Transport, std::net::TcpListener)>,
     /// The table saved by the process before, to serve by from the first request.
     pub(crate) saved: Option<Arc<Update>>,
     pub(crate) updates: mpsc::Receiver<Arc<Update>>,
     pub(crate) served: Arc<Served>,
+    pub(crate) tls: Arc<Tls>,
     pub(crate) log: Option<LogBuffer>,
     /// True when the edge is to stop.
     pub(crate) stop: watch::Receiver<bool>,
@@ -70,6 +73,7 @@ pub(crate) struct Worker {
     pub(crate) routes: RefCell<Routes>,
     pub(crate) clock: Rc<Clock>,
     pub(crate) request_ids: RequestIds,
+    pub(crate) tls: Arc<Tls>,
     pub(crate) log: Option<LogBuffer>,
     /// Whether connections are to end when they can.
     pub(crate) stopping: Cell<bool>,
@@ -120,6 +124,7 @@ async fn serve(start: Start) -> io::Result<()> {
         saved,
         mut updates,
         served,
+        tls,
         log,
         mut stop,
     } = start;
@@ -128,6 +133,7 @@ async fn serve(start: Start) -> io::Result<()> {
         routes: RefCell::default(),
         clock: Rc::new(Clock::new()),
         request_ids: RequestIds::new(),
+        tls,
         log,
         stopping: Cell::new(false),
         scratch: RefCell::default(),
@@ -139,12 +145,13 @@ async fn serve(start: Start) -> io::Result<()> {
     }
     let accepting = listeners
         .into_iter()
-        .map(|listener| {
+        .map(|(transport, listener)| {
             listener.set_nonblocking(true)?;
             let listener = TcpListener::from_std(listener)?;
             let local = listener.local_addr()?;
             Ok(spawn_local(accept(
                 Rc::clone(&worker),
+                transport,
                 listener,
                 local,
                 stop.clone(),
@@ -192,6 +199,7 @@ async fn serve(start: Start) -> io::Result<()> {
 /// Accepts connections until the edge stops.
 async fn accept(
     worker: Rc<Worker>,
+    transport: Transport,
     listener: TcpListener,
     local: SocketAddr,
     mut stop: watch::Receiver<bool>,
@@ -206,7 +214,11 @@ async fn accept(
             Ok((stream, peer)) => {
                 let held = Held::new(Rc::clone(&worker));
                 spawn_local(async move {
-                    connection::serve(Rc::clone(&held.worker), stream, peer, local).await;
+                    let worker = Rc::clone(&held.worker);
+                    match transport {
+                        Transport::Plain => connection::serve(worker, stream, peer, local).await,
+                        Transport::Tls => handshake(&worker, stream).await,
+                    }
                 });
             }
             Err(error) => {
@@ -214,6 +226,15 @@ async fn accept(
                 sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+/// The handshake of a connection to a TLS listener. Nothing is served on it yet.
+async fn handshake(worker: &Worker, stream: TcpStream) {
+    let limit = worker.bounds.head_time + ON_DEMAND_WAIT;
+    match timeout(limit, worker.tls.accept(stream)).await {
+        Ok(Ok(_)) | Err(_) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
     }
 }
 

@@ -64,6 +64,8 @@ pub struct Config {
 pub struct Edge {
     /// Where browsers connect; not empty, no address twice.
     pub listen: Vec<SocketAddr>,
+    /// Where they connect for HTTPS; may be empty, no address twice.
+    pub listen_tls: Vec<SocketAddr>,
     /// Threads that serve; 0 means one per core. [`Config::edge_workers`] is the number meant.
     pub workers: u64,
     /// Requests that may wait for an instance, per service.
@@ -254,6 +256,13 @@ fn meant(nearest: &Option<&'static str>) -> String {
     )
 }
 
+impl Edge {
+    /// Every address it listens on.
+    fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.listen.iter().chain(&self.listen_tls).copied()
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -262,6 +271,7 @@ impl Default for Config {
             run_dir: "/run/ekiden".into(),
             edge: Edge {
                 listen: vec![SocketAddr::from(([0, 0, 0, 0], 8080))],
+                listen_tls: vec![SocketAddr::from(([0, 0, 0, 0], 8443))],
                 workers: 0,
                 queue_requests: 1000,
                 queue_time: Duration::from_secs(30),
@@ -332,7 +342,7 @@ impl Config {
         match self.edge.workers {
             0 => {
                 let cores = thread::available_parallelism().map_or(1, usize::from);
-                cores.min(EDGE_SOCKETS_MAX / self.edge.listen.len())
+                cores.min(EDGE_SOCKETS_MAX / self.edge.addresses().count())
             }
             workers => workers as usize,
         }
@@ -383,7 +393,7 @@ impl Config {
 
     fn check_edge(&self) -> Result<(), ConfigError> {
         let mut seen = HashSet::new();
-        for address in self.edge.listen.iter().chain([&self.api.listen]) {
+        for address in self.edge.addresses().chain([self.api.listen]) {
             if address.port() != 0 && !seen.insert(address) {
                 return Err(unfit(
                     "edge.listen",
@@ -392,11 +402,11 @@ impl Config {
                 ));
             }
         }
-        if self.edge_workers() * self.edge.listen.len() > EDGE_SOCKETS_MAX {
+        if self.edge_workers() * self.edge.addresses().count() > EDGE_SOCKETS_MAX {
             return Err(unfit(
                 "edge.workers",
                 self.edge.workers,
-                "workers times addresses of `edge.listen` must be at most 240",
+                "workers times addresses of `edge.listen` and `edge.listen_tls` must be at most 240",
             ));
         }
         Ok(())

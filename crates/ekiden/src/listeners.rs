@@ -35,6 +35,13 @@ pub enum Purpose {
         /// Which worker's.
         worker: usize,
     },
+    /// Clients of services that speak TLS; otherwise the same.
+    EdgeTls {
+        /// Where.
+        address: SocketAddr,
+        /// Which worker's.
+        worker: usize,
+    },
     /// The API.
     Api {
         /// Where.
@@ -77,7 +84,7 @@ impl Purpose {
     /// Who serves it.
     pub fn role(&self) -> Role {
         match self {
-            Self::Edge { .. } => Role::Edge,
+            Self::Edge { .. } | Self::EdgeTls { .. } => Role::Edge,
             Self::Api { .. } | Self::Routes => Role::Control,
             Self::Agent => Role::Agent,
         }
@@ -99,12 +106,18 @@ impl Listeners {
     pub fn complete(&mut self, config: &Config) -> Result<(), ListenError> {
         self.0.retain(|purpose, _| match purpose {
             Purpose::Edge { address, .. } => config.edge.listen.contains(address),
+            Purpose::EdgeTls { address, .. } => config.edge.listen_tls.contains(address),
             Purpose::Api { address } => *address == config.api.listen,
             Purpose::Agent | Purpose::Routes => true,
         });
         let workers = config.edge_workers().max(self.kept_workers());
-        for address in &config.edge.listen {
-            self.complete_edge(*address, workers)?;
+        for address in config.edge.listen.iter().copied() {
+            let purpose = |worker| Purpose::Edge { address, worker };
+            self.complete_edge("edge.listen", address, purpose, workers)?;
+        }
+        for address in config.edge.listen_tls.iter().copied() {
+            let purpose = |worker| Purpose::EdgeTls { address, worker };
+            self.complete_edge("edge.listen_tls", address, purpose, workers)?;
         }
         let address = config.api.listen;
         self.ensure(Purpose::Api { address }, || {
@@ -130,22 +143,27 @@ impl Listeners {
 
     fn kept_workers(&self) -> usize {
         let worker = |purpose: &Purpose| match purpose {
-            Purpose::Edge { worker, .. } => worker + 1,
+            Purpose::Edge { worker, .. } | Purpose::EdgeTls { worker, .. } => worker + 1,
             Purpose::Api { .. } | Purpose::Agent | Purpose::Routes => 0,
         };
         self.0.keys().map(worker).max().unwrap_or(0)
     }
 
-    fn complete_edge(&mut self, address: SocketAddr, workers: usize) -> Result<(), ListenError> {
-        let refused = |source| refused("edge.listen", address, source);
-        let same = |purpose: &Purpose| matches!(purpose, Purpose::Edge { address: held, .. } if *held == address);
-        if !self.0.keys().any(same) {
+    fn complete_edge(
+        &mut self,
+        setting: &'static str,
+        address: SocketAddr,
+        purpose: impl Fn(usize) -> Purpose,
+        workers: usize,
+    ) -> Result<(), ListenError> {
+        let refused = |source| refused(setting, address, source);
+        if !self.0.contains_key(&purpose(0)) {
             // A socket that shares its port is refused by nobody who shares too: another Ekiden
             // would silently get half of the connections. One that does not share is refused.
             listen(address, Sharing::No).map_err(refused)?;
         }
         for worker in 0..workers {
-            self.ensure(Purpose::Edge { address, worker }, || {
+            self.ensure(purpose(worker), || {
                 listen(address, Sharing::Workers).map_err(refused)
             })?;
         }
@@ -226,7 +244,10 @@ mod tests {
         let socket = listen(SocketAddr::from(([127, 0, 0, 1], 0)), Sharing::Workers).unwrap();
         let listener = std::net::TcpListener::from(socket);
         let address = listener.local_addr().unwrap();
-        let error = Listeners::default().complete_edge(address, 1).unwrap_err();
+        let purpose = |worker| Purpose::Edge { address, worker };
+        let error = Listeners::default()
+            .complete_edge("edge.listen", address, purpose, 1)
+            .unwrap_err();
         assert!(error.to_string().contains("edge.listen"), "{error}");
     }
 
@@ -239,7 +260,10 @@ mod tests {
         let waiting = TcpStream::connect(address).unwrap();
         let mut listeners = Listeners::default();
         listeners.absorb(vec![Purpose::Edge { address, worker: 0 }], vec![socket]);
-        listeners.complete_edge(address, 2).unwrap();
+        let purpose = |worker| Purpose::Edge { address, worker };
+        listeners
+            .complete_edge("edge.listen", address, purpose, 2)
+            .unwrap();
         let (purposes, sockets) = listeners.of(Role::Edge);
         assert_eq!(purposes.len(), 2);
         let first = std::net::TcpListener::from(sockets[0].try_clone_to_owned().unwrap());

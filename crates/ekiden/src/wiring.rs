@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     os::{fd::OwnedFd, unix::net::UnixListener},
     path::Path,
 };
@@ -20,7 +20,7 @@ use ekiden_control::{ControlConfig, DomainValidation, Handshake, References};
 use ekiden_edge::{
     Edge,
     config::{Bounds, EdgeConfig},
-    listener::ListenerGroup,
+    listener::{ListenerGroup, Transport},
 };
 use ekiden_engine::remote::AgentClient;
 use ekiden_model::plan::Timing;
@@ -85,7 +85,7 @@ fn control(config: &Config, sockets: Sockets, link: &Link) -> anyhow::Result<()>
         match purpose {
             Purpose::Api { .. } => api = Some(TcpListener::from(socket)),
             Purpose::Routes => edges = Some(UnixListener::from(socket)),
-            Purpose::Edge { .. } | Purpose::Agent => {}
+            Purpose::Edge { .. } | Purpose::EdgeTls { .. } | Purpose::Agent => {}
         }
     }
     let api = api.context("control was given no socket for its API")?;
@@ -231,21 +231,25 @@ fn read_password(file: &Path) -> io::Result<String> {
 
 /// The edge's sockets by address, in the order of the configuration.
 fn listener_groups(config: &Config, sockets: Sockets) -> Vec<ListenerGroup> {
-    let mut groups: Vec<_> = config
-        .edge
-        .listen
-        .iter()
-        .map(|address| (*address, Vec::new()))
-        .collect();
+    let group = |transport, address: &SocketAddr| {
+        let sockets = Vec::new();
+        (*address, ListenerGroup { transport, sockets })
+    };
+    let edge = &config.edge;
+    let plain = edge.listen.iter().map(|at| group(Transport::Plain, at));
+    let tls = edge.listen_tls.iter().map(|at| group(Transport::Tls, at));
+    let mut groups: Vec<_> = plain.chain(tls).collect();
     for (purpose, socket) in sockets {
-        if let Purpose::Edge { address: of, .. } = purpose
-            && let Some((_, group)) = groups.iter_mut().find(|(address, _)| *address == of)
-        {
-            group.push(TcpListener::from(socket));
+        let of = match purpose {
+            Purpose::Edge { address, .. } => (Transport::Plain, address),
+            Purpose::EdgeTls { address, .. } => (Transport::Tls, address),
+            Purpose::Api { .. } | Purpose::Agent | Purpose::Routes => continue,
+        };
+        let same =
+            |(address, group): &&mut (SocketAddr, ListenerGroup)| (group.transport, *address) == of;
+        if let Some((_, group)) = groups.iter_mut().find(same) {
+            group.sockets.push(TcpListener::from(socket));
         }
     }
-    groups
-        .into_iter()
-        .map(|(_, sockets)| ListenerGroup { sockets })
-        .collect()
+    groups.into_iter().map(|(_, group)| group).collect()
 }

@@ -97,6 +97,11 @@ hex_id!(
     ResourceId
 );
 
+hex_id!(
+    /// A certificate with its key, from wherever it came; a renewed one is another.
+    CertificateId
+);
+
 fn parse_hex(text: &str) -> Result<u128, InvalidId> {
     let well_formed = text.len() == 32
         && text

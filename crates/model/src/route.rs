@@ -4,13 +4,17 @@
 //! only grows; the edge acknowledges a generation when every one of its workers serves by it.
 //! Only then may an instance that is no longer in the table begin to drain, and it may be stopped
 //! when the edge reports it idle.
+//!
+//! Certificates come the same way, beside the table and with a generation of their own, so that
+//! neither waits for the other.
 
-use std::net::SocketAddr;
+use std::{fmt, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::{
-    id::{InstanceId, ServiceId},
+    id::{CertificateId, InstanceId, ServiceId},
     ingress::Ingress,
     instance::RevisionNumber,
     name::ServiceName,
@@ -76,8 +80,79 @@ pub struct Upstream {
     pub address: SocketAddr,
 }
 
+/// The number of a message with certificates. It grows within one connection and means nothing
+/// beyond it.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct CertificateGeneration(pub u64);
+
+/// A private key in PEM (PKCS #8). Not shown by `Debug`, wiped when it is dropped.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PrivateKeyPem(pub Zeroizing<String>);
+
+impl fmt::Debug for PrivateKeyPem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PrivateKeyPem")
+    }
+}
+
+/// A certificate as the edge presents it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgeCertificate {
+    /// Which; what it stands for never changes.
+    pub id: CertificateId,
+    /// The names it is presented for: lower case, no trailing dot, and `*.example.com` for every
+    /// name one label below that has none of its own. Control has decided whose each name is: no
+    /// other certificate has it.
+    pub names: Vec<String>,
+    /// The certificate and those that vouch for it, in PEM, its own first.
+    pub chain: String,
+    /// Its key.
+    pub key: PrivateKeyPem,
+}
+
+/// What proves to an ACME server (RFC 8555) that a name is served here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "challenge")]
+pub enum Challenge {
+    /// Answered on a plain listener (RFC 8555, section 8.3).
+    Http01 {
+        /// The name that is proved.
+        host: String,
+        /// The last segment of the path that is asked for.
+        token: String,
+        /// The answer.
+        authorization: String,
+    },
+    /// Answered by a handshake for the protocol `acme-tls/1` (RFC 8737).
+    TlsAlpn01 {
+        /// The name that is proved.
+        host: String,
+        /// The certificate to present, in PEM.
+        chain: String,
+        /// Its key.
+        key: PrivateKeyPem,
+    },
+}
+
+/// Certificates that are not presented any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Removed {
+    /// These.
+    These(Vec<CertificateId>),
+    /// Every one but these and those that come with the message.
+    AllBut(Vec<CertificateId>),
+}
+
+/// The first version of the protocol that has certificates.
+pub const ROUTE_PROTOCOL_CERTIFICATES: u32 = 2;
+
 /// The version of the messages below; it grows when an older peer could not read them.
-pub const ROUTE_PROTOCOL_VERSION: u32 = 1;
+pub const ROUTE_PROTOCOL_VERSION: u32 = 2;
 
 /// The first frame in each direction, sent without waiting for the other's. Both then speak the
 /// lower of the two versions.
@@ -107,6 +182,23 @@ pub enum ToEdge {
         /// Services that have no route any more.
         remove: Vec<ServiceId>,
     },
+    /// What changed about certificates. Since version 2; the first on a connection, which may be
+    /// any time after the table, tells by [`Removed::AllBut`] what is not there any more.
+    Certificates {
+        /// The generation after the change.
+        generation: CertificateGeneration,
+        /// New certificates.
+        set: Vec<EdgeCertificate>,
+        /// Certificates that are not presented any more.
+        remove: Removed,
+        /// What is presented to clients that name no host.
+        default: Option<CertificateId>,
+        /// Every challenge there is.
+        challenges: Vec<Challenge>,
+        /// Patterns of names for which a certificate is wanted when a client asks for one:
+        /// `*.example.com` is for every name one label below.
+        on_demand: Vec<String>,
+    },
 }
 
 /// Edge to control.
@@ -119,5 +211,19 @@ pub enum FromEdge {
         generation: Generation,
         /// Instances that this table no longer has but that still hold requests from before.
         draining: Vec<InstanceId>,
+    },
+    /// Sent when every worker presents what that message brought, to every handshake that begins.
+    /// Since version 2, and only after [`ToEdge::Certificates`].
+    Presenting {
+        /// The newest generation presented.
+        generation: CertificateGeneration,
+        /// Certificates that cannot be used, and are not presented.
+        unusable: Vec<CertificateId>,
+    },
+    /// A client waits for a certificate of a name that matches a pattern and has none. Since
+    /// version 2.
+    CertificateWanted {
+        /// The name, in lower case.
+        name: String,
     },
 }

@@ -35,6 +35,7 @@ class Ekiden:
         self.data, self.run = self.base / "data", self.base / "run"
         self.log_file = self.base / "server.log"
         self.edge_port, self.api_port = host.free_port(), host.free_port()
+        self.tls_port = host.free_port()
         self.subnet = host.free_subnet(prefix)
         self.config = self.base / "ekiden.toml"
         self.process = None
@@ -47,6 +48,7 @@ class Ekiden:
             f'data_dir = "{self.data}"\n'
             f'run_dir = "{self.run}"\n'
             f'[edge]\nlisten = ["127.0.0.1:{self.edge_port}"]\n'
+            f'listen_tls = ["127.0.0.1:{self.tls_port}"]\n'
             f'[network]\nipv4 = "{self.subnet}"\n'
             f'[log]\nfile = "{self.log_file}"\n'
             f'[api]\nlisten = "127.0.0.1:{self.api_port}"\n{extra}\n'

@@ -321,6 +321,14 @@ async fn acknowledge(
                 });
                 generation
             }
+            ToEdge::Certificates { generation, .. } => {
+                let presenting = FromEdge::Presenting {
+                    generation,
+                    unusable: vec![],
+                };
+                write_frame(&mut stream, &presenting).await?;
+                continue;
+            }
         };
         write_frame(
             &mut stream,

@@ -190,11 +190,13 @@ impl FakeControl {
     }
 
     pub(crate) fn receive(&mut self) -> (Generation, Vec<InstanceId>) {
-        let FromEdge::Serving {
-            generation,
-            draining,
-        } = read_frame(&mut self.stream);
-        (generation, draining)
+        match read_frame(&mut self.stream) {
+            FromEdge::Serving {
+                generation,
+                draining,
+            } => (generation, draining),
+            other => panic!("{other:?}"),
+        }
     }
 
     /// Sends a table and waits until it is served; gives what is draining then.

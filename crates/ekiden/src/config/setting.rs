@@ -91,6 +91,16 @@ pub const SETTINGS: &[Setting] = &[
         about: "Where browsers and other clients of the services connect.",
     },
     Setting {
+        key: "edge.listen_tls",
+        default: "0.0.0.0:8443",
+        form: Form::List(
+            "addresses such as `0.0.0.0:8443` or `[::]:8443`",
+            8,
+            |config, texts| parse_all(texts).map(|addresses| config.edge.listen_tls = addresses),
+        ),
+        about: "Where clients of the services connect with HTTPS; `[]` for nowhere.",
+    },
+    Setting {
         key: "edge.workers",
         default: "0",
         form: Form::Count(0, 240, |config| &mut config.edge.workers),
