@@ -9,10 +9,13 @@ test: ## Everything that CI runs
 bench: ## The benchmarks, side by side with their peers
 	@bench/run
 
+bench-edge: ## The edge, side by side with nginx and HAProxy
+	@bench/edge/run
+
 demo-down: ## Remove every trace of the demo
 	@examples/demo/down
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
-.PHONY: demo test bench demo-down help
+.PHONY: demo test bench bench-edge demo-down help

@@ -1,58 +1,56 @@
-//! The edge alone, for benchmarks: every host name given goes to every upstream given.
+//! The edge alone, by a table from a file: for benchmarks, and for suites that attack it.
 //!
 //! ```text
-//! standalone <listen address> <workers> <upstream address>[,...] <host name>[,...] [access log]
+//! standalone <data directory> <workers> <listen address> [<bound>=<milliseconds or number> ...]
 //! ```
+//!
+//! The data directory holds `routes.json`, in the form that an edge saves its table in. The access
+//! log is `access.log` beside it. The bounds are those of `Bounds`, by their names.
 
-use std::{error::Error, fs, net::SocketAddr, path::PathBuf};
+use std::{error::Error, net::SocketAddr, path::PathBuf, time::Duration};
 
-use ekiden_edge::{config::EdgeConfig, listener::ListenerGroup};
-use ekiden_model::{
-    id::{InstanceId, ServiceId},
-    instance::RevisionNumber,
-    route::{Route, RouteState, Upstream},
+use ekiden_edge::{
+    config::{Bounds, EdgeConfig},
+    listener::ListenerGroup,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let mut argument = |name: &str| arguments.next().ok_or(format!("missing argument: {name}"));
-    let listen: SocketAddr = argument("listen address")?.parse()?;
+    let data_dir: PathBuf = argument("data directory")?.into();
     let workers: usize = argument("workers")?.parse()?;
-    let upstreams = argument("upstream addresses")?
-        .split(',')
-        .enumerate()
-        .map(|(index, address)| {
-            Ok(Upstream {
-                instance: InstanceId::from_bytes([index as u8 + 1; 16]),
-                revision: RevisionNumber(1),
-                address: address.parse()?,
-            })
-        })
-        .collect::<Result<Vec<_>, Box<dyn Error>>>()?;
-    let route = Route {
-        service: ServiceId::from_bytes([1; 16]),
-        service_name: "bench".parse()?,
-        hosts: argument("host names")?
-            .split(',')
-            .map(str::to_owned)
-            .collect(),
-        private_hosts: Vec::new(),
-        state: RouteState::Serving,
-        concurrency_per_instance: 100_000,
-        upstreams,
-        ingress: Box::default(),
-    };
-
-    // The table that an edge saves is also the way to give one to an edge without control.
-    let data_dir = std::env::temp_dir().join(format!("ekiden-edge-{}", std::process::id()));
-    fs::create_dir_all(&data_dir)?;
-    let table = serde_json::json!({ "version": 1, "generation": 1, "routes": [route] });
-    fs::write(data_dir.join("routes.json"), serde_json::to_vec(&table)?)?;
+    let listen: SocketAddr = argument("listen address")?.parse()?;
 
     let mut config = EdgeConfig::new(&data_dir);
-    config.access_log = arguments.next().map(PathBuf::from);
+    config.access_log = Some(data_dir.join("access.log"));
+    for word in arguments {
+        let (name, value) = word.split_once('=').ok_or("a bound is <name>=<value>")?;
+        set(&mut config.bounds, name, value.parse()?)?;
+    }
     let listeners = vec![ListenerGroup::bind(listen, workers)?];
-    let served = ekiden_edge::run(config, listeners, data_dir.join("no-control.sock"));
-    fs::remove_dir_all(&data_dir)?;
-    Ok(served?)
+    Ok(ekiden_edge::run(
+        config,
+        listeners,
+        data_dir.join("no-control.sock"),
+    )?)
+}
+
+/// Sets a bound: times are in milliseconds.
+fn set(bounds: &mut Bounds, name: &str, value: u64) -> Result<(), Box<dyn Error>> {
+    let time = Duration::from_millis(value);
+    let count = usize::try_from(value)?;
+    match name {
+        "head_time" => bounds.head_time = time,
+        "keep_alive_idle" => bounds.keep_alive_idle = time,
+        "body_idle" => bounds.body_idle = time,
+        "response_idle" => bounds.response_idle = time,
+        "client_write_idle" => bounds.client_write_idle = time,
+        "connect_time" => bounds.connect_time = time,
+        "connections_per_worker" => bounds.connections_per_worker = count,
+        "queue_requests" => bounds.queue_requests = count,
+        "queue_time" => bounds.queue_time = time,
+        "upstream_idle" => bounds.upstream_idle = time,
+        _ => return Err(format!("no bound has the name `{name}`").into()),
+    }
+    Ok(())
 }
