@@ -8,6 +8,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 BINARY = pathlib.Path(os.environ.get("EKIDEN_BIN", ROOT / "target/debug/ekiden"))
 LOAD = pathlib.Path(os.environ.get("EKIDEN_LOAD_BIN", ROOT / "target/debug/load"))
 
+# The edge by itself.
+EDGE = pathlib.Path(
+    os.environ.get("EKIDEN_EDGE_BIN", ROOT / "target/debug/examples/standalone"))
+
 # Base images and built applications, kept from run to run.
 CACHE = pathlib.Path(
     os.environ.get("EKIDEN_E2E_CACHE")
@@ -26,3 +30,4 @@ DEPLOYMENTS = count("DEPLOYMENTS", 4)
 KILLS = count("KILLS", 2)
 CYCLES = count("CYCLES", 20)
 RATE = count("RATE", 300)
+STRICT_CASES = count("STRICT_CASES", 3000)
