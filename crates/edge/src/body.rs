@@ -7,14 +7,44 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::{io::AsyncWrite, net::TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 
 use crate::{
     buffer::{INPUT_BYTES_BULK, Input, Output},
     chunked::{ChunkError, ChunkedDecoder, Piece},
-    forward::chunk_size,
-    head::Framing,
+    forward::{chunk_size, field},
+    head::{Framing, may_trail},
 };
+
+/// The most fields of a trailer section; one with more is dropped whole.
+const TRAILERS_MAX: usize = 64;
+
+/// Where a body comes from.
+pub(crate) trait Source: AsyncRead + Unpin {
+    /// The trailers after a body that has ended, appended as lines. In HTTP/1 they are within the
+    /// body's coding, and there is nothing more.
+    fn poll_trailers(&mut self, _: &mut Vec<u8>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Where a body goes.
+pub(crate) trait Sink: AsyncWrite + Unpin {
+    /// All of the body has been written, and these are the trailers, as lines. In HTTP/1 they are
+    /// within the body's coding, and there is nothing more to do.
+    ///
+    /// # Errors
+    /// The receiver has left.
+    fn end(&mut self, _trailers: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Source for TcpStream {}
+impl Sink for TcpStream {}
 
 /// What is left of a body to be read.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +61,11 @@ pub(crate) struct Pump {
     rest: Rest,
     /// Whether it is written in the chunked coding.
     chunked: bool,
+    /// Whether the receiver knows that it has ended.
+    ended: bool,
     last_read: usize,
+    /// Lines of the trailer section.
+    trailers: Vec<u8>,
     /// Bytes of the body moved so far, the coding not counted.
     pub(crate) bytes: u64,
 }
@@ -64,9 +98,16 @@ impl Pump {
         Self {
             rest,
             chunked,
+            ended: false,
             last_read: 0,
+            trailers: Vec::new(),
             bytes: 0,
         }
+    }
+
+    /// A body of a length that only its end tells, from a source that is not coded.
+    pub(crate) fn uncoded(chunked: bool) -> Self {
+        Self::new(Framing::UntilClose, chunked)
     }
 
     /// Whether all of it has been read; some may still have to be written.
@@ -86,6 +127,10 @@ impl Pump {
                 Rest::Chunked(decoder) => match decoder.next(input.held())? {
                     Piece::Framing(length) => input.consume(length),
                     Piece::Data(length) => self.append(length, input, output),
+                    Piece::Trailers(length) => {
+                        self.trailers.extend_from_slice(&input.held()[..length]);
+                        input.consume(length);
+                    }
                     Piece::End => {}
                 },
                 Rest::Length(_) | Rest::UntilClose => {
@@ -104,15 +149,19 @@ impl Pump {
     /// Moves the body until its end has been written.
     pub(crate) fn poll(
         &mut self,
-        source: &mut TcpStream,
+        source: &mut impl Source,
         input: &mut Input,
         output: &mut Output,
-        sink: &mut TcpStream,
+        sink: &mut impl Sink,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), PumpError>> {
         loop {
             ready!(output.poll_flush(sink, cx)).map_err(|_| PumpError::Sink)?;
             if self.is_read() {
+                if !self.ended {
+                    self.ended = true;
+                    sink.end(&self.trailers).map_err(|_| PumpError::Sink)?;
+                }
                 return Poll::Ready(Ok(()));
             }
             if input.is_empty() {
@@ -121,6 +170,10 @@ impl Pump {
                 self.last_read = ready!(input.poll_fill(source, INPUT_BYTES_BULK, cx))
                     .map_err(|_| PumpError::Source)?;
                 if self.last_read == 0 {
+                    if matches!(self.rest, Rest::UntilClose) {
+                        ready!(source.poll_trailers(&mut self.trailers, cx))
+                            .map_err(|_| PumpError::Source)?;
+                    }
                     self.source_ended(output.bytes())?;
                 }
             } else if self.writes_directly() {
@@ -141,7 +194,7 @@ impl Pump {
     fn poll_write(
         &mut self,
         input: &mut Input,
-        sink: &mut TcpStream,
+        sink: &mut impl Sink,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         let length = self.direct(input.held().len());
@@ -187,8 +240,13 @@ impl Pump {
     /// The body has ended where it should.
     fn end(&mut self, output: &mut Vec<u8>) {
         self.rest = Rest::Done;
+        if !self.trailers.is_empty() {
+            self.trailers.extend_from_slice(b"\r\n");
+        }
         if self.chunked {
-            output.extend_from_slice(b"0\r\n\r\n");
+            output.extend_from_slice(b"0\r\n");
+            for_each_trailer(&self.trailers, |name, value| field(output, name, value));
+            output.extend_from_slice(b"\r\n");
         }
     }
 
@@ -200,5 +258,18 @@ impl Pump {
             }
             _ => Err(PumpError::Source),
         }
+    }
+}
+
+/// Calls `take` with every trailer that may be passed on, in order. `section` is lines and the
+/// empty line that ends them; one that is malformed or too long gives none.
+pub(crate) fn for_each_trailer(section: &[u8], mut take: impl FnMut(&str, &[u8])) {
+    let mut space = [httparse::EMPTY_HEADER; TRAILERS_MAX];
+    if let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(section, &mut space)
+    {
+        fields
+            .iter()
+            .filter(|field| may_trail(field.name))
+            .for_each(|field| take(field.name, field.value));
     }
 }

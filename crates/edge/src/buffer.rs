@@ -69,6 +69,16 @@ impl Input {
         self.end = 0;
     }
 
+    /// Takes bytes in after those held.
+    pub(crate) fn put(&mut self, bytes: &[u8]) {
+        let end = self.end + bytes.len();
+        if end > self.bytes.len() {
+            self.bytes.resize(end, 0);
+        }
+        self.bytes[self.end..end].copy_from_slice(bytes);
+        self.end = end;
+    }
+
     /// Gives memory beyond the usual back.
     pub(crate) fn shrink(&mut self) {
         if self.bytes.len() > INPUT_BYTES_MIN {
@@ -159,6 +169,12 @@ impl Output {
             }
             self.written += written;
         }
-        Poll::Ready(Ok(()))
+        // TLS may hold records that the socket has not taken.
+        Pin::new(stream).poll_flush(cx)
+    }
+
+    /// Leaves the first `length` bytes out of what is to be written.
+    pub(crate) fn skip(&mut self, length: usize) {
+        self.written = length;
     }
 }

@@ -1,7 +1,7 @@
 //! Strict reading of the chunked coding (RFC 9112, section 7.1): a pure state machine.
 //!
-//! Extensions and trailers are checked for their bounds and then dropped: what is forwarded is
-//! chunked anew.
+//! Extensions are checked for their bounds and then dropped: what is forwarded is chunked anew.
+//! Trailers are given out as they stand, to be read as fields.
 
 /// The longest extension of one chunk, in bytes.
 pub const EXTENSION_BYTES_MAX: u32 = 256;
@@ -34,6 +34,8 @@ pub enum Piece {
     Framing(usize),
     /// So many bytes of the body, at the start of what was given.
     Data(usize),
+    /// So many bytes of trailer lines, each with its `\r\n`, without the empty line that ends them.
+    Trailers(usize),
     /// The body has ended with the byte before; nothing was taken.
     End,
 }
@@ -88,13 +90,31 @@ impl ChunkedDecoder {
                 }
                 Ok(Piece::Data(length))
             }
+            State::TrailerStart if input.first() != Some(&b'\r') => self.trailers(input),
+            State::Trailer | State::TrailerLf => self.trailers(input),
             _ => self.skip_framing(input),
         }
     }
 
+    /// Takes trailer lines, up to the empty one.
+    fn trailers(&mut self, input: &[u8]) -> Result<Piece, ChunkError> {
+        for (index, byte) in input.iter().enumerate() {
+            if self.state == State::TrailerStart && *byte == b'\r' {
+                return Ok(Piece::Trailers(index));
+            }
+            self.state = self.after(*byte)?;
+        }
+        Ok(Piece::Trailers(input.len()))
+    }
+
     fn skip_framing(&mut self, input: &[u8]) -> Result<Piece, ChunkError> {
         for (index, byte) in input.iter().enumerate() {
-            if matches!(self.state, State::Data | State::End) {
+            let ends = match self.state {
+                State::Data | State::End => true,
+                State::TrailerStart => *byte != b'\r',
+                _ => false,
+            };
+            if ends {
                 return Ok(Piece::Framing(index));
             }
             self.state = self.after(*byte)?;
@@ -160,7 +180,8 @@ mod tests {
 
     use super::*;
 
-    /// The body of `input` and what stands after it, given to the decoder in pieces of `step`.
+    /// The body of `input`, with its trailers, and what stands after it, given to the decoder in
+    /// pieces of `step`.
     fn decode(input: &[u8], step: usize) -> Result<(Vec<u8>, Vec<u8>, bool), ChunkError> {
         let mut decoder = ChunkedDecoder::default();
         let (mut body, mut held, mut fed) = (Vec::new(), Vec::new(), 0);
@@ -176,7 +197,9 @@ mod tests {
             }
             match decoder.next(&held)? {
                 Piece::Framing(length) => drop(held.drain(..length)),
-                Piece::Data(length) => body.extend(held.drain(..length)),
+                Piece::Data(length) | Piece::Trailers(length) => {
+                    body.extend(held.drain(..length));
+                }
                 Piece::End => {}
             }
         }
@@ -208,7 +231,7 @@ mod tests {
         check("5;a=b;c=\"d\"\r\nhello\r\n00\r\n\r\n", "hello", "");
         check(
             "A\r\n0123456789\r\n1\r\n\n\r\n0\r\nX-Sum: 1\r\nY: 2\r\n\r\n\r\n",
-            "0123456789\n",
+            "0123456789\nX-Sum: 1\r\nY: 2\r\n",
             "\r\n",
         );
     }

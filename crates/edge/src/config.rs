@@ -114,3 +114,22 @@ pub const LINGER_TIME: Duration = Duration::from_secs(2);
 
 /// How much is read from a connection that is to be closed, in bytes.
 pub const LINGER_BYTES: usize = 1024 * 1024;
+
+/// Streams that a client may have open at once on one connection of HTTP/2.
+pub const H2_STREAMS_MAX: u32 = 128;
+
+/// The largest field section of a request in HTTP/2, in bytes as the protocol counts them.
+pub const H2_FIELDS_BYTES_MAX: u32 = 32 * 1024;
+
+/// Streams reset by the edge that a connection remembers, to take what is still on its way.
+pub const H2_REMEMBERED_RESETS_MAX: usize = 32;
+
+/// Streams that a client may open and reset before they are looked at; a connection with more is
+/// closed (CVE-2023-44487, "rapid reset").
+pub const H2_PENDING_RESETS_MAX: usize = 20;
+
+/// Streams that a client's errors may have reset; a connection with more is closed.
+pub const H2_LOCAL_RESETS_MAX: usize = 64;
+
+/// What one stream may have written and not yet sent, in bytes.
+pub const H2_SEND_BUFFER_BYTES: usize = 128 * 1024;

@@ -12,64 +12,41 @@ use std::{
     future::poll_fn,
     io,
     net::SocketAddr,
-    pin::{Pin, pin},
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
-    time::{Duration, Instant, SystemTime},
+    time::SystemTime,
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWriteExt, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
-    access_log::{Completion, REQUEST_LINE_BYTES_MAX, Stages},
     answer::{Asked, write_answer},
+    body::{Sink, Source},
     cause::Cause,
-    config::{LINGER_BYTES, LINGER_TIME, STALE_RETRIES_MAX, UNREPEATABLE_IDLE_MAX},
-    exchange::{self, Delivered, Failed},
-    forward,
-    head::{self, Framing, Method, Version},
-    link::{self, Link},
-    queue::Place,
-    routes::{NoSlot, Service, Slot},
+    client::Client,
+    config::{LINGER_BYTES, LINGER_TIME},
+    dispatch::{self, Request, Undelivered},
+    exchange::Delivered,
+    forward::{self, ClientSide},
+    head::{self, Framing, Method, ResponseHead, Version},
+    http2,
     scratch::Scratch,
-    watch::{Moment, Watch},
+    stream::{Ahead, ClientStream, poll_shutdown},
+    watch::Watch,
     worker::Worker,
 };
 
 /// A client's connection.
 pub(crate) struct Connection {
-    pub(crate) worker: Rc<Worker>,
-    pub(crate) stream: TcpStream,
-    pub(crate) watch: Watch,
+    worker: Rc<Worker>,
+    stream: ClientStream,
+    watch: Watch,
     /// The client has closed its sending half, and is owed an answer all the same.
-    pub(crate) half_closed: bool,
+    half_closed: bool,
     peer: SocketAddr,
     /// `X-Forwarded-For` and its like, ready to append.
     fields: Box<[u8]>,
-}
-
-/// What is remembered of a request once its head has been written anew.
-#[derive(Debug)]
-pub(crate) struct Request {
-    pub(crate) method: Method,
-    pub(crate) version: Version,
-    pub(crate) framing: Framing,
-    pub(crate) keep_alive: bool,
-    /// The length of the head in `to_app`, so that it can be sent again.
-    pub(crate) head_bytes: usize,
-    id: [u8; 32],
-    /// When waiting for an instance ends; set by the first wait.
-    give_up_at: Option<Moment>,
-    /// Whether an instance was chosen and could not be reached.
-    unreachable: bool,
-    pub(crate) stages: Option<Stages>,
-    /// The status that the client was sent, once it was.
-    pub(crate) status: Option<u16>,
-    /// Bytes of the request's and the response's body that were passed on.
-    pub(crate) body_bytes: (u64, u64),
 }
 
 /// What becomes of the connection.
@@ -83,6 +60,8 @@ enum Next {
     Close,
     /// Close it after reading what the client still sends.
     Linger,
+    /// Go on in HTTP/2.
+    Http2,
     /// Close it so that the client cannot take what it got for a whole response.
     Reset,
 }
@@ -90,29 +69,26 @@ enum Next {
 /// How reading a head ended.
 enum HeadRead {
     Head(usize),
+    /// The client has begun to speak HTTP/2, by prior knowledge.
+    Http2,
     Closed,
     Refused(Cause),
-}
-
-/// How a request was not delivered.
-enum Undelivered {
-    /// No byte of a response was sent: the edge answers.
-    Answer(Cause),
-    /// The response has begun, or nobody is there to take one.
-    Abort(Cause),
 }
 
 /// Serves a client until its connection closes.
 pub(crate) async fn serve(
     worker: Rc<Worker>,
-    stream: TcpStream,
+    stream: ClientStream,
     peer: SocketAddr,
     local: SocketAddr,
 ) {
-    // Refused only on a socket that is closed already, which the first read will tell.
-    let _ = stream.set_nodelay(true);
+    let secure = stream.is_tls();
     let watch = Watch::over_this_task(Rc::clone(&worker.clock)).await;
-    let fields = forward::connection_fields(peer, local);
+    let fields = forward::connection_fields(peer, local, secure);
+    if stream.speaks_http2() {
+        let stream = Ahead::new(Vec::new(), stream);
+        return Box::pin(http2::serve(worker, stream, watch, peer, fields, secure)).await;
+    }
     let mut connection = Connection {
         worker,
         stream,
@@ -121,27 +97,47 @@ pub(crate) async fn serve(
         peer,
         fields,
     };
-    connection.run().await;
+    if let Some(held) = connection.run().await {
+        let Connection {
+            worker,
+            stream,
+            watch,
+            peer,
+            fields,
+            ..
+        } = connection;
+        let stream = Ahead::new(held, stream);
+        Box::pin(http2::serve(worker, stream, watch, peer, fields, secure)).await;
+    }
 }
 
 impl Connection {
-    async fn run(&mut self) {
+    /// Serves requests until the connection is to be closed. A client that turns out to speak
+    /// HTTP/2 is given back with the bytes that were read.
+    async fn run(&mut self) -> Option<Vec<u8>> {
         self.watch.arm(self.worker.bounds.head_time);
         loop {
             if !self.wait_for_bytes().await {
-                return;
+                return None;
             }
             let mut scratch = self.worker.borrow_scratch();
             let next = self.serve_requests(&mut scratch).await;
+            let held = match next {
+                Next::Http2 => Some(scratch.from_client.held().to_vec()),
+                _ => None,
+            };
             self.worker.return_scratch(scratch);
             match next {
                 Next::Idle | Next::Request => self.watch.arm(self.worker.bounds.keep_alive_idle),
-                Next::Close => return,
-                Next::Linger => return self.linger().await,
+                Next::Close => return None,
+                Next::Http2 => return held,
+                Next::Linger => {
+                    self.linger().await;
+                    return None;
+                }
                 Next::Reset => {
-                    // An error leaves an ordinary close, which most clients notice as well.
-                    let _ = self.stream.set_zero_linger();
-                    return;
+                    self.stream.reset_on_close();
+                    return None;
                 }
             }
         }
@@ -151,7 +147,7 @@ impl Connection {
     async fn wait_for_bytes(&mut self) -> bool {
         let mut stopping = false;
         poll_fn(|cx| {
-            if let Poll::Ready(ready) = self.stream.poll_read_ready(cx) {
+            if let Poll::Ready(ready) = self.stream.poll_readable(cx) {
                 return Poll::Ready(ready.is_ok());
             }
             if self.worker.stopping.get() && !stopping {
@@ -173,6 +169,7 @@ impl Connection {
             let next = match self.read_head(scratch).await {
                 HeadRead::Head(length) => self.serve_request(scratch, length).await,
                 HeadRead::Closed => Next::Close,
+                HeadRead::Http2 => Next::Http2,
                 HeadRead::Refused(cause) => self.refuse(scratch, cause).await,
             };
             match next {
@@ -195,6 +192,7 @@ impl Connection {
         loop {
             let held = input.held();
             match head::find_end(held, scanned) {
+                Ok(Some(end)) if &held[..end] == http2::PREFACE => return HeadRead::Http2,
                 Ok(Some(end)) if end <= bytes_max => return HeadRead::Head(end),
                 Ok(None) if held.len() < bytes_max => scanned = held.len(),
                 Ok(_) if !held.contains(&b'\n') => return HeadRead::Refused(Cause::TargetTooLong),
@@ -230,15 +228,16 @@ impl Connection {
 
     /// Forwards or answers the request whose head is in the buffer.
     async fn serve_request(&mut self, scratch: &mut Scratch, length: usize) -> Next {
-        let mut request = match self.begin(scratch, length) {
+        let begun = dispatch::begin(&self.worker, scratch, length, &self.fields, true);
+        let mut request = match begun {
             Ok(request) => request,
             Err(cause) => return self.refuse(scratch, cause).await,
         };
         scratch.from_client.consume(length);
         let mut slot = None;
-        match self.forward(scratch, &mut request, &mut slot).await {
+        match dispatch::forward(self, scratch, &mut request, &mut slot).await {
             Ok(delivered) => {
-                self.log(scratch, &request, slot.as_ref(), None);
+                dispatch::log(self, scratch, &request, slot.as_ref(), None);
                 match delivered {
                     Delivered {
                         keep_alive: true, ..
@@ -250,270 +249,15 @@ impl Connection {
                 }
             }
             Err(Undelivered::Answer(cause)) => {
-                self.log(scratch, &request, slot.as_ref(), Some(cause));
+                dispatch::log(self, scratch, &request, slot.as_ref(), Some(cause));
                 drop(slot);
                 self.answer(scratch, &request, cause).await
             }
             Err(Undelivered::Abort(cause)) => {
-                self.log(scratch, &request, slot.as_ref(), Some(cause));
+                dispatch::log(self, scratch, &request, slot.as_ref(), Some(cause));
                 Next::Reset
             }
         }
-    }
-
-    /// Reads the head and writes it anew. No reference into the buffer survives.
-    fn begin(&self, scratch: &mut Scratch, length: usize) -> Result<Request, Cause> {
-        let mut space = head::field_space();
-        let head = head::parse_request(
-            &scratch.from_client.held()[..length],
-            &mut space,
-            self.worker.bounds.target_bytes,
-        )?;
-        head::host_name(head.host, &mut scratch.host);
-        let id = self.worker.request_ids.next();
-        scratch.to_app.clear();
-        forward::request_head(&head, &self.fields, &id, scratch.to_app.bytes());
-        let stages = self.worker.log.as_ref().map(|_| {
-            scratch.request_line.clear();
-            scratch
-                .request_line
-                .extend_from_slice(head.method_name.as_bytes());
-            scratch.request_line.push(b' ');
-            scratch
-                .request_line
-                .extend_from_slice(head.target.as_bytes());
-            scratch.request_line.truncate(REQUEST_LINE_BYTES_MAX);
-            Stages::begin()
-        });
-        Ok(Request {
-            method: head.method,
-            version: head.version,
-            framing: head.framing,
-            keep_alive: head.keep_alive,
-            head_bytes: scratch.to_app.bytes().len(),
-            id,
-            give_up_at: None,
-            unreachable: false,
-            stages,
-            status: None,
-            body_bytes: (0, 0),
-        })
-    }
-
-    /// Finds an instance for the request and exchanges it for a response, as often as is safe.
-    ///
-    /// `slot` is left with the last one taken, so that its instance can be named; it is free again
-    /// when the caller drops it.
-    async fn forward(
-        &mut self,
-        scratch: &mut Scratch,
-        request: &mut Request,
-        slot: &mut Option<Slot>,
-    ) -> Result<Delivered, Undelivered> {
-        let mut stale_retries = 0;
-        loop {
-            let taken = match slot.take() {
-                Some(taken) => taken,
-                None => self.take_slot(scratch, request).await?,
-            };
-            let taken = slot.insert(taken);
-            if let Some(stages) = &mut request.stages {
-                stages.slot = Some(Instant::now());
-            }
-            // After one kept connection was found closed, the others are suspect.
-            let kept = if stale_retries == 0 {
-                self.kept_link(taken, request)
-            } else {
-                None
-            };
-            let mut link = match kept {
-                Some(link) => link,
-                None => match Box::pin(self.connect(scratch, request, taken)).await? {
-                    Some(link) => link,
-                    None => {
-                        request.unreachable = true;
-                        *slot = None;
-                        continue;
-                    }
-                },
-            };
-            if let Some(stages) = &mut request.stages {
-                stages.connected = Some(Instant::now());
-            }
-            match exchange::exchange(self, scratch, &mut link, request).await {
-                Ok(delivered) => {
-                    taken.upstream.instance.succeeded();
-                    if delivered.link_is_reusable {
-                        self.keep_link(taken, link);
-                    }
-                    return Ok(delivered);
-                }
-                Err(Failed::Closed)
-                    if link.reused
-                        && request.method.is_idempotent()
-                        && request.framing == Framing::Empty
-                        && stale_retries < STALE_RETRIES_MAX =>
-                {
-                    stale_retries += 1;
-                }
-                Err(Failed::Closed) => return Err(Undelivered::Answer(Cause::AppClosedEarly)),
-                Err(Failed::Answer(cause)) => return Err(Undelivered::Answer(cause)),
-                Err(Failed::Abort(cause)) => return Err(Undelivered::Abort(cause)),
-            }
-        }
-    }
-
-    /// A slot, at once if there is one and nobody waits.
-    async fn take_slot(
-        &mut self,
-        scratch: &mut Scratch,
-        request: &mut Request,
-    ) -> Result<Slot, Undelivered> {
-        let service = self.service(scratch).map_err(Undelivered::Answer)?;
-        if !request.unreachable
-            && service.shared.queue.is_empty()
-            && let Ok(slot) = service.take_slot()
-        {
-            return Ok(slot);
-        }
-        Box::pin(self.wait_for_slot(scratch, request, service)).await
-    }
-
-    fn service(&self, scratch: &Scratch) -> Result<Rc<Service>, Cause> {
-        self.worker.routes.borrow().find(&scratch.host)
-    }
-
-    /// Waits in the service's queue.
-    async fn wait_for_slot(
-        &mut self,
-        scratch: &mut Scratch,
-        request: &mut Request,
-        service: Rc<Service>,
-    ) -> Result<Slot, Undelivered> {
-        let queue_time = self.worker.bounds.queue_time;
-        let give_up_at = *request
-            .give_up_at
-            .get_or_insert(self.worker.clock.after(queue_time));
-        self.watch.arm_at(give_up_at);
-        let mut place = self.enter(&service, request.unreachable)?;
-        drop(service);
-        let mut pause = pin!(tokio::time::sleep(Duration::ZERO));
-        poll_fn(|cx| {
-            if self.poll_left(scratch, request, cx).is_ready() {
-                return Poll::Ready(Err(Undelivered::Abort(Cause::ClientLeft)));
-            }
-            // Whatever woke it, the table may be another one now, and the host another service's.
-            let service = self.service(scratch).map_err(Undelivered::Answer)?;
-            if !place.is_in(&service.shared.queue) {
-                place = self.enter(&service, false)?;
-            }
-            while place.is_first() {
-                match service.take_slot() {
-                    Ok(slot) => return Poll::Ready(Ok(slot)),
-                    Err(NoSlot::Full) => break,
-                    Err(NoSlot::PassedOver(time)) => {
-                        pause.as_mut().reset(tokio::time::Instant::now() + time);
-                        if pause.as_mut().poll(cx).is_pending() {
-                            break;
-                        }
-                    }
-                }
-            }
-            match self.watch.expired() {
-                true if request.unreachable => {
-                    Poll::Ready(Err(Undelivered::Answer(Cause::AppUnreachable)))
-                }
-                true => Poll::Ready(Err(Undelivered::Answer(Cause::NoCapacityInTime))),
-                false => Poll::Pending,
-            }
-        })
-        .await
-    }
-
-    fn enter(&self, service: &Service, in_front: bool) -> Result<Place, Undelivered> {
-        let queue = &service.shared.queue;
-        if in_front {
-            return Ok(queue.enter_front(self.watch.task()));
-        }
-        queue
-            .enter(self.watch.task(), self.worker.bounds.queue_requests)
-            .ok_or(Undelivered::Answer(Cause::QueueFull))
-    }
-
-    fn kept_link(&self, slot: &Slot, request: &Request) -> Option<Link> {
-        let repeatable = request.method.is_idempotent() && request.framing == Framing::Empty;
-        slot.upstream
-            .idle
-            .borrow_mut()
-            .take(&self.worker.clock, repeatable)
-    }
-
-    fn keep_link(&self, slot: &Slot, link: Link) {
-        let bounds = &self.worker.bounds;
-        slot.upstream.idle.borrow_mut().put(
-            link,
-            self.worker.clock.after(bounds.upstream_idle),
-            self.worker.clock.after(UNREPEATABLE_IDLE_MAX),
-            bounds.idle_upstreams_per_instance,
-        );
-    }
-
-    /// Connects to the slot's instance; `None` when it cannot be reached, and is now passed over.
-    async fn connect(
-        &mut self,
-        scratch: &mut Scratch,
-        request: &Request,
-        slot: &Slot,
-    ) -> Result<Option<Link>, Undelivered> {
-        self.watch.arm(self.worker.bounds.connect_time);
-        let mut connecting = pin!(TcpStream::connect(slot.upstream.address));
-        let connected = poll_fn(|cx| {
-            if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
-                return Poll::Ready(Ok(connected));
-            }
-            if self.poll_left(scratch, request, cx).is_ready() {
-                return Poll::Ready(Err(Undelivered::Abort(Cause::ClientLeft)));
-            }
-            match self.watch.expired() {
-                true => Poll::Ready(Ok(Err(io::ErrorKind::TimedOut.into()))),
-                false => Poll::Pending,
-            }
-        })
-        .await?;
-        match connected.and_then(link::prepare) {
-            Ok(stream) => Ok(Some(Link {
-                stream,
-                reused: false,
-            })),
-            Err(error) => {
-                let upstream = &slot.upstream;
-                tracing::debug!(instance = %upstream.instance.id, upstream = %upstream.address, %error, "instance cannot be reached");
-                upstream.instance.failed();
-                Ok(None)
-            }
-        }
-    }
-
-    /// Ready when the client has left while its request is being worked on.
-    ///
-    /// What it sends ahead is kept, as long as it fits.
-    pub(crate) fn poll_left(
-        &mut self,
-        scratch: &mut Scratch,
-        request: &Request,
-        cx: &mut Context<'_>,
-    ) -> Poll<()> {
-        let input = &mut scratch.from_client;
-        while !self.half_closed && input.has_room() {
-            let sent_ahead = !input.is_empty() && request.framing == Framing::Empty;
-            match ready!(input.poll_fill(&mut self.stream, 0, cx)) {
-                Ok(0) if request.keep_alive && !sent_ahead => return Poll::Ready(()),
-                Ok(0) => self.half_closed = true,
-                Ok(_) => {}
-                Err(_) => return Poll::Ready(()),
-            }
-        }
-        Poll::Pending
     }
 
     /// Answers a request that was not forwarded.
@@ -531,7 +275,7 @@ impl Connection {
 
     /// Answers what could not be read as a request.
     async fn refuse(&mut self, scratch: &mut Scratch, cause: Cause) -> Next {
-        self.log_refused(cause);
+        self.worker.log_refused(self.peer, cause);
         let asked = Asked {
             version: Version::Http11,
             head_only: false,
@@ -566,7 +310,7 @@ impl Connection {
     /// Ends the sending half and reads the rest away, so that the kernel does not answer bytes that
     /// nobody read with a reset, which would take the answer with it.
     async fn linger(&mut self) {
-        if self.stream.shutdown().await.is_err() {
+        if !poll_fn(|cx| poll_shutdown(&mut self.stream, cx)).await {
             return;
         }
         self.watch.arm(LINGER_TIME);
@@ -586,41 +330,116 @@ impl Connection {
         })
         .await;
     }
+}
 
-    /// The one place where all that is known of a finished request comes together.
-    fn log(&self, scratch: &Scratch, request: &Request, slot: Option<&Slot>, cause: Option<Cause>) {
-        let (Some(log), Some(stages)) = (&self.worker.log, &request.stages) else {
-            return;
-        };
-        log.record(&Completion {
-            request_id: &request.id,
-            client: self.peer.ip().to_canonical(),
-            host: &scratch.host,
-            request_line: &scratch.request_line,
-            slot,
-            status: request
-                .status
-                .or(cause.map(Cause::status))
-                .unwrap_or_default(),
-            cause,
-            body_bytes: request.body_bytes,
-            stages,
-        });
+impl Client for Connection {
+    fn worker(&self) -> &Rc<Worker> {
+        &self.worker
     }
 
-    /// The same for what could not be read as a request.
-    fn log_refused(&self, cause: Cause) {
-        let Some(log) = &self.worker.log else { return };
-        log.record(&Completion {
-            request_id: b"",
-            client: self.peer.ip().to_canonical(),
-            host: b"",
-            request_line: b"",
-            slot: None,
-            status: cause.status(),
-            cause: Some(cause),
-            body_bytes: (0, 0),
-            stages: &Stages::begin(),
-        });
+    fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// What it sends ahead is kept, as long as it fits.
+    fn poll_left(
+        &mut self,
+        scratch: &mut Scratch,
+        request: &Request,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        let input = &mut scratch.from_client;
+        while !self.half_closed && input.has_room() {
+            let sent_ahead = !input.is_empty() && request.framing == Framing::Empty;
+            match ready!(input.poll_fill(&mut self.stream, 0, cx)) {
+                Ok(0) if request.keep_alive && !sent_ahead => return Poll::Ready(()),
+                Ok(0) => self.half_closed = true,
+                Ok(_) => {}
+                Err(_) => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
+    }
+
+    fn inform(
+        &mut self,
+        head: &ResponseHead<'_, '_>,
+        request: &Request,
+        out: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        // RFC 9110 section 15.2: never to an HTTP/1.0 client.
+        if request.version == Version::Http11 {
+            forward::informational_head(head, out);
+        }
+        Ok(())
+    }
+
+    fn respond(
+        &mut self,
+        head: &ResponseHead<'_, '_>,
+        request: &Request,
+        read: bool,
+        out: &mut Vec<u8>,
+    ) -> io::Result<ClientSide> {
+        if head.status == 101 {
+            forward::upgrade_head(head, out);
+            return Ok(ClientSide {
+                version: request.version,
+                keep_alive: false,
+                chunked: false,
+            });
+        }
+        let delimited = head.framing != Framing::Chunked && head.framing != Framing::UntilClose;
+        let chunked = !delimited && request.version == Version::Http11;
+        let side = ClientSide {
+            version: request.version,
+            // Of an answer that comes early it is not known whether the client will send the rest.
+            keep_alive: request.keep_alive
+                && read
+                && (delimited || chunked)
+                && !self.worker.stopping.get(),
+            chunked,
+        };
+        forward::response_head(head, side, out);
+        Ok(side)
+    }
+
+    fn has_responded(&self) -> bool {
+        false // it is in the buffer
+    }
+}
+
+impl Source for Connection {}
+impl Sink for Connection {}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        room: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(cx, room)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }

@@ -2,9 +2,7 @@
 //!
 //! Both bodies may be on their way at once: an application may answer before it has read the
 //! request, or while it does. Neither direction waits for the other, and each is read only as fast
-//! as it is written.
-//!
-//! Trailers are dropped in both directions (RFC 9110, section 6.5.1 allows it).
+//! as it is written. Trailers go along in both directions.
 
 use std::{
     future::poll_fn,
@@ -15,12 +13,14 @@ use std::{
 use crate::{
     body::{Pump, PumpError},
     cause::Cause,
+    client::Client,
     config::INFORMATIONAL_MAX,
-    connection::{Connection, Request},
-    forward::{self, ClientSide},
-    head::{self, Framing, Version},
-    link::Link,
+    dispatch::Request,
+    forward::ClientSide,
+    head::{self, Framing},
+    link::{Link, NoHead},
     scratch::Scratch,
+    tunnel,
 };
 
 /// A response that was passed on whole.
@@ -68,18 +68,26 @@ struct Answer {
 }
 
 /// Sends the request and passes the response on.
-pub(crate) async fn exchange(
-    connection: &mut Connection,
+pub(crate) async fn exchange<C: Client>(
+    client: &mut C,
     scratch: &mut Scratch,
     link: &mut Link,
     request: &mut Request,
 ) -> Result<Delivered, Failed> {
     scratch.from_app.clear();
     scratch.to_app.rewind(request.head_bytes);
+    let chunked = request.framing == Framing::Chunked && link.is_coded();
     let mut upload = Upload {
-        pump: Pump::new(request.framing, request.framing == Framing::Chunked),
+        pump: match request.is_coded {
+            true => Pump::new(request.framing, chunked),
+            false => match request.framing {
+                Framing::Chunked => Pump::uncoded(chunked),
+                framing => Pump::new(framing, chunked),
+            },
+        },
         state: UploadState::Moving,
     };
+    link.begin(scratch, request)?;
     // What has arrived of the body goes out with the head, in one write.
     upload
         .pump
@@ -88,7 +96,7 @@ pub(crate) async fn exchange(
 
     let mut informational = 0;
     let (answer, informational_bytes) = loop {
-        let length = match response_head(connection, scratch, link, request, &mut upload).await {
+        let length = match response_head(client, scratch, link, request, &mut upload).await {
             // What has begun to answer has seen the request.
             Err(Failed::Closed) if informational > 0 => {
                 return Err(Failed::Answer(Cause::AppClosedEarly));
@@ -99,7 +107,7 @@ pub(crate) async fn exchange(
         if let Some(stages) = &mut request.stages {
             stages.first_byte.get_or_insert_with(Instant::now);
         }
-        let answer = begin_answer(connection, scratch, request, &upload, length)?;
+        let answer = begin_answer(client, scratch, link, request, &upload, length)?;
         scratch.from_app.consume(length);
         match answer {
             Some(answer) => break (answer, answered),
@@ -109,25 +117,24 @@ pub(crate) async fn exchange(
             None => informational += 1,
         }
     };
+    if answer.status == 101 {
+        request.status = Some(101);
+        return Box::pin(tunnel::tunnel(client, scratch, link, request)).await;
+    }
     let mut download = Pump::new(answer.framing, answer.side.chunked);
     if download
         .transfer(&mut scratch.from_app, scratch.to_client.bytes())
         .is_err()
     {
+        if client.has_responded() {
+            return Err(Failed::Abort(Cause::AppBadResponse));
+        }
         // None of the response has been sent: it is still time for an answer in its place.
         scratch.to_client.bytes().truncate(informational_bytes);
         return Err(Failed::Answer(Cause::AppBadResponse));
     }
     request.status = Some(answer.status);
-    let passed_on = response_body(
-        connection,
-        scratch,
-        link,
-        request,
-        &mut upload,
-        &mut download,
-    )
-    .await;
+    let passed_on = response_body(client, scratch, link, request, &mut upload, &mut download).await;
     request.body_bytes = (upload.pump.bytes, download.bytes);
     passed_on?;
     scratch.to_client.clear();
@@ -144,42 +151,34 @@ pub(crate) async fn exchange(
 }
 
 /// Sends the request until the head of a response is in `from_app`; gives its length.
-async fn response_head(
-    connection: &mut Connection,
+async fn response_head<C: Client>(
+    client: &mut C,
     scratch: &mut Scratch,
     link: &mut Link,
     request: &Request,
     upload: &mut Upload,
 ) -> Result<usize, Failed> {
-    let bytes_max = connection.worker.bounds.response_head_bytes;
+    let bytes_max = client.worker().bounds.response_head_bytes;
     let mut scanned = 0;
     let mut idle = Idle::default();
     poll_fn(|cx| {
         // An informational response that the client has not taken yet.
         if matches!(
-            scratch.to_client.poll_flush(&mut connection.stream, cx),
+            scratch.to_client.poll_flush(client, cx),
             Poll::Ready(Err(_))
         ) {
             return Poll::Ready(Err(Failed::Abort(Cause::ClientLeft)));
         }
-        upload.poll(connection, scratch, link, request, cx)?;
-        loop {
-            let held = scratch.from_app.held();
-            match head::find_end(held, scanned) {
-                Ok(Some(end)) => return Poll::Ready(Ok(end)),
-                Ok(None) if held.len() < bytes_max => scanned = held.len(),
-                _ => return Poll::Ready(Err(Failed::Answer(Cause::AppBadResponse))),
+        upload.poll(client, scratch, link, request, cx)?;
+        match link.poll_head(&mut scratch.from_app, &mut scanned, bytes_max, cx) {
+            Poll::Ready(Ok(length)) => return Poll::Ready(Ok(length)),
+            Poll::Ready(Err(NoHead::Closed)) => return Poll::Ready(Err(Failed::Closed)),
+            Poll::Ready(Err(NoHead::Because(cause))) => {
+                return Poll::Ready(Err(Failed::Answer(cause)));
             }
-            match scratch.from_app.poll_fill(&mut link.stream, bytes_max, cx) {
-                Poll::Ready(Ok(1..)) => {}
-                Poll::Ready(_) if scratch.from_app.is_empty() => {
-                    return Poll::Ready(Err(Failed::Closed));
-                }
-                Poll::Ready(_) => return Poll::Ready(Err(Failed::Answer(Cause::AppClosedEarly))),
-                Poll::Pending => break,
-            }
+            Poll::Pending => {}
         }
-        let bounds = &connection.worker.bounds;
+        let bounds = &client.worker().bounds;
         // Only a client that owes bytes can be too slow; otherwise it is the application's turn.
         let (time, cause) = if upload.waits_for_client(scratch) {
             (bounds.body_idle, Cause::BodyTooSlow)
@@ -187,7 +186,7 @@ async fn response_head(
             (bounds.response_idle, Cause::AppTimedOut)
         };
         let moved = upload.pump.bytes + scanned as u64;
-        match idle.is_over(connection, moved, time, cause) {
+        match idle.is_over(client, moved, time, cause) {
             true => Poll::Ready(Err(Failed::Answer(cause))),
             false => Poll::Pending,
         }
@@ -195,45 +194,42 @@ async fn response_head(
     .await
 }
 
-/// Writes the response's head anew; `None` when it was an informational one.
-fn begin_answer(
-    connection: &Connection,
+/// Reads the response's head and has the client's side written anew; `None` when it was an
+/// informational one.
+fn begin_answer<C: Client>(
+    client: &mut C,
     scratch: &mut Scratch,
+    link: &Link,
     request: &Request,
     upload: &Upload,
     length: usize,
 ) -> Result<Option<Answer>, Failed> {
     let mut space = head::field_space();
-    let head = head::parse_response(
+    let mut head = head::parse_response(
         &scratch.from_app.held()[..length],
         &mut space,
         request.method,
     )
     .map_err(Failed::Answer)?;
+    let out = scratch.to_client.bytes();
+    let left = |_| Failed::Abort(Cause::ClientLeft);
     match head.status {
+        101 if request.upgrade && upload.pump.is_read() => {}
         // No change of protocol was asked for.
         101 => return Err(Failed::Answer(Cause::AppBadResponse)),
         100..=199 => {
-            // RFC 9110 section 15.2: never to an HTTP/1.0 client.
-            if request.version == Version::Http11 {
-                forward::informational_head(&head, scratch.to_client.bytes());
-            }
+            client.inform(&head, request, out).map_err(left)?;
             return Ok(None);
         }
         _ => {}
     }
-    let delimited = head.framing != Framing::Chunked && head.framing != Framing::UntilClose;
-    let chunked = !delimited && request.version == Version::Http11;
-    let side = ClientSide {
-        version: request.version,
-        // Of an answer that comes early it is not known whether the client will send the rest.
-        keep_alive: request.keep_alive
-            && upload.pump.is_read()
-            && (delimited || chunked)
-            && !connection.worker.stopping.get(),
-        chunked,
-    };
-    forward::response_head(&head, side, scratch.to_client.bytes());
+    if head.framing == Framing::UntilClose && link.has_ended() {
+        head.framing = Framing::Empty;
+        head.content_length = Some(0);
+    }
+    let side = client
+        .respond(&head, request, upload.pump.is_read(), out)
+        .map_err(left)?;
     Ok(Some(Answer {
         status: head.status,
         framing: head.framing,
@@ -243,8 +239,8 @@ fn begin_answer(
 }
 
 /// Passes the response on until its end has been written, and what is left of the request.
-async fn response_body(
-    connection: &mut Connection,
+async fn response_body<C: Client>(
+    client: &mut C,
     scratch: &mut Scratch,
     link: &mut Link,
     request: &Request,
@@ -254,10 +250,10 @@ async fn response_body(
     let mut idle = Idle::default();
     poll_fn(|cx| {
         let moved = download.poll(
-            &mut link.stream,
+            link,
             &mut scratch.from_app,
             &mut scratch.to_client,
-            &mut connection.stream,
+            client,
             cx,
         );
         match moved {
@@ -273,17 +269,17 @@ async fn response_body(
             Poll::Pending => {}
         }
         if let Err(Failed::Answer(cause) | Failed::Abort(cause)) =
-            upload.poll(connection, scratch, link, request, cx)
+            upload.poll(client, scratch, link, request, cx)
         {
             return Poll::Ready(Err(Failed::Abort(cause)));
         }
-        let bounds = &connection.worker.bounds;
+        let bounds = &client.worker().bounds;
         let (time, cause) = if scratch.to_client.is_empty() && scratch.from_app.is_empty() {
             (bounds.response_idle, Cause::AppTimedOut)
         } else {
             (bounds.client_write_idle, Cause::ClientLeft)
         };
-        match idle.is_over(connection, upload.pump.bytes + download.bytes, time, cause) {
+        match idle.is_over(client, upload.pump.bytes + download.bytes, time, cause) {
             true => Poll::Ready(Err(Failed::Abort(cause))),
             false => Poll::Pending,
         }
@@ -293,9 +289,9 @@ async fn response_body(
 
 impl Upload {
     /// Sends what can be sent, and notices a client that has left.
-    fn poll(
+    fn poll<C: Client>(
         &mut self,
-        connection: &mut Connection,
+        client: &mut C,
         scratch: &mut Scratch,
         link: &mut Link,
         request: &Request,
@@ -303,10 +299,10 @@ impl Upload {
     ) -> Result<(), Failed> {
         if self.state == UploadState::Moving {
             let moved = self.pump.poll(
-                &mut connection.stream,
+                client,
                 &mut scratch.from_client,
                 &mut scratch.to_app,
-                &mut link.stream,
+                link,
                 cx,
             );
             match moved {
@@ -322,8 +318,7 @@ impl Upload {
             }
         }
         // With part of the body unread nothing can be told from what the client sends.
-        if self.state == UploadState::Done && connection.poll_left(scratch, request, cx).is_ready()
-        {
+        if self.state == UploadState::Done && client.poll_left(scratch, request, cx).is_ready() {
             return Err(Failed::Abort(Cause::ClientLeft));
         }
         Ok(())
@@ -339,24 +334,24 @@ impl Upload {
 
 /// Notices that nothing has moved for too long.
 #[derive(Default)]
-struct Idle {
+pub(crate) struct Idle {
     seen: Option<(u64, Cause)>,
 }
 
 impl Idle {
     /// Sets the deadline anew whenever something has moved, or something else is waited for.
-    fn is_over(
+    pub(crate) fn is_over<C: Client>(
         &mut self,
-        connection: &Connection,
+        client: &C,
         moved: u64,
         time: Duration,
         waiting: Cause,
     ) -> bool {
         if self.seen != Some((moved, waiting)) {
             self.seen = Some((moved, waiting));
-            connection.watch.arm(time);
+            client.watch().arm(time);
             return false;
         }
-        connection.watch.expired()
+        client.watch().expired()
     }
 }

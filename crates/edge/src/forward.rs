@@ -7,20 +7,24 @@ use std::net::SocketAddr;
 
 use httparse::Header;
 
-use crate::head::{FieldSet, Framing, RequestHead, ResponseHead, Version};
+use crate::head::{FieldSet, Framing, RequestHead, ResponseHead, Version, upgraded_to};
 
 /// The forwarding fields that are the same for every request of a connection, ready to append.
-pub(crate) fn connection_fields(peer: SocketAddr, local: SocketAddr) -> Box<[u8]> {
+pub(crate) fn connection_fields(peer: SocketAddr, local: SocketAddr, secure: bool) -> Box<[u8]> {
     let mut fields = Vec::with_capacity(96);
     let peer = peer.ip().to_canonical().to_string();
     field(&mut fields, "X-Forwarded-For", peer.as_bytes());
-    field(&mut fields, "X-Forwarded-Proto", b"http");
+    field(&mut fields, "X-Forwarded-Proto", scheme(secure));
     field(
         &mut fields,
         "X-Forwarded-Port",
         local.port().to_string().as_bytes(),
     );
     fields.into_boxed_slice()
+}
+
+fn scheme(secure: bool) -> &'static [u8] {
+    if secure { b"https" } else { b"http" }
 }
 
 /// Appends the request's head as the application gets it.
@@ -40,6 +44,10 @@ pub(crate) fn request_head(
     out.extend_from_slice(connection_fields);
     field(out, "X-Forwarded-Host", head.host);
     field(out, "X-Request-Id", request_id);
+    if let Some(protocol) = head.upgrade {
+        out.extend_from_slice(b"Connection: Upgrade\r\n");
+        field(out, "Upgrade", protocol);
+    }
     match (head.framing, head.content_length) {
         (Framing::Chunked, _) => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         (_, Some(length)) => content_length(out, length),
@@ -69,6 +77,17 @@ pub(crate) fn response_head(head: &ResponseHead<'_, '_>, side: ClientSide, out: 
         content_length(out, length);
     }
     connection(out, side.version, side.keep_alive);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the head of a response that changes the connection's protocol.
+pub(crate) fn upgrade_head(head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
+    status_line(out, head.status, head.reason);
+    kept_fields(head.fields, head.kept, out);
+    out.extend_from_slice(b"Connection: Upgrade\r\n");
+    if let Some(protocol) = upgraded_to(head) {
+        field(out, "Upgrade", protocol);
+    }
     out.extend_from_slice(b"\r\n");
 }
 

@@ -112,6 +112,10 @@ pub struct RequestHead<'b, 's> {
     pub content_length: Option<u64>,
     /// Whether the client wants the connection kept.
     pub keep_alive: bool,
+    /// What the client wants to change the connection's protocol to (RFC 9110, section 7.8).
+    pub upgrade: Option<&'b [u8]>,
+    /// Whether the client has said that it takes trailers (`TE: trailers`).
+    pub takes_trailers: bool,
     /// The fields that are the application's to see, among those of `fields`.
     pub kept: FieldSet,
     /// Every field, in order.
@@ -210,9 +214,13 @@ pub fn parse_request<'b, 's>(
         // RFC 9110 section 10.1.1: an expectation in an HTTP/1.0 request is ignored.
         read.expect.into_iter().for_each(|index| kept.remove(index));
     }
-    if read.upgrade_websocket && read.common.connection.upgrade {
-        return Err(Cause::UpgradeNotSupported);
-    }
+    // RFC 9110 section 7.8: without `Connection: upgrade`, or in HTTP/1.0, the field means nothing.
+    let upgrade = read.upgrade.filter(|protocols| {
+        version == Version::Http11
+            && framing == Framing::Empty
+            && read.common.connection.upgrade
+            && tokens(protocols).all(may_be_tunnelled)
+    });
     Ok(RequestHead {
         method_name,
         method,
@@ -222,9 +230,49 @@ pub fn parse_request<'b, 's>(
         framing,
         content_length: read.common.content_length,
         keep_alive: read.common.connection.keep_alive(version),
+        upgrade,
+        takes_trailers: read.takes_trailers,
         kept,
         fields,
     })
+}
+
+/// Whether a protocol may be spoken through the edge without the edge reading it. Not HTTP in any
+/// form: requests that nobody checks would reach the application as if they had been checked.
+fn may_be_tunnelled(protocol: &[u8]) -> bool {
+    let name = protocol
+        .split(|byte| *byte == b'/')
+        .next()
+        .unwrap_or_default();
+    !["http", "h2c", "h2", "tls"]
+        .iter()
+        .any(|http| name.eq_ignore_ascii_case(http.as_bytes()))
+}
+
+/// Whether a field may stand in a trailer section: one that frames, routes, authenticates or
+/// describes its message may not (RFC 9110, section 6.5.1).
+pub fn may_trail(name: &str) -> bool {
+    let describes = [
+        "age", "authorization", "cache-control", "cookie", "date", "expires", "location",
+        "max-forwards", "pragma", "range", "retry-after", "set-cookie", "vary", "warning",
+        "www-authenticate",
+    ];
+    let starts = |prefix: &str| {
+        name.get(..prefix.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    };
+    classify(name) == (Name::Other, true)
+        && !name.eq_ignore_ascii_case("trailer")
+        && !starts("content-")
+        && !starts("if-")
+        && !describes.iter().any(|other| name.eq_ignore_ascii_case(other))
+}
+
+/// The protocol that a response to a request for an upgrade has changed to.
+pub fn upgraded_to<'b>(head: &ResponseHead<'b, '_>) -> Option<&'b [u8]> {
+    let mut fields = head.fields.iter();
+    let found = fields.find(|field| classify(field.name) == (Name::Upgrade, true));
+    found.map(|field| field.value)
 }
 
 /// Reads a complete response head: `head` ends with its empty line, as [`find_end`] found it.
@@ -300,6 +348,7 @@ enum Name {
     Connection,
     Expect,
     Upgrade,
+    Te,
     /// Describes this connection only, or is written anew for the next: never passed on.
     HopByHop,
     /// Tells the application who asked; the client's word is not taken for it.
@@ -317,13 +366,12 @@ enum Name {
 fn classify(name: &str) -> (Name, bool) {
     let bytes = name.as_bytes();
     let found = match bytes.len() {
-        2 if is(bytes, b"te") => Name::HopByHop,
+        2 if is(bytes, b"te") => Name::Te,
         4 if is(bytes, b"host") => Name::Host,
         // `Proxy` becomes HTTP_PROXY in CGI-like environments (CVE-2016-5385 and its kin).
         5 if is(bytes, b"proxy") => Name::Forwarding,
         6 if is(bytes, b"expect") => Name::Expect,
         7 if is(bytes, b"upgrade") => Name::Upgrade,
-        7 if is(bytes, b"trailer") => Name::HopByHop,
         9 if is(bytes, b"forwarded") || is(bytes, b"x-real-ip") => Name::Forwarding,
         10 if is(bytes, b"connection") => Name::Connection,
         10 if is(bytes, b"keep-alive") => Name::HopByHop,
@@ -386,6 +434,7 @@ impl CommonFields {
             Name::Host
             | Name::Expect
             | Name::Upgrade
+            | Name::Te
             | Name::HopByHop
             | Name::Forwarding
             | Name::ProxyAuthenticate
@@ -454,12 +503,14 @@ struct RequestFields<'b> {
     host: Option<&'b [u8]>,
     expect: Option<usize>,
     expects_other: bool,
-    upgrade_websocket: bool,
+    upgrade: Option<&'b [u8]>,
+    takes_trailers: bool,
 }
 
 impl<'b> RequestFields<'b> {
     fn read(fields: &[Header<'b>]) -> Result<Self, Cause> {
         let mut read = Self::default();
+        let mut upgrades = 0;
         for (index, field) in fields.iter().enumerate() {
             let (name, exact) = classify(field.name);
             match name {
@@ -476,9 +527,17 @@ impl<'b> RequestFields<'b> {
                         read.expects_other = true;
                     }
                 }
-                Name::Upgrade => {
-                    read.upgrade_websocket |=
-                        tokens(field.value).any(|token| token.eq_ignore_ascii_case(b"websocket"));
+                // Of several, which one counts is anybody's guess: none does.
+                Name::Upgrade if exact => {
+                    read.upgrade = match upgrades {
+                        0 => Some(field.value),
+                        _ => None,
+                    };
+                    upgrades += 1;
+                }
+                Name::Te if exact => {
+                    read.takes_trailers |=
+                        tokens(field.value).any(|token| token.eq_ignore_ascii_case(b"trailers"));
                 }
                 Name::Cause | Name::ProxyAuthenticate => read.common.kept.insert(index),
                 _ => read.common.read(index, name, exact, field.value)?,

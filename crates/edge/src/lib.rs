@@ -24,15 +24,20 @@ mod body;
 mod buffer;
 pub mod cause;
 pub mod chunked;
+mod client;
 #[allow(dead_code, reason = "its callers follow")]
 mod client_address;
 pub mod config;
 mod connection;
 mod control;
+mod dispatch;
 mod edge;
 mod exchange;
+mod fields;
 mod forward;
+mod h2c;
 pub mod head;
+mod http2;
 #[allow(dead_code, reason = "its callers follow")]
 mod ingress;
 mod instance;
@@ -45,7 +50,9 @@ mod request_id;
 mod routes;
 mod saved;
 mod scratch;
+mod stream;
 mod tls;
+mod tunnel;
 mod watch;
 mod worker;
 

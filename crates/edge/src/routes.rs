@@ -16,11 +16,14 @@ use std::{
 
 use ekiden_model::{
     id::ServiceId,
+    ingress::AppProtocol,
     route::{Route, RouteState},
 };
 use fnv::FnvBuildHasher;
 
-use crate::{cause::Cause, instance::Instance, link::IdleLinks, queue::Queue, watch::Clock};
+use crate::{
+    cause::Cause, h2c::SharedLinks, instance::Instance, link::IdleLinks, queue::Queue, watch::Clock,
+};
 
 /// A route and what its workers share; immutable, replaced whole.
 #[derive(Debug)]
@@ -68,6 +71,7 @@ pub(crate) struct Upstream {
     pub(crate) instance: Arc<Instance>,
     pub(crate) address: SocketAddr,
     pub(crate) idle: RefCell<IdleLinks>,
+    pub(crate) h2c: SharedLinks,
 }
 
 /// Room for one request in one instance; given back by dropping it.
@@ -191,6 +195,7 @@ impl Service {
                             instance: Arc::clone(instance),
                             address: upstream.address,
                             idle: RefCell::default(),
+                            h2c: SharedLinks::default(),
                         })
                     })
             })
@@ -199,6 +204,7 @@ impl Service {
         for old in before.iter().flat_map(|before| &before.upstreams) {
             if !upstreams.iter().any(|upstream| Rc::ptr_eq(upstream, old)) {
                 old.idle.borrow_mut().close();
+                old.h2c.close();
             }
         }
         Self {
@@ -271,6 +277,16 @@ impl Service {
             }
         }
         best.ok_or_else(|| soonest.map_or(NoSlot::Full, NoSlot::PassedOver))
+    }
+}
+
+impl Slot {
+    /// The shared connections to the instance, if its service speaks HTTP/2.
+    pub(crate) fn h2c(&self) -> Option<&SharedLinks> {
+        match self.service.shared.route.ingress.app_protocol {
+            AppProtocol::Http1 => None,
+            AppProtocol::H2c => Some(&self.upstream.h2c),
+        }
     }
 }
 

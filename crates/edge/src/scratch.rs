@@ -13,6 +13,8 @@ pub(crate) struct Scratch {
     pub(crate) to_app: Output,
     /// To the client.
     pub(crate) to_client: Output,
+    /// A head on its way between HTTP/2 and HTTP/1.
+    pub(crate) canonical: Vec<u8>,
     /// The request's host name: lower case, without port.
     pub(crate) host: Vec<u8>,
     /// The request's method and target, for the access log; empty without one.
@@ -26,6 +28,7 @@ impl Scratch {
         self.from_app.shrink();
         self.to_app.shrink();
         self.to_client.shrink();
+        self.canonical.clear();
         self.host.clear();
         self.request_line.clear();
     }

@@ -142,7 +142,6 @@ impl Tls {
 
     /// The answer for `http://<host>/.well-known/acme-challenge/<token>`; `host` is as in the
     /// `Host` field.
-    #[cfg_attr(not(test), expect(dead_code, reason = "plain listeners ask for it"))]
     pub(crate) fn http01(&self, host: &[u8], token: &str) -> Option<Arc<str>> {
         self.presented.0.load().http01(host, token)
     }

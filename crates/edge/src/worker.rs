@@ -22,13 +22,15 @@ use tokio::{
 };
 
 use crate::{
-    access_log::LogBuffer,
+    access_log::{Completion, LogBuffer, Stages},
+    cause::Cause,
     config::{Bounds, TICK},
     connection,
     listener::Transport,
     request_id::RequestIds,
     routes::{Routes, Update},
     scratch::Scratch,
+    stream::ClientStream,
     tls::{ON_DEMAND_WAIT, Tls},
     watch::Clock,
 };
@@ -214,11 +216,17 @@ async fn accept(
             Ok((stream, peer)) => {
                 let held = Held::new(Rc::clone(&worker));
                 spawn_local(async move {
-                    let worker = Rc::clone(&held.worker);
-                    match transport {
-                        Transport::Plain => connection::serve(worker, stream, peer, local).await,
-                        Transport::Tls => handshake(&worker, stream).await,
-                    }
+                    // Refused only on a socket that is closed already, which the first read tells.
+                    let _ = stream.set_nodelay(true);
+                    let stream = match transport {
+                        Transport::Plain => ClientStream::Plain(stream),
+                        // In a box, so that no connection pays for it later.
+                        Transport::Tls => match Box::pin(handshake(&held.worker, stream)).await {
+                            Some(stream) => stream,
+                            None => return,
+                        },
+                    };
+                    connection::serve(Rc::clone(&held.worker), stream, peer, local).await;
                 });
             }
             Err(error) => {
@@ -229,12 +237,16 @@ async fn accept(
     }
 }
 
-/// The handshake of a connection to a TLS listener. Nothing is served on it yet.
-async fn handshake(worker: &Worker, stream: TcpStream) {
+/// The handshake of a connection to a TLS listener; `None` when there is nothing to serve on it.
+async fn handshake(worker: &Worker, stream: TcpStream) -> Option<ClientStream> {
     let limit = worker.bounds.head_time + ON_DEMAND_WAIT;
     match timeout(limit, worker.tls.accept(stream)).await {
-        Ok(Ok(_)) | Err(_) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
+        Ok(Ok(stream)) => stream.map(|stream| ClientStream::Tls(Box::new(stream))),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a handshake failed");
+            None
+        }
+        Err(_) => None,
     }
 }
 
@@ -309,6 +321,22 @@ impl Worker {
         while self.connections.get() > 0 {
             self.connections_changed.notified().await;
         }
+    }
+
+    /// Notes what could not be read as a request.
+    pub(crate) fn log_refused(&self, peer: SocketAddr, cause: Cause) {
+        let Some(log) = &self.log else { return };
+        log.record(&Completion {
+            request_id: b"",
+            client: peer.ip().to_canonical(),
+            host: b"",
+            request_line: b"",
+            slot: None,
+            status: cause.status(),
+            cause: Some(cause),
+            body_bytes: (0, 0),
+            stages: &Stages::begin(),
+        });
     }
 
     /// Buffers for a request.

@@ -60,6 +60,26 @@ fn request_bodies_arrive_whole_in_their_framing() {
 }
 
 #[test]
+fn trailers_go_along_both_ways_unless_they_frame_route_or_describe_the_message() {
+    let trailers = "X-Sum: 1\r\nContent-Length: 9\r\nHost: evil\r\nX-Forwarded-For: 6.6.6.6\r\n\
+                    Set-Cookie: a=b\r\nY: \r\n";
+    let response = format!(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n{trailers}\r\n"
+    );
+    let app = App::answering(response);
+    let world = World::serving(app.address);
+    let mut client = world.client();
+    let response = client.ask(&format!(
+        "POST / HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n{trailers}\r\n"
+    ));
+    assert_eq!((response.text(), response.trailers.as_str()), ("hi", "X-Sum: 1\r\nY: \r\n"));
+    let request = app.requests().remove(0);
+    assert_eq!((request.text(), request.trailers.as_str()), ("hello", "X-Sum: 1\r\nY: \r\n"));
+    // The connection is in step.
+    assert_eq!(client.ask(GET).text(), "hi");
+}
+
+#[test]
 fn response_bodies_arrive_whole_in_a_framing_that_the_client_knows() {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nhel\r\n2\r\nlo\r\n0\r\nX-Sum: 1\r\n\r\n";
     let closing = "HTTP/1.1 200 OK\r\n\r\nhello";

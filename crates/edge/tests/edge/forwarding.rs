@@ -39,7 +39,7 @@ fn the_application_sees_the_request_with_who_asked_and_nothing_of_the_connection
         ("keep-alive", None),
         ("proxy-authorization", None),
         ("te", None),
-        ("trailer", None),
+        ("trailer", Some("X")),
         ("upgrade", None),
         ("x-forwarded-ssl", None),
         ("x_forwarded_for", None),

@@ -8,6 +8,8 @@ mod bodies;
 mod capacity;
 mod failures;
 mod forwarding;
+mod http2;
 mod refusals;
 mod support;
 mod tables;
+mod upgrades;

@@ -138,22 +138,12 @@ fn what_is_not_served_is_refused_by_its_own_cause() {
         ),
         (with("Expect: something\r\n"), 417, "expectation_failed"),
         (
-            with("Connection: Upgrade\r\nUpgrade: websocket\r\n"),
-            501,
-            "upgrade_not_supported",
-        ),
-        (
             "CONNECT app.test:80 HTTP/1.1\r\nHost: app.test\r\n\r\n".to_owned(),
             501,
             "method_not_supported",
         ),
         (
             "GET / HTTP/2.0\r\nHost: app.test\r\n\r\n".to_owned(),
-            505,
-            "version_not_supported",
-        ),
-        (
-            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(),
             505,
             "version_not_supported",
         ),

@@ -243,6 +243,8 @@ pub(crate) struct Client {
 pub(crate) struct Message {
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
+    /// The trailer section's lines.
+    pub(crate) trailers: String,
 }
 
 impl Message {
@@ -308,6 +310,7 @@ impl Client {
         Message {
             head: self.head().expect("a response"),
             body: Vec::new(),
+            trailers: String::new(),
         }
     }
 
@@ -317,16 +320,23 @@ impl Client {
         let mut message = Message {
             head,
             body: Vec::new(),
+            trailers: String::new(),
         };
         let status = if is_request { 200 } else { message.status() };
         if message.field("transfer-encoding").is_some() {
             loop {
                 let size = self.until(b"\r\n")?;
                 let size = usize::from_str_radix(size.trim(), 16).unwrap();
-                let chunk = self.take(size + 2)?;
-                message.body.extend_from_slice(&chunk[..size]);
                 if size == 0 {
                     break;
+                }
+                let chunk = self.take(size + 2)?;
+                message.body.extend_from_slice(&chunk[..size]);
+            }
+            loop {
+                match self.until(b"\r\n")?.as_str() {
+                    "\r\n" => break,
+                    line => message.trailers.push_str(line),
                 }
             }
         } else if let Some(length) = message.field("content-length") {

@@ -1,0 +1,358 @@
+//! A request's way from its head to its response, whichever protocol its client speaks: finding
+//! the service, waiting for an instance with room, connecting to it, and trying again where that
+//! is safe.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use tokio::net::TcpStream;
+
+use crate::{
+    access_log::{Completion, REQUEST_LINE_BYTES_MAX, Stages},
+    cause::Cause,
+    client::Client,
+    config::{STALE_RETRIES_MAX, UNREPEATABLE_IDLE_MAX},
+    exchange::{self, Delivered, Failed},
+    forward,
+    head::{self, Framing, Method, Version},
+    link::{self, Link, LinkKind},
+    queue::Place,
+    routes::{NoSlot, Service, Slot},
+    scratch::Scratch,
+    watch::{Moment, Watch},
+    worker::Worker,
+};
+
+/// What is remembered of a request once its head has been written anew.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    pub(crate) version: Version,
+    pub(crate) framing: Framing,
+    /// Whether the body arrives in HTTP/1's coding; otherwise its end is its source's end.
+    pub(crate) is_coded: bool,
+    pub(crate) keep_alive: bool,
+    /// Whether the client wants to change the protocol.
+    pub(crate) upgrade: bool,
+    /// Whether the client takes trailers.
+    pub(crate) takes_trailers: bool,
+    /// The length of the head in `to_app`, so that it can be sent again.
+    pub(crate) head_bytes: usize,
+    pub(crate) id: [u8; 32],
+    /// When waiting for an instance ends; set by the first wait.
+    give_up_at: Option<Moment>,
+    /// Whether an instance was chosen and could not be reached.
+    unreachable: bool,
+    pub(crate) stages: Option<Stages>,
+    /// The status that the client was sent, once it was.
+    pub(crate) status: Option<u16>,
+    /// Bytes of the request's and the response's body that were passed on.
+    pub(crate) body_bytes: (u64, u64),
+}
+
+/// How a request was not delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Undelivered {
+    /// No byte of a response was sent: the edge answers.
+    Answer(Cause),
+    /// The response has begun, or nobody is there to take one.
+    Abort(Cause),
+}
+
+/// Reads the head of `length` bytes in `from_client` and writes it anew. No reference into the
+/// buffer survives.
+///
+/// `fields` says who asked; `is_coded` whether the body will arrive in HTTP/1's coding.
+pub(crate) fn begin(
+    worker: &Worker,
+    scratch: &mut Scratch,
+    length: usize,
+    fields: &[u8],
+    is_coded: bool,
+) -> Result<Request, Cause> {
+    let mut space = head::field_space();
+    let head = head::parse_request(
+        &scratch.from_client.held()[..length],
+        &mut space,
+        worker.bounds.target_bytes,
+    )?;
+    head::host_name(head.host, &mut scratch.host);
+    let id = worker.request_ids.next();
+    scratch.to_app.clear();
+    forward::request_head(&head, fields, &id, scratch.to_app.bytes());
+    let stages = worker.log.as_ref().map(|_| {
+        scratch.request_line.clear();
+        scratch
+            .request_line
+            .extend_from_slice(head.method_name.as_bytes());
+        scratch.request_line.push(b' ');
+        scratch
+            .request_line
+            .extend_from_slice(head.target.as_bytes());
+        scratch.request_line.truncate(REQUEST_LINE_BYTES_MAX);
+        Stages::begin()
+    });
+    Ok(Request {
+        method: head.method,
+        version: head.version,
+        framing: head.framing,
+        is_coded,
+        keep_alive: head.keep_alive,
+        upgrade: head.upgrade.is_some(),
+        takes_trailers: head.takes_trailers,
+        head_bytes: scratch.to_app.bytes().len(),
+        id,
+        give_up_at: None,
+        unreachable: false,
+        stages,
+        status: None,
+        body_bytes: (0, 0),
+    })
+}
+
+/// Finds an instance for the request and exchanges it for a response, as often as is safe.
+///
+/// `slot` is left with the last one taken, so that its instance can be named; it is free again
+/// when the caller drops it.
+pub(crate) async fn forward<C: Client>(
+    client: &mut C,
+    scratch: &mut Scratch,
+    request: &mut Request,
+    slot: &mut Option<Slot>,
+) -> Result<Delivered, Undelivered> {
+    let mut stale_retries = 0;
+    loop {
+        let taken = match slot.take() {
+            Some(taken) => taken,
+            None => take_slot(client, scratch, request).await?,
+        };
+        let taken = slot.insert(taken);
+        if let Some(stages) = &mut request.stages {
+            stages.slot = Some(Instant::now());
+        }
+        // After one kept connection was found closed, the others are suspect.
+        let kept = match stale_retries {
+            0 => kept_link(client.worker(), taken, request),
+            _ => None,
+        };
+        let mut link = match kept {
+            Some(link) => link,
+            None => match Box::pin(connect(client, scratch, request, taken)).await? {
+                Some(link) => link,
+                None => {
+                    request.unreachable = true;
+                    *slot = None;
+                    continue;
+                }
+            },
+        };
+        if let Some(stages) = &mut request.stages {
+            stages.connected = Some(Instant::now());
+        }
+        match exchange::exchange(client, scratch, &mut link, request).await {
+            Ok(delivered) => {
+                taken.upstream.instance.succeeded();
+                if delivered.link_is_reusable {
+                    keep_link(client.worker(), taken, link);
+                }
+                return Ok(delivered);
+            }
+            Err(Failed::Closed)
+                if link.reused
+                    && request.method.is_idempotent()
+                    && request.framing == Framing::Empty
+                    && stale_retries < STALE_RETRIES_MAX =>
+            {
+                stale_retries += 1;
+            }
+            Err(Failed::Closed) => return Err(Undelivered::Answer(Cause::AppClosedEarly)),
+            Err(Failed::Answer(cause)) => return Err(Undelivered::Answer(cause)),
+            Err(Failed::Abort(cause)) => return Err(Undelivered::Abort(cause)),
+        }
+    }
+}
+
+/// A slot, at once if there is one and nobody waits.
+async fn take_slot<C: Client>(
+    client: &mut C,
+    scratch: &mut Scratch,
+    request: &mut Request,
+) -> Result<Slot, Undelivered> {
+    let service = service(client.worker(), scratch).map_err(Undelivered::Answer)?;
+    if !request.unreachable
+        && service.shared.queue.is_empty()
+        && let Ok(slot) = service.take_slot()
+    {
+        return Ok(slot);
+    }
+    Box::pin(wait_for_slot(client, scratch, request, service)).await
+}
+
+fn service(worker: &Worker, scratch: &Scratch) -> Result<Rc<Service>, Cause> {
+    worker.routes.borrow().find(&scratch.host)
+}
+
+/// Waits in the service's queue.
+async fn wait_for_slot<C: Client>(
+    client: &mut C,
+    scratch: &mut Scratch,
+    request: &mut Request,
+    service_now: Rc<Service>,
+) -> Result<Slot, Undelivered> {
+    let worker = Rc::clone(client.worker());
+    let queue_time = worker.bounds.queue_time;
+    let give_up_at = *request
+        .give_up_at
+        .get_or_insert(worker.clock.after(queue_time));
+    client.watch().arm_at(give_up_at);
+    let mut place = enter(&worker, client.watch(), &service_now, request.unreachable)?;
+    drop(service_now);
+    let mut pause = pin!(tokio::time::sleep(Duration::ZERO));
+    poll_fn(|cx| {
+        if client.poll_left(scratch, request, cx).is_ready() {
+            return Poll::Ready(Err(Undelivered::Abort(Cause::ClientLeft)));
+        }
+        // Whatever woke it, the table may be another one now, and the host another service's.
+        let service = service(&worker, scratch).map_err(Undelivered::Answer)?;
+        if !place.is_in(&service.shared.queue) {
+            place = enter(&worker, client.watch(), &service, false)?;
+        }
+        while place.is_first() {
+            match service.take_slot() {
+                Ok(slot) => return Poll::Ready(Ok(slot)),
+                Err(NoSlot::Full) => break,
+                Err(NoSlot::PassedOver(time)) => {
+                    pause.as_mut().reset(tokio::time::Instant::now() + time);
+                    if pause.as_mut().poll(cx).is_pending() {
+                        break;
+                    }
+                }
+            }
+        }
+        match client.watch().expired() {
+            true if request.unreachable => {
+                Poll::Ready(Err(Undelivered::Answer(Cause::AppUnreachable)))
+            }
+            true => Poll::Ready(Err(Undelivered::Answer(Cause::NoCapacityInTime))),
+            false => Poll::Pending,
+        }
+    })
+    .await
+}
+
+fn enter(
+    worker: &Worker,
+    watch: &Watch,
+    service: &Service,
+    in_front: bool,
+) -> Result<Place, Undelivered> {
+    let queue = &service.shared.queue;
+    if in_front {
+        return Ok(queue.enter_front(watch.task()));
+    }
+    queue
+        .enter(watch.task(), worker.bounds.queue_requests)
+        .ok_or(Undelivered::Answer(Cause::QueueFull))
+}
+
+fn kept_link(worker: &Worker, slot: &Slot, request: &Request) -> Option<Link> {
+    if let Some(shared) = slot.h2c() {
+        return Some(Link {
+            kind: LinkKind::H2c(shared.take()?),
+            reused: true,
+        });
+    }
+    let repeatable = request.method.is_idempotent() && request.framing == Framing::Empty;
+    let mut idle = slot.upstream.idle.borrow_mut();
+    idle.take(&worker.clock, repeatable)
+}
+
+fn keep_link(worker: &Worker, slot: &Slot, link: Link) {
+    let bounds = &worker.bounds;
+    slot.upstream.idle.borrow_mut().put(
+        link,
+        worker.clock.after(bounds.upstream_idle),
+        worker.clock.after(UNREPEATABLE_IDLE_MAX),
+        bounds.idle_upstreams_per_instance,
+    );
+}
+
+/// Connects to the slot's instance; `None` when it cannot be reached, and is now passed over.
+async fn connect<C: Client>(
+    client: &mut C,
+    scratch: &mut Scratch,
+    request: &Request,
+    slot: &Slot,
+) -> Result<Option<Link>, Undelivered> {
+    client.watch().arm(client.worker().bounds.connect_time);
+    let mut connecting = pin!(open(slot));
+    let connected = poll_fn(|cx| {
+        if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
+            return Poll::Ready(Ok(connected));
+        }
+        if client.poll_left(scratch, request, cx).is_ready() {
+            return Poll::Ready(Err(Undelivered::Abort(Cause::ClientLeft)));
+        }
+        match client.watch().expired() {
+            true => Poll::Ready(Ok(Err(io::ErrorKind::TimedOut.into()))),
+            false => Poll::Pending,
+        }
+    })
+    .await?;
+    match connected {
+        Ok(kind) => Ok(Some(Link {
+            kind,
+            reused: false,
+        })),
+        Err(error) => {
+            let upstream = &slot.upstream;
+            tracing::debug!(instance = %upstream.instance.id, upstream = %upstream.address, %error, "instance cannot be reached");
+            upstream.instance.failed();
+            Ok(None)
+        }
+    }
+}
+
+/// A new connection, in the service's protocol.
+async fn open(slot: &Slot) -> io::Result<LinkKind> {
+    let stream = link::prepare(TcpStream::connect(slot.upstream.address).await?)?;
+    let Some(shared) = slot.h2c() else {
+        return Ok(LinkKind::Http1(stream));
+    };
+    let mut exchange = shared.open(stream).await.map_err(io::Error::other)?;
+    exchange.ready().await.map_err(io::Error::other)?;
+    Ok(LinkKind::H2c(exchange))
+}
+
+/// The one place where all that is known of a finished request comes together.
+pub(crate) fn log<C: Client>(
+    client: &C,
+    scratch: &Scratch,
+    request: &Request,
+    slot: Option<&Slot>,
+    cause: Option<Cause>,
+) {
+    let (Some(log), Some(stages)) = (&client.worker().log, &request.stages) else {
+        return;
+    };
+    log.record(&Completion {
+        request_id: &request.id,
+        client: client.peer().ip().to_canonical(),
+        host: &scratch.host,
+        request_line: &scratch.request_line,
+        slot,
+        status: request
+            .status
+            .or(cause.map(Cause::status))
+            .unwrap_or_default(),
+        cause,
+        body_bytes: request.body_bytes,
+        stages,
+    });
+}
