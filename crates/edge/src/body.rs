@@ -265,7 +265,8 @@ impl Pump {
 /// empty line that ends them; one that is malformed or too long gives none.
 pub(crate) fn for_each_trailer(section: &[u8], mut take: impl FnMut(&str, &[u8])) {
     let mut space = [httparse::EMPTY_HEADER; TRAILERS_MAX];
-    if let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(section, &mut space)
+    if let Ok(httparse::Status::Complete((_, fields))) =
+        httparse::parse_headers(section, &mut space)
     {
         fields
             .iter()

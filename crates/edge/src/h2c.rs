@@ -157,8 +157,8 @@ impl Exchange {
     /// Sends the head.
     pub(crate) fn begin(&mut self, scratch: &mut Scratch, request: &Request) -> Result<(), Failed> {
         let bytes = &scratch.to_app.bytes()[..request.head_bytes];
-        let head = request_head(bytes, request.takes_trailers)
-            .ok_or(Failed::Answer(Cause::BadRequest))?;
+        let head =
+            request_head(bytes, request.takes_trailers).ok_or(Failed::Answer(Cause::BadRequest))?;
         scratch.to_app.skip(request.head_bytes);
         let ends = request.framing == head::Framing::Empty;
         let (response, up) = self

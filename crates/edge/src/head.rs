@@ -253,8 +253,20 @@ fn may_be_tunnelled(protocol: &[u8]) -> bool {
 /// describes its message may not (RFC 9110, section 6.5.1).
 pub fn may_trail(name: &str) -> bool {
     let describes = [
-        "age", "authorization", "cache-control", "cookie", "date", "expires", "location",
-        "max-forwards", "pragma", "range", "retry-after", "set-cookie", "vary", "warning",
+        "age",
+        "authorization",
+        "cache-control",
+        "cookie",
+        "date",
+        "expires",
+        "location",
+        "max-forwards",
+        "pragma",
+        "range",
+        "retry-after",
+        "set-cookie",
+        "vary",
+        "warning",
         "www-authenticate",
     ];
     let starts = |prefix: &str| {
@@ -265,7 +277,9 @@ pub fn may_trail(name: &str) -> bool {
         && !name.eq_ignore_ascii_case("trailer")
         && !starts("content-")
         && !starts("if-")
-        && !describes.iter().any(|other| name.eq_ignore_ascii_case(other))
+        && !describes
+            .iter()
+            .any(|other| name.eq_ignore_ascii_case(other))
 }
 
 /// The protocol that a response to a request for an upgrade has changed to.

@@ -21,7 +21,7 @@ use h2::{
     ext::Protocol,
     server::{Builder, SendResponse},
 };
-use http::{HeaderMap, Method, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::Notify,
@@ -195,7 +195,9 @@ impl Stream {
             Ok(request) => request,
             Err(cause) => {
                 self.shared.worker.log_refused(self.shared.peer, cause);
-                return self.answer(scratch, cause, parts.method == Method::HEAD).await;
+                return self
+                    .answer(scratch, cause, parts.method == Method::HEAD)
+                    .await;
             }
         };
         let mut slot = None;
@@ -229,7 +231,12 @@ impl Stream {
         let worker = &self.shared.worker;
         let mut head = std::mem::take(&mut scratch.canonical);
         head.clear();
-        let written = write_head(parts, self.up.is_end_stream(), self.shared.scheme, &mut head);
+        let written = write_head(
+            parts,
+            self.up.is_end_stream(),
+            self.shared.scheme,
+            &mut head,
+        );
         if written.is_ok() {
             scratch.from_client.put(&head);
         }
@@ -264,7 +271,7 @@ impl Stream {
         let mut answer = std::mem::take(&mut scratch.canonical);
         answer.clear();
         write_answer(&mut answer, cause, asked, SystemTime::now());
-        let sent = self.send_answer(&answer, head_only).await;
+        let sent = self.send_answer(&answer, cause, head_only).await;
         scratch.canonical = answer;
         if sent.is_none() {
             self.reset(Reason::INTERNAL_ERROR);
@@ -273,13 +280,15 @@ impl Stream {
         }
     }
 
-    async fn send_answer(&mut self, answer: &[u8], head_only: bool) -> Option<()> {
+    async fn send_answer(&mut self, answer: &[u8], cause: Cause, head_only: bool) -> Option<()> {
         let end = head::find_end(answer, 0).ok()??;
         let mut space = head::field_space();
-        let parsed =
-            head::parse_response(&answer[..end], &mut space, head::Method::Other).ok()?;
+        let parsed = head::parse_response(&answer[..end], &mut space, head::Method::Other).ok()?;
         let mut body = if head_only { &[] } else { &answer[end..] };
-        let response = response_of(&parsed)?;
+        let mut response = response_of(&parsed)?;
+        // The parser takes it away, because an application may not say it.
+        let name = HeaderValue::from_static(cause.name());
+        response.headers_mut().insert("x-ekiden-cause", name);
         let sent = self.respond.send_response(response, body.is_empty()).ok()?;
         self.down = match body.is_empty() {
             true => Down::Ended,
@@ -310,12 +319,7 @@ impl Stream {
 }
 
 /// Writes the head of a request as HTTP/1 does; says whether it asks for a tunnel.
-fn write_head(
-    parts: &Parts,
-    ended: bool,
-    scheme: &str,
-    out: &mut Vec<u8>,
-) -> Result<bool, Cause> {
+fn write_head(parts: &Parts, ended: bool, scheme: &str, out: &mut Vec<u8>) -> Result<bool, Cause> {
     let protocol = parts.extensions.get::<Protocol>();
     let tunnels = match (&parts.method, protocol) {
         (&Method::CONNECT, None) => return Err(Cause::MethodNotSupported),
@@ -331,7 +335,11 @@ fn write_head(
     }) {
         return Err(Cause::BadRequest);
     }
-    let method = if tunnels { "GET" } else { parts.method.as_str() };
+    let method = if tunnels {
+        "GET"
+    } else {
+        parts.method.as_str()
+    };
     out.extend_from_slice(method.as_bytes());
     out.push(b' ');
     let target = parts.uri.path_and_query().ok_or(Cause::BadRequest)?;
@@ -484,11 +492,7 @@ impl Client for Stream {
 }
 
 impl Source for Stream {
-    fn poll_trailers(
-        &mut self,
-        lines: &mut Vec<u8>,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_trailers(&mut self, lines: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         h2c::poll_trailers(&mut self.up, lines, cx)
     }
 }

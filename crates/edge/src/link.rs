@@ -151,11 +151,7 @@ impl AsyncWrite for Link {
 }
 
 impl Source for Link {
-    fn poll_trailers(
-        &mut self,
-        lines: &mut Vec<u8>,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_trailers(&mut self, lines: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.kind {
             LinkKind::Http1(_) => Poll::Ready(Ok(())),
             LinkKind::H2c(exchange) => exchange.poll_trailers(lines, cx),

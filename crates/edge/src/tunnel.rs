@@ -68,15 +68,13 @@ impl Direction {
                         Ok(0) | Err(_) => State::Ending,
                     };
                 }
-                State::Moving => {
-                    match ready!(Pin::new(&mut *sink).poll_write(cx, held.held())) {
-                        Ok(written @ 1..) => {
-                            held.consume(written);
-                            self.moved += written as u64;
-                        }
-                        Ok(0) | Err(_) => self.state = State::Ended,
+                State::Moving => match ready!(Pin::new(&mut *sink).poll_write(cx, held.held())) {
+                    Ok(written @ 1..) => {
+                        held.consume(written);
+                        self.moved += written as u64;
                     }
-                }
+                    Ok(0) | Err(_) => self.state = State::Ended,
+                },
             }
         }
     }

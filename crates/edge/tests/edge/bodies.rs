@@ -72,9 +72,15 @@ fn trailers_go_along_both_ways_unless_they_frame_route_or_describe_the_message()
     let response = client.ask(&format!(
         "POST / HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n{trailers}\r\n"
     ));
-    assert_eq!((response.text(), response.trailers.as_str()), ("hi", "X-Sum: 1\r\nY: \r\n"));
+    assert_eq!(
+        (response.text(), response.trailers.as_str()),
+        ("hi", "X-Sum: 1\r\nY: \r\n")
+    );
     let request = app.requests().remove(0);
-    assert_eq!((request.text(), request.trailers.as_str()), ("hello", "X-Sum: 1\r\nY: \r\n"));
+    assert_eq!(
+        (request.text(), request.trailers.as_str()),
+        ("hello", "X-Sum: 1\r\nY: \r\n")
+    );
     // The connection is in step.
     assert_eq!(client.ask(GET).text(), "hi");
 }

@@ -10,11 +10,11 @@ use http::{HeaderMap, Method, Request, Response};
 use crate::support::{App, PATIENCE, World, route, saying};
 
 /// Runs a client of HTTP/2 by prior knowledge.
-fn with<T>(
-    address: SocketAddr,
-    client: impl AsyncFnOnce(SendRequest<Bytes>) -> T,
-) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+fn with<T>(address: SocketAddr, client: impl AsyncFnOnce(SendRequest<Bytes>) -> T) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let all = async {
             let stream = tokio::net::TcpStream::connect(address).await.unwrap();
@@ -29,7 +29,9 @@ fn with<T>(
 }
 
 fn get(path: &str) -> Request<()> {
-    Request::get(format!("http://app.test{path}")).body(()).unwrap()
+    Request::get(format!("http://app.test{path}"))
+        .body(())
+        .unwrap()
 }
 
 /// A response's body and trailers.
@@ -46,7 +48,10 @@ async fn whole(response: Response<RecvStream>) -> (u16, HeaderMap, String, Heade
     (parts.status.as_u16(), parts.headers, text, trailers)
 }
 
-async fn ask(sender: &SendRequest<Bytes>, request: Request<()>) -> (u16, HeaderMap, String, HeaderMap) {
+async fn ask(
+    sender: &SendRequest<Bytes>,
+    request: Request<()>,
+) -> (u16, HeaderMap, String, HeaderMap) {
     let mut sender = sender.clone().ready().await.unwrap();
     let (response, _) = sender.send_request(request, true).unwrap();
     whole(response.await.unwrap()).await
@@ -73,7 +78,11 @@ fn a_request_arrives_as_one_of_http_1_and_its_response_as_one_of_http_2() {
     assert_eq!(fields["content-length"], "5");
     assert!(!fields.contains_key("x-private") && !fields.contains_key("connection"));
     let request = app.requests().remove(0);
-    assert!(request.head.starts_with("GET /path?query HTTP/1.1\r\nHost: app.test\r\n"));
+    assert!(
+        request
+            .head
+            .starts_with("GET /path?query HTTP/1.1\r\nHost: app.test\r\n")
+    );
     for (field, want) in [
         ("cookie", Some("a=1; b=2")),
         ("x-custom", Some("yes")),
@@ -103,8 +112,12 @@ fn bodies_and_trailers_go_both_ways_and_streams_do_not_wait_for_each_other() {
         let mut left = Bytes::from(sent);
         while !left.is_empty() {
             up.reserve_capacity(left.len());
-            let room = std::future::poll_fn(|cx| up.poll_capacity(cx)).await.unwrap().unwrap();
-            up.send_data(left.split_to(room.min(left.len())), false).unwrap();
+            let room = std::future::poll_fn(|cx| up.poll_capacity(cx))
+                .await
+                .unwrap()
+                .unwrap();
+            up.send_data(left.split_to(room.min(left.len())), false)
+                .unwrap();
             // Others are served meanwhile.
             if left.len() < 1_000_000 && left.len() > 900_000 {
                 assert_eq!(ask(&sender, get("/")).await.2.len(), length);
@@ -118,7 +131,11 @@ fn bodies_and_trailers_go_both_ways_and_streams_do_not_wait_for_each_other() {
         assert_eq!((status, text.len()), (200, length));
         assert_eq!(trailers["x-sum"], "1");
     });
-    let post = app.requests().into_iter().find(|r| r.head.starts_with("POST")).unwrap();
+    let post = app
+        .requests()
+        .into_iter()
+        .find(|r| r.head.starts_with("POST"))
+        .unwrap();
     assert_eq!(post.text(), large);
     assert_eq!(post.trailers, "x-check: 2\r\n");
 }
@@ -130,7 +147,10 @@ fn what_the_edge_says_itself_is_said_in_http_2() {
     with(world.address, async |sender| {
         let unknown = Request::get("http://nobody.test/").body(()).unwrap();
         let (status, fields, text, _) = ask(&sender, unknown).await;
-        assert_eq!((status, fields["x-ekiden-cause"].as_bytes()), (404, &b"no_such_host"[..]));
+        assert_eq!(
+            (status, fields["x-ekiden-cause"].as_bytes()),
+            (404, &b"no_such_host"[..])
+        );
         assert!(!text.is_empty());
         let head = Request::head("http://nobody.test/").body(()).unwrap();
         let (status, fields, text, _) = ask(&sender, head).await;
@@ -147,12 +167,38 @@ fn what_http_1_would_refuse_is_refused() {
     let world = World::serving(app.address);
     let bare = || Request::get("http://app.test/");
     for (what, request, want) in [
-        ("another host", bare().header("host", "evil.test"), "bad_request"),
-        ("two hosts", bare().header("host", "app.test").header("host", "app.test"), "bad_request"),
-        ("a forbidden tunnel", Request::builder().method(Method::CONNECT).uri("app.test:80"), "method_not_supported"),
-        ("a length without a body", bare().header("content-length", "5"), ""),
-        ("another scheme", Request::get("ftp://app.test/"), "bad_request"),
-        ("an expectation", bare().header("expect", "miracle"), "expectation_failed"),
+        (
+            "another host",
+            bare().header("host", "evil.test"),
+            "bad_request",
+        ),
+        (
+            "two hosts",
+            bare().header("host", "app.test").header("host", "app.test"),
+            "bad_request",
+        ),
+        (
+            "a forbidden tunnel",
+            Request::builder()
+                .method(Method::CONNECT)
+                .uri("app.test:80"),
+            "method_not_supported",
+        ),
+        (
+            "a length without a body",
+            bare().header("content-length", "5"),
+            "",
+        ),
+        (
+            "another scheme",
+            Request::get("ftp://app.test/"),
+            "bad_request",
+        ),
+        (
+            "an expectation",
+            bare().header("expect", "miracle"),
+            "expectation_failed",
+        ),
     ] {
         with(world.address, async |sender| {
             let mut ready = sender.clone().ready().await.unwrap();
@@ -207,7 +253,9 @@ fn a_websocket_goes_through_a_stream() {
 }
 
 /// An application that speaks HTTP/2: answers each request by `answer`, which gets its body.
-fn h2c_app<F>(answer: impl Fn(Request<RecvStream>, h2::server::SendResponse<Bytes>) -> F + Send + 'static) -> SocketAddr
+fn h2c_app<F>(
+    answer: impl Fn(Request<RecvStream>, h2::server::SendResponse<Bytes>) -> F + Send + 'static,
+) -> SocketAddr
 where
     F: Future<Output = ()> + 'static,
 {
@@ -215,14 +263,19 @@ where
     let address = listener.local_addr().unwrap();
     listener.set_nonblocking(true).unwrap();
     std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         let answer = std::rc::Rc::new(answer);
         tokio::task::LocalSet::new().block_on(&runtime, async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             while let Ok((stream, _)) = listener.accept().await {
                 let answer = std::rc::Rc::clone(&answer);
                 tokio::task::spawn_local(async move {
-                    let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+                    let Ok(mut connection) = h2::server::handshake(stream).await else {
+                        return;
+                    };
                     while let Some(Ok((request, respond))) = connection.accept().await {
                         tokio::task::spawn_local(answer(request, respond));
                     }
@@ -236,7 +289,12 @@ where
 /// Says what it got, with a trailer.
 async fn echo(request: Request<RecvStream>, mut respond: h2::server::SendResponse<Bytes>) {
     let (parts, mut body) = request.into_parts();
-    let mut text = format!("{} {} te={:?} ", parts.method, parts.uri, parts.headers.get("te"));
+    let mut text = format!(
+        "{} {} te={:?} ",
+        parts.method,
+        parts.uri,
+        parts.headers.get("te")
+    );
     while let Some(Ok(piece)) = body.data().await {
         body.flow_control().release_capacity(piece.len()).unwrap();
         text.push_str(std::str::from_utf8(&piece).unwrap());
@@ -263,7 +321,10 @@ fn an_application_of_http_2_is_spoken_to_in_http_2() {
     let world = h2c_world(h2c_app(echo));
     with(world.address, async |sender| {
         let mut ready = sender.clone().ready().await.unwrap();
-        let post = Request::post("http://app.test/svc/Method").header("te", "trailers").body(()).unwrap();
+        let post = Request::post("http://app.test/svc/Method")
+            .header("te", "trailers")
+            .body(())
+            .unwrap();
         let (response, mut up) = ready.send_request(post, false).unwrap();
         up.send_data("hello".into(), false).unwrap();
         let mut trailers = HeaderMap::new();
@@ -272,8 +333,17 @@ fn an_application_of_http_2_is_spoken_to_in_http_2() {
         let (status, fields, text, trailers) = whole(response.await.unwrap()).await;
         assert_eq!(status, 200);
         assert!(!fields.contains_key("transfer-encoding"));
-        assert_eq!(text, "POST http://app.test/svc/Method te=Some(\"trailers\") hello");
-        assert_eq!((trailers["grpc-status"].as_bytes(), trailers["x-check"].as_bytes()), (&b"0"[..], &b"2"[..]));
+        assert_eq!(
+            text,
+            "POST http://app.test/svc/Method te=Some(\"trailers\") hello"
+        );
+        assert_eq!(
+            (
+                trailers["grpc-status"].as_bytes(),
+                trailers["x-check"].as_bytes()
+            ),
+            (&b"0"[..], &b"2"[..])
+        );
     });
     // The same from a client of HTTP/1.
     let response = world.client().ask(
@@ -285,10 +355,15 @@ fn an_application_of_http_2_is_spoken_to_in_http_2() {
 
 #[test]
 fn a_response_that_is_only_a_head_stays_one() {
-    let world = h2c_world(h2c_app(async |_, mut respond: h2::server::SendResponse<Bytes>| {
-        let response = Response::builder().header("grpc-status", "5").body(()).unwrap();
-        respond.send_response(response, true).unwrap();
-    }));
+    let world = h2c_world(h2c_app(
+        async |_, mut respond: h2::server::SendResponse<Bytes>| {
+            let response = Response::builder()
+                .header("grpc-status", "5")
+                .body(())
+                .unwrap();
+            respond.send_response(response, true).unwrap();
+        },
+    ));
     with(world.address, async |sender| {
         let mut ready = sender.ready().await.unwrap();
         let (response, _) = ready.send_request(get("/"), true).unwrap();
@@ -296,20 +371,24 @@ fn a_response_that_is_only_a_head_stays_one() {
         assert_eq!(response.headers()["grpc-status"], "5");
         assert!(response.body().is_end_stream());
     });
-    let response = world.client().ask("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    let response = world
+        .client()
+        .ask("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
     assert_eq!(response.field("grpc-status").as_deref(), Some("5"));
 }
 
 #[test]
 fn streams_both_ways_are_not_held_back() {
-    let world = h2c_world(h2c_app(async |request: Request<RecvStream>, mut respond: h2::server::SendResponse<Bytes>| {
-        let mut up = request.into_body();
-        let mut down = respond.send_response(Response::new(()), false).unwrap();
-        while let Some(Ok(piece)) = up.data().await {
-            down.send_data(piece, false).unwrap();
-        }
-        down.send_data(Bytes::new(), true).unwrap();
-    }));
+    let world = h2c_world(h2c_app(
+        async |request: Request<RecvStream>, mut respond: h2::server::SendResponse<Bytes>| {
+            let mut up = request.into_body();
+            let mut down = respond.send_response(Response::new(()), false).unwrap();
+            while let Some(Ok(piece)) = up.data().await {
+                down.send_data(piece, false).unwrap();
+            }
+            down.send_data(Bytes::new(), true).unwrap();
+        },
+    ));
     with(world.address, async |sender| {
         let mut ready = sender.ready().await.unwrap();
         let post = Request::post("http://app.test/").body(()).unwrap();
@@ -342,7 +421,9 @@ fn a_client_that_resets_its_stream_is_known_to_have_left() {
         }
         up.send_reset(h2::Reason::CANCEL);
         drop(response);
-        tokio::task::spawn_blocking(move || assert!(seen.recv_timeout(PATIENCE).unwrap())).await.unwrap();
+        tokio::task::spawn_blocking(move || assert!(seen.recv_timeout(PATIENCE).unwrap()))
+            .await
+            .unwrap();
     });
     let _ = saying("");
 }

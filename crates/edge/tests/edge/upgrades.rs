@@ -32,8 +32,15 @@ fn bytes_go_both_ways_until_both_sides_have_ended() {
     // Some arrive before the answer.
     client.send(format!("{ASK}ab"));
     let head = client.head().unwrap();
-    assert!(head.starts_with("HTTP/1.1 101 Switching Protocols"), "{head}");
-    for line in ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Accept: Upgrade"] {
+    assert!(
+        head.starts_with("HTTP/1.1 101 Switching Protocols"),
+        "{head}"
+    );
+    for line in [
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Accept: Upgrade",
+    ] {
         assert!(head.lines().any(|have| have == line), "{line}: {head}");
     }
     assert_eq!(client.take(7).unwrap(), b"helloab");
@@ -76,7 +83,8 @@ fn http_is_not_tunnelled_and_what_was_not_asked_for_is_not_believed() {
         let request = format!("GET / HTTP/1.1\r\nHost: app.test\r\n{fields}\r\n{body}");
         assert_eq!(world.client().ask(&request).text(), "[]", "{fields}");
     }
-    let old = "GET / HTTP/1.0\r\nHost: app.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let old =
+        "GET / HTTP/1.0\r\nHost: app.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
     assert_eq!(world.client().ask(old).text(), "[]");
 
     let app = App::answering("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n");
