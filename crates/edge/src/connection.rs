@@ -21,12 +21,13 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
+    acme,
     answer::{Asked, write_answer},
     body::{Sink, Source},
     cause::Cause,
     client::Client,
     config::{LINGER_BYTES, LINGER_TIME},
-    dispatch::{self, Request, Undelivered},
+    dispatch::{self, Instead, Request, Undelivered},
     exchange::Delivered,
     forward::{self, ClientSide},
     head::{self, Framing, Method, ResponseHead, Version},
@@ -121,7 +122,8 @@ impl Connection {
                 return None;
             }
             let mut scratch = self.worker.borrow_scratch();
-            let next = self.serve_requests(&mut scratch).await;
+            // In a box, so that an idle connection is no larger than it has to be.
+            let next = Box::pin(self.serve_requests(&mut scratch)).await;
             let held = match next {
                 Next::Http2 => Some(scratch.from_client.held().to_vec()),
                 _ => None,
@@ -132,7 +134,7 @@ impl Connection {
                 Next::Close => return None,
                 Next::Http2 => return held,
                 Next::Linger => {
-                    self.linger().await;
+                    Box::pin(self.linger()).await;
                     return None;
                 }
                 Next::Reset => {
@@ -231,7 +233,16 @@ impl Connection {
         let begun = dispatch::begin(&self.worker, scratch, length, &self.fields, true);
         let mut request = match begun {
             Ok(request) => request,
-            Err(cause) => return self.refuse(scratch, cause).await,
+            Err(Instead::Refuse(cause)) => return self.refuse(scratch, cause).await,
+            Err(Instead::KeyAuthorization(text)) => {
+                let asked = Asked {
+                    version: Version::Http11,
+                    head_only: false,
+                    keep_alive: false,
+                };
+                acme::write_key_authorization(scratch.to_client.bytes(), &text, asked);
+                return self.send_answer(scratch, asked).await;
+            }
         };
         scratch.from_client.consume(length);
         let mut slot = None;
@@ -287,6 +298,10 @@ impl Connection {
     async fn write_answer(&mut self, scratch: &mut Scratch, cause: Cause, asked: Asked) -> Next {
         // Informational responses that were not taken yet stay in front.
         write_answer(scratch.to_client.bytes(), cause, asked, SystemTime::now());
+        self.send_answer(scratch, asked).await
+    }
+
+    async fn send_answer(&mut self, scratch: &mut Scratch, asked: Asked) -> Next {
         self.watch.arm(self.worker.bounds.client_write_idle);
         let written = poll_fn(|cx| {
             if let Poll::Ready(written) = scratch.to_client.poll_flush(&mut self.stream, cx) {

@@ -7,6 +7,7 @@ use std::{
     io,
     pin::pin,
     rc::Rc,
+    sync::Arc,
     task::Poll,
     time::{Duration, Instant},
 };
@@ -15,6 +16,7 @@ use tokio::net::TcpStream;
 
 use crate::{
     access_log::{Completion, REQUEST_LINE_BYTES_MAX, Stages},
+    acme,
     cause::Cause,
     client::Client,
     config::{STALE_RETRIES_MAX, UNREPEATABLE_IDLE_MAX},
@@ -56,6 +58,21 @@ pub(crate) struct Request {
     pub(crate) body_bytes: (u64, u64),
 }
 
+/// Why a request goes no further than the edge.
+#[derive(Debug)]
+pub(crate) enum Instead {
+    /// It is refused.
+    Refuse(Cause),
+    /// A certificate authority gets what it looks for.
+    KeyAuthorization(Arc<str>),
+}
+
+impl From<Cause> for Instead {
+    fn from(cause: Cause) -> Self {
+        Self::Refuse(cause)
+    }
+}
+
 /// How a request was not delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Undelivered {
@@ -75,13 +92,18 @@ pub(crate) fn begin(
     length: usize,
     fields: &[u8],
     is_coded: bool,
-) -> Result<Request, Cause> {
+) -> Result<Request, Instead> {
     let mut space = head::field_space();
     let head = head::parse_request(
         &scratch.from_client.held()[..length],
         &mut space,
         worker.bounds.target_bytes,
     )?;
+    if let Some(token) = acme::token(head.target)
+        && let Some(text) = worker.tls.http01(head.host, token)
+    {
+        return Err(Instead::KeyAuthorization(text));
+    }
     head::host_name(head.host, &mut scratch.host);
     let id = worker.request_ids.next();
     scratch.to_app.clear();

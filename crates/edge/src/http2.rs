@@ -37,7 +37,7 @@ use crate::{
         H2_FIELDS_BYTES_MAX, H2_LOCAL_RESETS_MAX, H2_PENDING_RESETS_MAX, H2_REMEMBERED_RESETS_MAX,
         H2_SEND_BUFFER_BYTES, H2_STREAMS_MAX,
     },
-    dispatch::{self, Request, Undelivered},
+    dispatch::{self, Instead, Request, Undelivered},
     fields,
     forward::{ClientSide, field},
     h2c,
@@ -193,7 +193,11 @@ impl Stream {
     async fn run(&mut self, parts: &Parts, scratch: &mut Scratch) {
         let mut request = match self.begin(parts, scratch) {
             Ok(request) => request,
-            Err(cause) => {
+            Err(Instead::KeyAuthorization(_)) => {
+                // Authorities ask over HTTP/1.
+                return self.answer(scratch, Cause::NoSuchHost, false).await;
+            }
+            Err(Instead::Refuse(cause)) => {
                 self.shared.worker.log_refused(self.shared.peer, cause);
                 return self
                     .answer(scratch, cause, parts.method == Method::HEAD)
@@ -227,7 +231,7 @@ impl Stream {
     }
 
     /// Writes the request's head as HTTP/1 does, and reads it.
-    fn begin(&self, parts: &Parts, scratch: &mut Scratch) -> Result<Request, Cause> {
+    fn begin(&self, parts: &Parts, scratch: &mut Scratch) -> Result<Request, Instead> {
         let worker = &self.shared.worker;
         let mut head = std::mem::take(&mut scratch.canonical);
         head.clear();
@@ -246,11 +250,11 @@ impl Stream {
         scratch.from_client.clear();
         let mut request = begun?;
         if tunnels && !request.upgrade {
-            return Err(Cause::UpgradeNotSupported);
+            return Err(Cause::UpgradeNotSupported.into());
         }
         // A stream that has ended with its head has no body, whatever its length was said to be.
         if self.up.is_end_stream() && request.framing != Framing::Empty {
-            return Err(Cause::BadRequest);
+            return Err(Cause::BadRequest.into());
         }
         if tunnels {
             request.keep_alive = false;

@@ -19,6 +19,7 @@
 //! only secrets it has.
 
 mod access_log;
+mod acme;
 mod answer;
 mod body;
 mod buffer;
