@@ -19,7 +19,7 @@ use crate::{
     head::{Framing, may_trail},
 };
 
-/// The most fields of a trailer section; one with more is dropped whole.
+/// The most fields of a trailer section; one with more is refused.
 const TRAILERS_MAX: usize = 64;
 
 /// Where a body comes from.
@@ -140,7 +140,7 @@ impl Pump {
                 }
             }
             if matches!(&self.rest, Rest::Chunked(decoder) if decoder.is_done()) {
-                self.end(output);
+                self.end(output)?;
             }
         }
         Ok(())
@@ -238,22 +238,33 @@ impl Pump {
     }
 
     /// The body has ended where it should.
-    fn end(&mut self, output: &mut Vec<u8>) {
+    ///
+    /// # Errors
+    /// What stands after it is no trailer section.
+    fn end(&mut self, output: &mut Vec<u8>) -> Result<(), ChunkError> {
         self.rest = Rest::Done;
-        if !self.trailers.is_empty() {
-            self.trailers.extend_from_slice(b"\r\n");
-        }
         if self.chunked {
             output.extend_from_slice(b"0\r\n");
-            for_each_trailer(&self.trailers, |name, value| field(output, name, value));
+        }
+        if !self.trailers.is_empty() {
+            self.trailers.extend_from_slice(b"\r\n");
+            let chunked = self.chunked;
+            for_each_trailer(&self.trailers, |name, value| {
+                if chunked {
+                    field(output, name, value);
+                }
+            })?;
+        }
+        if self.chunked {
             output.extend_from_slice(b"\r\n");
         }
+        Ok(())
     }
 
     fn source_ended(&mut self, output: &mut Vec<u8>) -> Result<(), PumpError> {
         match self.rest {
             Rest::UntilClose => {
-                self.end(output);
+                self.end(output)?;
                 Ok(())
             }
             _ => Err(PumpError::Source),
@@ -262,15 +273,23 @@ impl Pump {
 }
 
 /// Calls `take` with every trailer that may be passed on, in order. `section` is lines and the
-/// empty line that ends them; one that is malformed or too long gives none.
-pub(crate) fn for_each_trailer(section: &[u8], mut take: impl FnMut(&str, &[u8])) {
+/// empty line that ends them.
+///
+/// # Errors
+/// It is no section of fields, or one with more than [`TRAILERS_MAX`].
+pub(crate) fn for_each_trailer(
+    section: &[u8],
+    mut take: impl FnMut(&str, &[u8]),
+) -> Result<(), ChunkError> {
     let mut space = [httparse::EMPTY_HEADER; TRAILERS_MAX];
-    if let Ok(httparse::Status::Complete((_, fields))) =
-        httparse::parse_headers(section, &mut space)
-    {
-        fields
-            .iter()
-            .filter(|field| may_trail(field.name))
-            .for_each(|field| take(field.name, field.value));
+    match httparse::parse_headers(section, &mut space) {
+        Ok(httparse::Status::Complete((length, fields))) if length == section.len() => {
+            fields
+                .iter()
+                .filter(|field| may_trail(field.name))
+                .for_each(|field| take(field.name, field.value));
+            Ok(())
+        }
+        _ => Err(ChunkError),
     }
 }

@@ -44,6 +44,10 @@ pub enum Piece {
 enum State {
     Size,
     Extension,
+    /// Within a quoted string of an extension, where nothing but a quote ends it.
+    Quoted,
+    /// After a backslash in one.
+    QuotedPair,
     SizeLf,
     Data,
     DataCr,
@@ -137,9 +141,17 @@ impl ChunkedDecoder {
                 State::Extension
             }
             (State::Extension, b'\r') => State::SizeLf,
-            (State::Extension, b'\t' | b' '..=b'~' | 0x80..) => {
+            (
+                State::Extension | State::Quoted | State::QuotedPair,
+                b'\t' | b' '..=b'~' | 0x80..,
+            ) => {
                 self.count(EXTENSION_BYTES_MAX)?;
-                State::Extension
+                match (self.state, byte) {
+                    (State::Extension, b'"') => State::Quoted,
+                    (State::Extension, _) | (State::Quoted, b'"') => State::Extension,
+                    (State::Quoted, b'\\') => State::QuotedPair,
+                    _ => State::Quoted,
+                }
             }
             (State::SizeLf, b'\n') => {
                 self.count = 0;
@@ -228,7 +240,7 @@ mod tests {
     fn bodies_are_decoded_and_what_follows_is_left() {
         check("0\r\n\r\n", "", "");
         check("5\r\nhello\r\n0\r\n\r\nGET", "hello", "GET");
-        check("5;a=b;c=\"d\"\r\nhello\r\n00\r\n\r\n", "hello", "");
+        check("5;a=b;c=\"d\\\"\"\r\nhello\r\n00\r\n\r\n", "hello", "");
         check(
             "A\r\n0123456789\r\n1\r\n\n\r\n0\r\nX-Sum: 1\r\nY: 2\r\n\r\n\r\n",
             "0123456789\nX-Sum: 1\r\nY: 2\r\n",
@@ -250,6 +262,8 @@ mod tests {
             "5\r\nhelloo\r\n",
             "5\r\nhello\n0\r\n\r\n",
             ";a\r\n",
+            "5;a=\"\r\nhello\r\n0\r\n\r\n",
+            "5;a=\"b\\\"\r\nhello\r\n0\r\n\r\n",
             "5;a\nhello\r\n",
             "5;\0\r\nhello\r\n",
             "5\r\rhello",

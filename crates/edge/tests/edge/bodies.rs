@@ -83,6 +83,12 @@ fn trailers_go_along_both_ways_unless_they_frame_route_or_describe_the_message()
     );
     // The connection is in step.
     assert_eq!(client.ask(GET).text(), "hi");
+
+    let smuggled = client.ask(
+        "POST / HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\
+         GET /smuggled HTTP/1.1\r\nX: y\r\n\r\n",
+    );
+    assert_eq!(smuggled.cause(), "bad_body");
 }
 
 #[test]
