@@ -1,15 +1,17 @@
-//! The front door: accepts HTTP/1 connections, finds each request's service by its host name,
-//! waits for an instance with room, and passes request and response on.
+//! The front door: accepts connections of HTTP/1 and HTTP/2, finds each request's service by its
+//! host name, waits for an instance with room, and passes request and response on.
 //!
 //! One thread per core, each with its own event loop, listening sockets and connections to
 //! instances; a thread more talks to control and makes the tables. What all workers share is little:
 //! per instance one count of requests in flight, per service one queue.
 //!
-//! A request's way through the modules: [`worker`] accepts, [`connection`] reads a head, [`head`]
-//! finds it good or refuses it, [`forward`] writes it anew, [`routes`] finds the service and a slot
-//! ([`queue`], when there is none), [`link`] is the connection to the instance, [`exchange`] moves
-//! both bodies ([`body`], [`chunked`]), [`answer`] says why where the edge answers itself
-//! ([`cause`]), and [`access_log`] is where all that is known of it comes together. A table's way:
+//! A request's way through the modules: [`worker`] accepts, [`tls`] shakes hands, [`connection`]
+//! reads a head, or [`http2`] writes one for a stream; both are a [`client`] from there on. [`head`]
+//! finds it good or refuses it, [`forward`] writes it anew, [`dispatch`] finds the service and a
+//! slot in [`routes`] ([`queue`], when there is none), [`link`] is the way to the instance ([`h2c`],
+//! when that speaks HTTP/2), [`exchange`] moves both bodies ([`body`], [`chunked`]), or [`tunnel`]
+//! what follows a change of protocol, [`answer`] says why where the edge answers itself ([`cause`]),
+//! and [`access_log`] is where all that is known of it comes together. A table's way:
 //! [`control`], [`publisher`], [`routes`], and back through [`worker`]'s acknowledgement.
 //!
 //! A certificate's way: [`control`], [`tls`], and from there into the next handshake.
