@@ -44,6 +44,21 @@ class Kills(EkidenCase):
     def test_supervisor(self):
         self.assertEqual(self.kill_repeatedly("kill-super", self.kill_role("supervisor")), [])
 
+    def test_reload(self):
+        """Nothing dies here: the settings change, and the program takes its own place."""
+        def reload(_service):
+            self.ekiden.write_setting("edge.keep_alive", f'"{self.random.randrange(30, 90)}s"')
+            self.ekiden.cli("reload")
+
+        failures = self.kill_repeatedly("reload", reload)
+        self.assertEqual(failures, [])
+        before = {role: self.ekiden.pid(role) for role in ("edge", "control", "agent")}
+        self.ekiden.write_setting("edge.keep_alive", '"nonsense"')
+        refused = self.ekiden.cli("reload", check=False)
+        self.assertNotEqual(refused.returncode, 0)
+        self.assertIn("edge.keep_alive", refused.stderr)
+        self.assertEqual(before, {role: self.ekiden.pid(role) for role in before})
+
     def test_edge(self):
         deaths = []
         failures = self.kill_repeatedly("kill-edge", self.kill_role("edge"), deaths)

@@ -15,6 +15,9 @@ pub struct Status {
     pub pid: u32,
     /// When the supervisor was started: seconds since the Unix epoch.
     pub since: u64,
+    /// The same in milliseconds: two reloads in one second are two.
+    #[serde(default)]
+    pub since_ms: u64,
     /// Every role.
     pub roles: Vec<RoleStatus>,
 }
@@ -70,6 +73,11 @@ impl Status {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether every role serves.
+    pub fn serves(&self) -> bool {
+        self.roles.iter().all(|role| role.state == RoleState::Ready)
     }
 
     /// Whether the supervisor that wrote it still runs. Roles may run without one for a moment.

@@ -68,9 +68,15 @@ enum Command {
     #[command(after_help = "Examples:\n  \
         sudo ekiden server\n  \
         sudo ekiden server --set edge.listen=0.0.0.0:80 --set service.domain=apps.example.org")]
-    Server,
+    Server {
+        /// Only say whether the settings are understood
+        #[arg(long)]
+        check: bool,
+    },
     /// Stop the server of this host; instances go on running
     Stop,
+    /// Take the settings and the program of now into use; the front door goes on
+    Reload,
     /// Show whether the server and its roles serve
     Status {
         /// Wait until everything serves, at most so many seconds
@@ -108,7 +114,9 @@ impl Arguments {
             .map_err(|error| Failure::from(error).hint("`ekiden settings` lists every setting"))?;
         let context = context(&config, variables, self.settings.endpoint_url, self.output);
         match self.command {
-            Command::Server => server(config),
+            Command::Server { check: true } => Ok(()),
+            Command::Server { check: false } => server(config),
+            Command::Reload => stop::reload(&config),
             Command::Stop => stop::stop(&config),
             Command::Status { wait } => {
                 health::status(&config, &context, wait.map(Duration::from_secs))

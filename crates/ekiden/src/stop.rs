@@ -1,8 +1,8 @@
-//! Ending a server from outside, and taking everything of an Ekiden away.
+//! Ending and reloading a server from outside, and taking everything of an Ekiden away.
 
 use std::{
     io::{self, IsTerminal, Write},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -27,6 +27,12 @@ use crate::{
     wiring,
 };
 
+/// How long a reload may take until everything serves.
+const RELOAD_LIMIT: Duration = Duration::from_secs(60);
+
+/// How often the status is looked at meanwhile.
+const POLL: Duration = Duration::from_millis(20);
+
 /// How long requests may take to finish when everything is removed anyway.
 const TEARDOWN_DRAIN: Duration = Duration::from_secs(2);
 
@@ -47,6 +53,47 @@ pub fn stop(config: &Config) -> Outcome {
         End::Late => {
             Err(Failure::new("the server does not end").hint("its log says what it waits for"))
         }
+    }
+}
+
+/// Has the server take the settings and the program of now into use, and waits until all of it
+/// serves by them.
+///
+/// # Errors
+/// There is none, it does not understand the settings, or it does not serve in time.
+pub fn reload(config: &Config) -> Outcome {
+    need_root("reloading the server")?;
+    let read = || Status::read(&config.status_file()).context("cannot read status.json");
+    let before = read()?.filter(Status::supervisor_runs);
+    let Some((before, pid)) =
+        before.and_then(|status| Some((status.since_ms, Pid::from_raw(status.pid.cast_signed())?)))
+    else {
+        return Err(
+            Failure::new(format!("no server runs on `{}`", config.run_dir.display()))
+                .hint("`ekiden server` starts one"),
+        );
+    };
+    // Whoever holds the lock is the supervisor: the number may have gone to somebody else since.
+    if DataLock::take(&config.data_dir).is_ok() {
+        return Err(Failure::new("the server has just ended").hint("`ekiden server` starts one"));
+    }
+    rustix::process::kill_process(pid, Signal::USR2)?;
+    let end = Instant::now() + RELOAD_LIMIT;
+    loop {
+        let status = read()?;
+        if let Some(status) = status.filter(|status| status.since_ms != before && status.serves()) {
+            return Ok(print_line(&format!(
+                "reloaded; version {} serves",
+                status.version
+            ))?);
+        }
+        if Instant::now() >= end {
+            return Err(Failure::new(
+                "the server did not take the settings of now into use in time",
+            )
+            .hint("its log says why; what it had stays in force"));
+        }
+        std::thread::sleep(POLL);
     }
 }
 

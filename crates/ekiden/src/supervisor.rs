@@ -9,6 +9,7 @@
 use std::{
     collections::BTreeMap,
     env, io,
+    os::unix::process::CommandExt,
     path::PathBuf,
     time::{Duration, Instant, SystemTime},
 };
@@ -52,8 +53,15 @@ const EVENTS_MAX: usize = 64;
 /// How often the log's length is looked at.
 const LOG_CHECK: Duration = Duration::from_secs(10);
 
+/// How long a program may take to say whether it would serve with the settings of now.
+const CHECK_LIMIT: Duration = Duration::from_secs(10);
+
 /// Runs until told to stop by SIGTERM, SIGINT, or SIGHUP if nobody made it ignore that. Instances go
 /// on running.
+///
+/// SIGUSR2 has the program of now take this one's place in the same process, with the settings of
+/// now. It takes the roles over as it would from a supervisor that was killed, so that the front
+/// door goes on; and not at all if it does not understand the settings.
 ///
 /// # Errors
 /// Before any role is started: another server runs, a directory or socket cannot be had.
@@ -73,9 +81,25 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         let (mut supervisor, events) = Supervisor::new(config, file)?;
         supervisor.take_over().await?;
         supervisor.start_missing();
-        supervisor.serve(events, signals).await;
-        Ok(())
+        match supervisor.serve(events, signals).await {
+            End::Stopped => Ok(()),
+            // The locks and sockets that this process holds close with the exec, and the same are
+            // taken and found again by what follows.
+            End::Replaced(own) => Err(std::process::Command::new(&own.program)
+                .args(&own.arguments)
+                .current_dir(&own.directory)
+                .exec())
+            .context("the program could not take its own place; the agent starts it anew"),
+        }
     })
+}
+
+/// Why a supervisor serves no more.
+enum End {
+    /// It was told to, and has stopped the roles.
+    Stopped,
+    /// The program of now is to take its place.
+    Replaced(Respawn),
 }
 
 struct Supervisor {
@@ -87,6 +111,8 @@ struct Supervisor {
     log: Option<LogFile>,
     since: SystemTime,
     announced: bool,
+    /// How this supervisor was started; `None` if that cannot be told.
+    own: Option<Respawn>,
 }
 
 #[derive(Default)]
@@ -103,6 +129,7 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     child: Signal,
+    reload: Signal,
     /// The terminal is gone; absent under nohup(1), which asks to live on then.
     hangup: Option<Signal>,
     log: Interval,
@@ -116,6 +143,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             child: signal(SignalKind::child())?,
+            reload: signal(SignalKind::user_defined2())?,
             hangup: (!ignores_hangup()?)
                 .then(|| signal(SignalKind::hangup()))
                 .transpose()?,
@@ -136,6 +164,7 @@ impl Supervisor {
             log,
             since: SystemTime::now(),
             announced: false,
+            own: own(),
         };
         Ok((supervisor, receiver))
     }
@@ -190,7 +219,7 @@ impl Supervisor {
         self.publish();
     }
 
-    async fn serve(&mut self, mut events: mpsc::Receiver<Event>, mut signals: Signals) {
+    async fn serve(&mut self, mut events: mpsc::Receiver<Event>, mut signals: Signals) -> End {
         info!(version = env!("CARGO_PKG_VERSION"), "the supervisor runs");
         loop {
             let due = self.due();
@@ -199,12 +228,51 @@ impl Supervisor {
                 _ = signals.interrupt.recv() => break,
                 () = hung_up(&mut signals.hangup) => break,
                 _ = signals.child.recv() => self.reap(),
+                _ = signals.reload.recv() => {
+                    if let Some(own) = self.would_serve().await {
+                        return End::Replaced(own);
+                    }
+                }
                 _ = signals.log.tick() => self.bound_log(),
                 Some(event) = events.recv() => self.handle(event),
                 () = sleep_until(due.into()) => self.act_on_time(),
             }
         }
         self.stop(&mut signals).await;
+        End::Stopped
+    }
+
+    /// Asks the program of now whether it understands the settings of now.
+    async fn would_serve(&self) -> Option<Respawn> {
+        let Some(own) = self.own.clone() else {
+            error!("cannot reload: an argument of this process is not Unicode");
+            return None;
+        };
+        let mut check = tokio::process::Command::new(&own.program);
+        check
+            .args(&own.arguments)
+            .arg("--check")
+            .current_dir(&own.directory)
+            .stdin(std::process::Stdio::null())
+            .kill_on_drop(true);
+        match tokio::time::timeout(CHECK_LIMIT, check.output()).await {
+            Ok(Ok(output)) if output.status.success() => {
+                info!(program = %own.program.display(), "reloading");
+                return Some(own);
+            }
+            Ok(Ok(output)) => {
+                let said = String::from_utf8_lossy(&output.stderr);
+                error!(
+                    "cannot reload, everything stays as it is: {}",
+                    said.trim_end()
+                );
+            }
+            Ok(Err(error)) => {
+                error!(program = %own.program.display(), %error, "cannot reload: the program does not start");
+            }
+            Err(_) => error!("cannot reload: the program does not say whether it would serve"),
+        }
+        None
     }
 
     /// Stops the roles in the order of [`Role::ALL`]; another signal makes it a kill.
@@ -277,7 +345,10 @@ impl Supervisor {
             role,
             config: self.config.clone(),
             restarts: self.slots[&role].restarts,
-            respawn: (role == Role::Agent).then(respawn).flatten(),
+            respawn: self
+                .own
+                .clone()
+                .filter(|_| role == Role::Agent && !by_systemd()),
             listeners: purposes,
         };
         let spawned = RoleProcess::spawn(start, &sockets, self.log.as_ref(), self.events.clone());
@@ -365,6 +436,10 @@ impl Supervisor {
             name: self.config.name.clone(),
             pid: std::process::id(),
             since: unix(self.since),
+            since_ms: self
+                .since
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .map_or(0, |since| since.as_millis() as u64),
             roles,
         }
     }
@@ -449,15 +524,17 @@ fn ignores_hangup() -> io::Result<bool> {
     Ok(ignored.unwrap_or_default() & 1 != 0)
 }
 
-/// How the agent may start this supervisor again; not under systemd, which does so itself.
-fn respawn() -> Option<Respawn> {
+/// Whether systemd started this supervisor, and starts it again.
+fn by_systemd() -> bool {
     // systemd.exec(5): set for the main process of a unit, and inherited by what it starts.
     let own_pid = std::process::id().to_string();
-    let by_systemd = env::var_os("NOTIFY_SOCKET").is_some()
-        || env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid == own_pid);
-    if by_systemd {
-        return None;
-    }
+    env::var_os("NOTIFY_SOCKET").is_some()
+        || env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid == own_pid)
+}
+
+/// How this supervisor was started. To be asked at its start: a program that is replaced later has
+/// another name.
+fn own() -> Option<Respawn> {
     let arguments: Option<Vec<_>> = env::args_os()
         .skip(1)
         .map(|argument| argument.into_string().ok())

@@ -39,16 +39,26 @@ class Ekiden:
         self.subnet = host.free_subnet(prefix)
         self.config = self.base / "ekiden.toml"
         self.process = None
+        self.edge_settings = {}
         self.write_config(extra)
 
+    def write_setting(self, key, value):
+        """Changes a setting of the front door in the file; `ekiden reload` takes it into use."""
+        table, name = key.split(".")
+        assert table == "edge", key
+        self.edge_settings[name] = value
+        self.write_config(self.extra)
+
     def write_config(self, extra=""):
+        self.extra = extra
+        edge = "".join(f"{name} = {value}\n" for name, value in self.edge_settings.items())
         # The API's table is the last, so that `extra` may begin with more of it.
         self.config.write_text(
             f'name = "{self.name}"\n'
             f'data_dir = "{self.data}"\n'
             f'run_dir = "{self.run}"\n'
             f'[edge]\nlisten = ["127.0.0.1:{self.edge_port}"]\n'
-            f'listen_tls = ["127.0.0.1:{self.tls_port}"]\n'
+            f'listen_tls = ["127.0.0.1:{self.tls_port}"]\n{edge}'
             f'[network]\nipv4 = "{self.subnet}"\n'
             f'[log]\nfile = "{self.log_file}"\n'
             f'[api]\nlisten = "127.0.0.1:{self.api_port}"\n{extra}\n'
