@@ -13,6 +13,9 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 ADDRESS = "127.0.0.1"
 HOST = "app.bench"
+# A name that resolves, for clients that say in TLS what they connect to.
+TLS_HOST = "localhost"
+CERTIFICATE_ID = "1" * 32
 PROXY_CORE, LOAD_CORE = "0", "1"
 START_SECONDS_MAX = 20
 
@@ -65,7 +68,6 @@ class Proxy:
     """What every proxy has: ports, a directory, a process whose CPU and memory are counted."""
 
     name = None
-    has_tls = True
 
     def __init__(self, directory, upstream, certificate):
         self.directory = pathlib.Path(directory) / f"{self.name}-{free_port()}"
@@ -123,7 +125,6 @@ class Ekiden(Proxy):
     """The edge alone, one worker: `EKIDEN_EDGE_BIN`."""
 
     name = "Ekiden"
-    has_tls = False
 
     def __init__(self, directory, upstream, certificate, routes=1):
         self.routes = routes
@@ -140,8 +141,14 @@ class Ekiden(Proxy):
                             "address": f"{ADDRESS}:{self.upstream.port}"}]}
             for number, host in enumerate(self.hosts())]}
         (self.directory / "routes.json").write_text(json.dumps(table))
+        certificates = {"version": 1, "default": CERTIFICATE_ID, "on_demand": [], "certificates": [
+            {"id": CERTIFICATE_ID, "names": [HOST, TLS_HOST],
+             "chain": self.certificate.chain.read_text(),
+             "key": self.certificate.key.read_text()}]}
+        (self.directory / "certificates.json").write_text(json.dumps(certificates))
         return pinned(PROXY_CORE, os.environ["EKIDEN_EDGE_BIN"], self.directory, 1,
-                      f"{ADDRESS}:{self.port}", "connections_per_worker=12000",
+                      f"{ADDRESS}:{self.port}", f"{ADDRESS}:{self.tls_port}",
+                      "connections_per_worker=12000",
                       preexec_fn=more_descriptors)
 
 
@@ -180,6 +187,6 @@ class Certificate:
         subprocess.run(
             ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
              "-nodes", "-days", "30", "-subj", f"/CN={HOST}", "-addext",
-             f"subjectAltName=DNS:{HOST}", "-keyout", self.key, "-out", self.chain],
+             f"subjectAltName=DNS:{HOST},DNS:{TLS_HOST}", "-keyout", self.key, "-out", self.chain],
             check=True, stderr=subprocess.DEVNULL)
         self.bundle.write_bytes(self.chain.read_bytes() + self.key.read_bytes())

@@ -1,11 +1,12 @@
 //! The edge alone, by a table from a file: for benchmarks, and for suites that attack it.
 //!
 //! ```text
-//! standalone <data directory> <workers> <listen address> [<bound>=<milliseconds or number> ...]
+//! standalone <data directory> <workers> <address> [<address for TLS>] [<bound>=<milliseconds or number> ...]
 //! ```
 //!
-//! The data directory holds `routes.json`, in the form that an edge saves its table in. The access
-//! log is `access.log` beside it. The bounds are those of `Bounds`, by their names.
+//! The data directory holds `routes.json` and `certificates.json`, in the form that an edge saves
+//! its table and certificates in. The access log is `access.log` beside them. The bounds are those of
+//! `Bounds`, by their names.
 
 use std::{error::Error, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -19,20 +20,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut argument = |name: &str| arguments.next().ok_or(format!("missing argument: {name}"));
     let data_dir: PathBuf = argument("data directory")?.into();
     let workers: usize = argument("workers")?.parse()?;
-    let listen: SocketAddr = argument("listen address")?.parse()?;
+    let listen: SocketAddr = argument("address")?.parse()?;
+    let mut listeners = vec![ListenerGroup::bind(listen, workers)?];
 
     let mut config = EdgeConfig::new(&data_dir);
     config.access_log = Some(data_dir.join("access.log"));
     for word in arguments {
-        let (name, value) = word.split_once('=').ok_or("a bound is <name>=<value>")?;
-        set(&mut config.bounds, name, value.parse()?)?;
+        match word.split_once('=') {
+            Some((name, value)) => set(&mut config.bounds, name, value.parse()?)?,
+            None => listeners.push(ListenerGroup::bind(word.parse()?, workers)?.tls()),
+        }
     }
-    let listeners = vec![ListenerGroup::bind(listen, workers)?];
-    Ok(ekiden_edge::run(
-        config,
-        listeners,
-        data_dir.join("no-control.sock"),
-    )?)
+    let control = data_dir.join("no-control.sock");
+    Ok(ekiden_edge::run(config, listeners, control)?)
 }
 
 /// Sets a bound: times are in milliseconds.

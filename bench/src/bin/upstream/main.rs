@@ -4,7 +4,7 @@
 //! `GET /` has 1 KiB, `GET /<n>` has n bytes; what is sent as a body of a stated length is read and
 //! thrown away. It believes what it is sent: only a proxy that keeps to HTTP/1.1 talks to it.
 
-use std::{net::SocketAddr, process::ExitCode};
+use std::{io, net::SocketAddr, process::ExitCode};
 
 use anyhow::{Context, bail};
 use tokio::{
@@ -40,8 +40,10 @@ async fn serve(listen: SocketAddr) -> anyhow::Result<()> {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
         tokio::task::spawn_local(async move {
-            // A proxy that closes has no more to ask.
-            if let Err(error) = Connection::new(stream).serve().await {
+            if let Err(error) = Connection::new(stream).serve().await
+                && !error.is::<io::Error>()
+            {
+                // A proxy that closes has no more to ask; one that is not understood is at fault.
                 eprintln!("upstream: {error:#}");
             }
         });
