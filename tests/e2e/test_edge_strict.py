@@ -37,15 +37,6 @@ PASSED_ON_ALONE = [
     (re.compile(rb"(?s)(?!.{0,7000}\r\n\r\n)"), "longer than what the peers keep of a head"),
 ]
 
-# What a strict reader refuses and the edge does not, with no harm: what it passes on is framed anew,
-# without these parts. Each is to go.
-NOT_STRICT_YET = [
-    (re.compile(r"sees \d+ requests in it, and then Violation\(.no chunk size: b'[0-9A-Fa-f]+;"),
-     "a chunk extension that is none"),
-    (re.compile(r"sees \d+ requests in it, and then Violation\(.no field: "),
-     "a line in a trailer section that is no field"),
-]
-
 
 class Recorder:
     """An application that reads strictly, answers what it could read, and keeps everything else."""
@@ -193,11 +184,6 @@ class Strict(unittest.TestCase):
             counts["passed on by nginx"] += passed_by_peers[0]
             counts["passed on by HAProxy"] += passed_by_peers[1]
             reasons = list(self.differences(number, sent, got))
-            known = [why for pattern, why in NOT_STRICT_YET for reason in reasons
-                     if pattern.search(reason.replace("\\", ""))]
-            if known:
-                counts[known[0]] += 1
-                continue
             if got and not any(passed_by_peers) and not self.listed(sent):
                 reasons.append("both peers refuse it")
             for reason in reasons:

@@ -74,25 +74,47 @@ class Front:
 
 
 class EdgeAlone(Front):
-    """Ekiden's edge with one worker and a table that stands still: host names to upstream ports."""
+    """Ekiden's edge with one worker, and a table and a certificate that stand still.
+
+    `hosts` leads from host names to upstream ports; `ingress` has a host's settings where they are not
+    the usual ones, as control would send them."""
 
     name = "ekiden"
 
-    def __init__(self, hosts, concurrency=1000, **bounds):
+    def __init__(self, hosts, ingress=None, concurrency=1000, **bounds):
         super().__init__()
-        self.hosts, self.concurrency, self.bounds = hosts, concurrency, bounds
+        self.hosts, self.ingress = hosts, ingress or {}
+        self.concurrency, self.bounds = concurrency, bounds
+        self.port_tls = free_port()
+        self.chain, self.key = self.directory / "chain.pem", self.directory / "key.pem"
 
     def start(self):
+        self.write_routes()
+        self.write_certificate()
+        bounds = [f"{name}={value}" for name, value in self.bounds.items()]
+        return self.run(settings.EDGE, self.directory, 1, f"{ADDRESS}:{self.port}",
+                        f"{ADDRESS}:{self.port_tls}", *bounds)
+
+    def write_routes(self):
         routes = [{
             "service": f"{number:032x}", "service_name": f"service-{number}", "hosts": [name],
             "state": "serving", "concurrency_per_instance": self.concurrency,
+            "ingress": self.ingress.get(name, {}),
             "upstreams": [{"instance": f"{number:032x}", "revision": 1,
                            "address": f"{ADDRESS}:{port}"}]}
             for number, (name, port) in enumerate(self.hosts.items(), 1)]
         table = {"version": 1, "generation": 1, "routes": routes}
         (self.directory / "routes.json").write_text(json.dumps(table))
-        bounds = [f"{name}={value}" for name, value in self.bounds.items()]
-        return self.run(settings.EDGE, self.directory, 1, f"{ADDRESS}:{self.port}", *bounds)
+
+    def write_certificate(self):
+        names = ",".join(f"DNS:{name}" for name in self.hosts)
+        host.run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                 "-nodes", "-days", "2", "-subj", "/CN=ekiden", "-addext", f"subjectAltName={names}",
+                 "-keyout", self.key, "-out", self.chain)
+        one = {"id": "1" * 32, "names": list(self.hosts), "chain": self.chain.read_text(),
+               "key": self.key.read_text()}
+        saved = {"version": 1, "default": one["id"], "on_demand": [], "certificates": [one]}
+        (self.directory / "certificates.json").write_text(json.dumps(saved))
 
     def access_log(self):
         """Its lines so far; they are written behind the answers."""
