@@ -27,10 +27,10 @@ class Closed(Exception):
 class Connection:
     """One connection; a context. `frames` has everything that came, as (kind, flags, stream, payload)."""
 
-    def __init__(self, port, tls=None, name=None, settings=(), timeout=20):
+    def __init__(self, port, tls=None, name=None, settings=(), timeout=20, source=None):
         import hpack
         self.encoder, self.decoder = hpack.Encoder(), hpack.Decoder()
-        self.socket = socket.create_connection((ADDRESS, port), timeout)
+        self.socket = socket.create_connection((ADDRESS, port), timeout, source and (source, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls:
             context = ssl.create_default_context(cafile=tls)

@@ -189,3 +189,55 @@ def read_chunks(data, at):
             raise Violation("a chunk without end")
         body += data[at:at + size]
         at += size + 2
+
+
+# RFC 9113, section 8.2.2.
+OF_CONNECTION = {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"}
+
+
+def of_http2(fields, data, trailers):
+    """A request of HTTP/2 as the one of HTTP/1.1 that it means (RFC 9113, section 8)."""
+    pseudo, regular = {}, []
+    for name, value in fields:
+        if name.startswith(b":"):
+            if regular or name in pseudo:
+                raise Violation(f"a pseudo-header twice or late: {name!r}")
+            pseudo[name] = value
+        else:
+            regular.append(field_of_http2(name, value))
+    if set(pseudo) - {b":authority"} != {b":method", b":scheme", b":path"}:
+        raise Violation(f"pseudo-headers: {sorted(pseudo)!r}")
+    method, path = pseudo[b":method"], pseudo[b":path"]
+    if pseudo[b":scheme"].lower() not in (b"http", b"https"):
+        raise Violation(f"scheme {pseudo[b':scheme']!r}")
+    if not re.fullmatch(TOKEN, method) or not re.fullmatch(rb"[\x21-\x7e]+", path):
+        raise Violation("no method or path")
+    if not path.startswith(b"/") and (method, path) != (b"OPTIONS", b"*"):
+        raise Violation(f"path {path[:80]!r}")
+    hosts = [value for name, value in regular if name == b"host"]
+    if b":authority" in pseudo:
+        if any(host.lower() != pseudo[b":authority"].lower() for host in hosts):
+            raise Violation("authority and Host differ")
+        hosts = hosts[1:]
+        regular = [(b"host", pseudo[b":authority"])] + [
+            field for field in regular if field[0] != b"host"]
+    if hosts and (b":authority" in pseudo or len(hosts) > 1):
+        raise Violation("more than one Host")
+    lengths = [value for name, value in regular if name == b"content-length"]
+    if len(lengths) > 1 or any(not LENGTH.fullmatch(one) or int(one) != len(data) for one in lengths):
+        raise Violation(f"lengths {lengths!r} of {len(data)} bytes")
+    request = Request(method, path, 1, regular, data, [
+        field_of_http2(name, value) for name, value in trailers or []])
+    check_target(request)
+    return request
+
+
+def field_of_http2(name, value):
+    """Section 8.2.1, and no field of a connection."""
+    if not re.fullmatch(TOKEN, name) or name != name.lower():
+        raise Violation(f"no field name: {name[:80]!r}")
+    if re.search(rb"[\x00-\x08\x0a-\x1f\x7f]", value) or value != value.strip(b" \t"):
+        raise Violation(f"no field value: {value[:80]!r}")
+    if name in OF_CONNECTION or (name == b"te" and value.lower() != b"trailers"):
+        raise Violation(f"a field of HTTP/1's connections: {name!r}")
+    return name, value
