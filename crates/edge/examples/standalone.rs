@@ -11,7 +11,7 @@
 use std::{error::Error, net::SocketAddr, path::PathBuf, time::Duration};
 
 use ekiden_edge::{
-    config::{Bounds, EdgeConfig},
+    config::{AccessLogConfig, Bounds, EdgeConfig},
     listener::ListenerGroup,
 };
 
@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut listeners = vec![ListenerGroup::bind(listen, workers)?];
 
     let mut config = EdgeConfig::new(&data_dir);
-    config.access_log = Some(data_dir.join("access.log"));
+    config.access_log = Some(AccessLogConfig::new(data_dir.join("access.log")));
     for word in arguments {
         match word.split_once('=') {
             Some((name, value)) => set(&mut config.bounds, name, value.parse()?)?,

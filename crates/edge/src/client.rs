@@ -5,13 +5,13 @@
 
 use std::{
     io,
-    net::SocketAddr,
     rc::Rc,
     task::{Context, Poll},
 };
 
 use crate::{
     body::{Sink, Source},
+    client_address::Origin,
     dispatch::Request,
     forward::ClientSide,
     head::ResponseHead,
@@ -28,7 +28,7 @@ pub(crate) trait Client: Source + Sink {
     fn watch(&self) -> &Watch;
 
     /// Who is at the other end.
-    fn peer(&self) -> SocketAddr;
+    fn origin(&self) -> &Origin;
 
     /// Ready when the client has left while its request is being worked on.
     fn poll_left(

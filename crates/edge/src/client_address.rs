@@ -11,7 +11,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use httparse::Header;
 use ipnet::IpNet;
+
+use crate::{access_log::ConnectionText, forward, listener::Door};
 
 /// Addresses of one `X-Forwarded-For` that are looked at, from the right; whoever is reached then is
 /// the client.
@@ -27,6 +30,105 @@ pub(crate) enum Scheme {
     Http,
     /// By TLS.
     Https,
+}
+
+/// What is known of a connection before its first request.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    /// Who is at its other end: a client, or a proxy.
+    pub(crate) client: Client,
+    /// At which door it came in.
+    pub(crate) door: Door,
+    /// The port that the client connected to.
+    port: u16,
+    /// Whether what it says of other clients is believed.
+    is_trusted: bool,
+    /// `X-Forwarded-For` and its like, ready to append.
+    pub(crate) fields: Box<[u8]>,
+    /// What the access log says of it.
+    pub(crate) log_text: ConnectionText,
+    protocol: Protocol,
+}
+
+/// What a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Protocol {
+    /// As ALPN has it: `http/1.1` or `h2`.
+    pub(crate) name: &'static str,
+    /// The version of TLS without its name, such as `1.3`.
+    pub(crate) tls: Option<&'static str>,
+}
+
+/// A client that a trusted proxy told of, and what is the same for its requests.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) client: Client,
+    pub(crate) fields: Box<[u8]>,
+    pub(crate) log_text: ConnectionText,
+}
+
+impl Origin {
+    /// Of a connection from `peer` to `local`.
+    pub(crate) fn new(
+        peer: SocketAddr,
+        local: SocketAddr,
+        protocol: Protocol,
+        door: Door,
+        trusted: &TrustedProxies,
+    ) -> Self {
+        let client = Client {
+            address: peer.ip().to_canonical(),
+            scheme: match protocol.tls {
+                Some(_) => Scheme::Https,
+                None => Scheme::Http,
+            },
+        };
+        Self {
+            client,
+            door,
+            port: local.port(),
+            is_trusted: trusted.trusts(client.address),
+            fields: forward::connection_fields(&client, local.port()),
+            log_text: ConnectionText::new(&client, protocol),
+            protocol,
+        }
+    }
+
+    /// The same connection, in HTTP/2.
+    pub(crate) fn in_http2(mut self) -> Self {
+        self.protocol.name = "h2";
+        self.log_text = ConnectionText::new(&self.client, self.protocol);
+        self
+    }
+
+    /// The client of a request, if a trusted proxy sent it and tells of one.
+    pub(crate) fn told_of(&self, fields: &[Header<'_>], trusted: &TrustedProxies) -> Option<Told> {
+        if !self.is_trusted {
+            return None;
+        }
+        let values = |name| field_values(fields, name);
+        let client = trusted.client(
+            self.client,
+            values("x-forwarded-for"),
+            values("x-forwarded-proto"),
+        );
+        (client != self.client).then(|| Told {
+            client,
+            fields: forward::connection_fields(&client, self.port),
+            log_text: ConnectionText::new(&client, self.protocol),
+        })
+    }
+}
+
+/// The values of a field, in their order.
+pub(crate) fn field_values<'h>(
+    fields: &'h [Header<'_>],
+    name: &'static str,
+) -> impl DoubleEndedIterator<Item = &'h [u8]> {
+    fields
+        .iter()
+        .filter(move |field| field.name.eq_ignore_ascii_case(name))
+        .map(|field| field.value)
 }
 
 /// Proxies whose word is taken.

@@ -3,13 +3,19 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use ipnet::IpNet;
+
 /// The settings of one edge.
 #[derive(Debug, Clone)]
 pub struct EdgeConfig {
     /// The edge's own directory; it keeps `routes.json` there, the last table served.
     pub data_dir: PathBuf,
-    /// Where to append one JSON line per request; nowhere when absent.
-    pub access_log: Option<PathBuf>,
+    /// Where one JSON line per request goes; nowhere when absent.
+    pub access_log: Option<AccessLogConfig>,
+    /// Whose forwarding fields are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The port by which clients reach HTTPS, for redirects.
+    pub https_port: u16,
     /// The bounds of every connection and request.
     pub bounds: Bounds,
 }
@@ -20,7 +26,34 @@ impl EdgeConfig {
         Self {
             data_dir: data_dir.into(),
             access_log: None,
+            trusted_proxies: Vec::new(),
+            https_port: 443,
             bounds: Bounds::default(),
+        }
+    }
+}
+
+/// The access log: a file, and how large it may become.
+#[derive(Debug, Clone)]
+pub struct AccessLogConfig {
+    /// Where it is; the edge has to be able to make files beside it.
+    pub path: PathBuf,
+    /// At this size it is moved to `<path>.1`.
+    pub bytes: u64,
+    /// How many files there are, the one that is written included; at least 1.
+    pub files: u32,
+    /// One of so many requests is logged; at least 1.
+    pub sample: u32,
+}
+
+impl AccessLogConfig {
+    /// At `path`, every request, in at most 5 files of 100 MiB.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            bytes: 100 << 20,
+            files: 5,
+            sample: 1,
         }
     }
 }
@@ -49,6 +82,8 @@ pub struct Bounds {
     pub response_head_bytes: usize,
     /// Connections from clients that one worker holds; more wait in the kernel's backlog.
     pub connections_per_worker: usize,
+    /// Connections that one client may have, an address or an IPv6 /64; 0 is any number.
+    pub connections_per_client: u32,
     /// How many requests of one service may wait for an instance.
     pub queue_requests: usize,
     /// How long a request may wait for an instance, attempts to reach one included.
@@ -76,6 +111,7 @@ impl Default for Bounds {
             target_bytes: 16 * 1024,
             response_head_bytes: 64 * 1024,
             connections_per_worker: 10_000,
+            connections_per_client: 0,
             queue_requests: 1_000,
             queue_time: Duration::from_secs(30),
             idle_upstreams_per_instance: 64,

@@ -11,7 +11,6 @@
 use std::{
     future::poll_fn,
     io,
-    net::SocketAddr,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -22,10 +21,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
     acme,
-    answer::{Asked, write_answer},
+    answer::{Asked, Reply, compose, write_answer},
     body::{Sink, Source},
     cause::Cause,
     client::Client,
+    client_address::Origin,
     config::{LINGER_BYTES, LINGER_TIME},
     dispatch::{self, Instead, Request, Undelivered},
     exchange::Delivered,
@@ -45,9 +45,7 @@ pub(crate) struct Connection {
     watch: Watch,
     /// The client has closed its sending half, and is owed an answer all the same.
     half_closed: bool,
-    peer: SocketAddr,
-    /// `X-Forwarded-For` and its like, ready to append.
-    fields: Box<[u8]>,
+    origin: Origin,
 }
 
 /// What becomes of the connection.
@@ -77,38 +75,29 @@ enum HeadRead {
 }
 
 /// Serves a client until its connection closes.
-pub(crate) async fn serve(
-    worker: Rc<Worker>,
-    stream: ClientStream,
-    peer: SocketAddr,
-    local: SocketAddr,
-) {
-    let secure = stream.is_tls();
+pub(crate) async fn serve(worker: Rc<Worker>, stream: ClientStream, origin: Origin) {
     let watch = Watch::over_this_task(Rc::clone(&worker.clock)).await;
-    let fields = forward::connection_fields(peer, local, secure);
     if stream.speaks_http2() {
         let stream = Ahead::new(Vec::new(), stream);
-        return Box::pin(http2::serve(worker, stream, watch, peer, fields, secure)).await;
+        return Box::pin(http2::serve(worker, stream, watch, origin)).await;
     }
     let mut connection = Connection {
         worker,
         stream,
         watch,
         half_closed: false,
-        peer,
-        fields,
+        origin,
     };
     if let Some(held) = connection.run().await {
         let Connection {
             worker,
             stream,
             watch,
-            peer,
-            fields,
+            origin,
             ..
         } = connection;
         let stream = Ahead::new(held, stream);
-        Box::pin(http2::serve(worker, stream, watch, peer, fields, secure)).await;
+        Box::pin(http2::serve(worker, stream, watch, origin.in_http2())).await;
     }
 }
 
@@ -230,7 +219,7 @@ impl Connection {
 
     /// Forwards or answers the request whose head is in the buffer.
     async fn serve_request(&mut self, scratch: &mut Scratch, length: usize) -> Next {
-        let begun = dispatch::begin(&self.worker, scratch, length, &self.fields, true);
+        let begun = dispatch::begin(&self.worker, scratch, length, &self.origin, true);
         let mut request = match begun {
             Ok(request) => request,
             Err(Instead::Refuse(cause)) => return self.refuse(scratch, cause).await,
@@ -281,23 +270,25 @@ impl Connection {
                 && request.framing == Framing::Empty
                 && !self.worker.stopping.get(),
         };
-        self.write_answer(scratch, cause, asked).await
+        // Informational responses that were not taken yet stay in front.
+        let Scratch {
+            to_app, to_client, ..
+        } = scratch;
+        let reply = request.reply(cause, to_app.bytes());
+        write_answer(to_client.bytes(), &compose(&reply), asked);
+        self.send_answer(scratch, asked).await
     }
 
     /// Answers what could not be read as a request.
     async fn refuse(&mut self, scratch: &mut Scratch, cause: Cause) -> Next {
-        self.worker.log_refused(self.peer, cause);
+        self.worker.log_refused(&self.origin, cause);
         let asked = Asked {
             version: Version::Http11,
             head_only: false,
             keep_alive: false,
         };
-        self.write_answer(scratch, cause, asked).await
-    }
-
-    async fn write_answer(&mut self, scratch: &mut Scratch, cause: Cause, asked: Asked) -> Next {
-        // Informational responses that were not taken yet stay in front.
-        write_answer(scratch.to_client.bytes(), cause, asked, SystemTime::now());
+        let reply = Reply::to_nobody(cause, SystemTime::now());
+        write_answer(scratch.to_client.bytes(), &compose(&reply), asked);
         self.send_answer(scratch, asked).await
     }
 
@@ -356,8 +347,8 @@ impl Client for Connection {
         &self.watch
     }
 
-    fn peer(&self) -> SocketAddr {
-        self.peer
+    fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// What it sends ahead is kept, as long as it fits.
@@ -419,7 +410,7 @@ impl Client for Connection {
                 && !self.worker.stopping.get(),
             chunked,
         };
-        forward::response_head(head, side, out);
+        forward::response_head(head, side, &request.added, out);
         Ok(side)
     }
 

@@ -415,7 +415,7 @@ mod tests {
         let (tls, wanted) = Tls::new().unwrap();
         let mut control = Control {
             socket: dir.path().join("none"),
-            publisher: Publisher::new(Arc::clone(&notify)),
+            publisher: Publisher::new(Arc::clone(&notify), 443),
             saved: SavedTable::new(dir.path()),
             certificates: Certificates::default(),
             saved_certificates: SavedCertificates::new(dir.path()),

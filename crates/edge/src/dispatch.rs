@@ -9,24 +9,30 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::Poll,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
+use ekiden_model::ingress::RequestIdPolicy;
 use tokio::net::TcpStream;
 
 use crate::{
     access_log::{Completion, REQUEST_LINE_BYTES_MAX, Stages},
     acme,
+    answer::Reply,
     cause::Cause,
     client::Client,
+    client_address::{self, Origin, Told},
     config::{STALE_RETRIES_MAX, UNREPEATABLE_IDLE_MAX},
     exchange::{self, Delivered, Failed},
     forward,
-    head::{self, Framing, Method, Version},
+    head::{self, Framing, Method, RequestHead, Version},
+    ingress::{Redirect, RequestView, Verdict},
     link::{self, Link, LinkKind},
     queue::Place,
+    request_id::RequestId,
     routes::{NoSlot, Service, Slot},
     scratch::Scratch,
+    sticky::Sessions,
     watch::{Moment, Watch},
     worker::Worker,
 };
@@ -46,7 +52,21 @@ pub(crate) struct Request {
     pub(crate) takes_trailers: bool,
     /// The length of the head in `to_app`, so that it can be sent again.
     pub(crate) head_bytes: usize,
-    pub(crate) id: [u8; 32],
+    pub(crate) id: RequestId,
+    /// The service that it is for, as its head was read.
+    service: Option<Rc<Service>>,
+    /// Why it goes no further.
+    refused: Option<Cause>,
+    /// Where its client is sent instead.
+    redirect: Option<Box<Redirect>>,
+    /// Its client, if a trusted proxy has told of one.
+    told: Option<Box<Told>>,
+    /// How long nothing may move.
+    pub(crate) idle: Duration,
+    /// When it has to be over.
+    pub(crate) deadline: Option<Moment>,
+    /// Lines that the edge adds to the response's head.
+    pub(crate) added: Vec<u8>,
     /// When waiting for an instance ends; set by the first wait.
     give_up_at: Option<Moment>,
     /// Whether an instance was chosen and could not be reached.
@@ -85,12 +105,12 @@ pub(crate) enum Undelivered {
 /// Reads the head of `length` bytes in `from_client` and writes it anew. No reference into the
 /// buffer survives.
 ///
-/// `fields` says who asked; `is_coded` whether the body will arrive in HTTP/1's coding.
+/// `origin` says who asked; `is_coded` whether the body will arrive in HTTP/1's coding.
 pub(crate) fn begin(
     worker: &Worker,
     scratch: &mut Scratch,
     length: usize,
-    fields: &[u8],
+    origin: &Origin,
     is_coded: bool,
 ) -> Result<Request, Instead> {
     let mut space = head::field_space();
@@ -105,9 +125,35 @@ pub(crate) fn begin(
         return Err(Instead::KeyAuthorization(text));
     }
     head::host_name(head.host, &mut scratch.host);
-    let id = worker.request_ids.next();
+    let told = origin.told_of(head.fields, &worker.trusted);
+    let client = told.as_ref().map_or(origin.client, |told| told.client);
+    let fields = told.as_ref().map_or(&origin.fields, |told| &told.fields);
+    let found = worker
+        .routes
+        .borrow()
+        .service(&scratch.host, origin.door)
+        .cloned();
+    let ingress = found.as_ref().map(|service| &*service.shared.route.ingress);
+    let kept_id = match ingress.map(|ingress| ingress.request_id) {
+        Ok(RequestIdPolicy::Keep) => single(head.fields, "x-request-id").and_then(RequestId::kept),
+        Ok(RequestIdPolicy::Make) | Err(_) => None,
+    };
+    let id = kept_id.unwrap_or_else(|| worker.request_ids.next());
+    let told_of = ingress
+        .is_ok_and(|ingress| ingress.forwarded)
+        .then_some(&client);
     scratch.to_app.clear();
-    forward::request_head(&head, fields, &id, scratch.to_app.bytes());
+    let out = scratch.to_app.bytes();
+    forward::request_head(&head, fields, told_of, id.as_bytes(), out);
+    let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+    let idle = ingress.ok().and_then(|ingress| ingress.idle_seconds);
+    let total = ingress
+        .ok()
+        .and_then(|ingress| ingress.request_total_seconds);
+    let (refused, redirect) = match &found {
+        Err(cause) => (Some(*cause), None),
+        Ok(service) => admit(service, &head, &scratch.host, client),
+    };
     let stages = worker.log.as_ref().map(|_| {
         scratch.request_line.clear();
         scratch
@@ -130,12 +176,70 @@ pub(crate) fn begin(
         takes_trailers: head.takes_trailers,
         head_bytes: scratch.to_app.bytes().len(),
         id,
+        service: found.ok(),
+        refused,
+        redirect: redirect.map(Box::new),
+        told: told.map(Box::new),
+        idle: idle.map_or(worker.bounds.response_idle, seconds),
+        deadline: total.map(|total| worker.clock.after(seconds(total))),
+        added: Vec::new(),
         give_up_at: None,
         unreachable: false,
         stages,
         status: None,
         body_bytes: (0, 0),
     })
+}
+
+/// Whether a service takes a request: why not, and where its client is sent instead.
+fn admit(
+    service: &Service,
+    head: &RequestHead<'_, '_>,
+    host: &[u8],
+    client: client_address::Client,
+) -> (Option<Cause>, Option<Redirect>) {
+    let rules = &service.shared.rules;
+    if rules.any() {
+        let view = RequestView {
+            scheme: client.scheme,
+            host,
+            target: head.target.as_bytes(),
+            client: client.address,
+            authorization: single(head.fields, "authorization"),
+        };
+        match rules.check(&view) {
+            Verdict::Pass => {}
+            Verdict::Refuse(cause) => return (Some(cause), None),
+            Verdict::Redirect(redirect) => return (Some(redirect.cause), Some(redirect)),
+        }
+    }
+    (service.takes_requests().err(), None)
+}
+
+/// The value of a field that is there once.
+fn single<'h>(fields: &'h [httparse::Header<'_>], name: &'static str) -> Option<&'h [u8]> {
+    let mut values = client_address::field_values(fields, name);
+    let value = values.next()?;
+    values.next().is_none().then_some(value)
+}
+
+impl Request {
+    /// What is answered in the application's place; `head` is the request's, as it was written anew.
+    pub(crate) fn reply<'r>(&'r self, cause: Cause, head: &'r [u8]) -> Reply<'r> {
+        let redirect = self.redirect.as_ref();
+        let head = head.get(..self.head_bytes).unwrap_or_default();
+        Reply {
+            cause,
+            redirect: redirect.map(|redirect| (redirect.status, redirect.location.as_slice())),
+            ingress: self
+                .service
+                .as_ref()
+                .map(|service| &*service.shared.route.ingress),
+            request_id: Some(self.id.as_bytes()),
+            accept: forward::values_in(head, "Accept").next(),
+            now: SystemTime::now(),
+        }
+    }
 }
 
 /// Finds an instance for the request and exchanges it for a response, as often as is safe.
@@ -148,6 +252,9 @@ pub(crate) async fn forward<C: Client>(
     request: &mut Request,
     slot: &mut Option<Slot>,
 ) -> Result<Delivered, Undelivered> {
+    if let Some(cause) = request.refused {
+        return Err(Undelivered::Answer(cause));
+    }
     let mut stale_retries = 0;
     loop {
         let taken = match slot.take() {
@@ -155,6 +262,9 @@ pub(crate) async fn forward<C: Client>(
             None => take_slot(client, scratch, request).await?,
         };
         let taken = slot.insert(taken);
+        if taken.service.shared.sessions.is_some() {
+            stay(client.origin(), scratch, request, taken);
+        }
         if let Some(stages) = &mut request.stages {
             stages.slot = Some(Instant::now());
         }
@@ -206,18 +316,54 @@ async fn take_slot<C: Client>(
     scratch: &mut Scratch,
     request: &mut Request,
 ) -> Result<Slot, Undelivered> {
-    let service = service(client.worker(), scratch).map_err(Undelivered::Answer)?;
-    if !request.unreachable
-        && service.shared.queue.is_empty()
-        && let Ok(slot) = service.take_slot()
-    {
-        return Ok(slot);
+    // The first time nothing was waited for since the head was read, and the table is the same.
+    let service = match (&request.service, request.unreachable) {
+        (Some(service), false) => Rc::clone(service),
+        _ => service(client, scratch).map_err(Undelivered::Answer)?,
+    };
+    if !request.unreachable && service.shared.queue.is_empty() {
+        let kept = match &service.shared.sessions {
+            None => None,
+            Some(sessions) => {
+                place(sessions, scratch, request).and_then(|at| service.take_slot_at(at))
+            }
+        };
+        if let Some(slot) = kept.or_else(|| service.take_slot().ok()) {
+            return Ok(slot);
+        }
     }
     Box::pin(wait_for_slot(client, scratch, request, service)).await
 }
 
-fn service(worker: &Worker, scratch: &Scratch) -> Result<Rc<Service>, Cause> {
-    worker.routes.borrow().find(&scratch.host)
+fn service<C: Client>(client: &C, scratch: &Scratch) -> Result<Rc<Service>, Cause> {
+    let routes = client.worker().routes.borrow();
+    routes.find(&scratch.host, client.origin().door)
+}
+
+/// Where in the route the instance is that a request's session stays with.
+fn place(sessions: &Sessions, scratch: &mut Scratch, request: &Request) -> Option<usize> {
+    let head = scratch.to_app.bytes().get(..request.head_bytes)?;
+    sessions.place(forward::values_in(head, "Cookie"))
+}
+
+/// Has a client that is new, or whose instance is gone, stay with the instance that was found.
+#[cold]
+fn stay(origin: &Origin, scratch: &mut Scratch, request: &mut Request, slot: &Slot) {
+    let Some(sessions) = &slot.service.shared.sessions else {
+        return;
+    };
+    request.added.clear();
+    if place(sessions, scratch, request).is_none()
+        && let Some(place) = slot.place()
+    {
+        let client = request
+            .told
+            .as_ref()
+            .map_or(&origin.client, |told| &told.client);
+        request.added.extend_from_slice(b"Set-Cookie: ");
+        sessions.set_cookie(place, client.scheme, &mut request.added);
+        request.added.extend_from_slice(b"\r\n");
+    }
 }
 
 /// Waits in the service's queue.
@@ -228,10 +374,16 @@ async fn wait_for_slot<C: Client>(
     service_now: Rc<Service>,
 ) -> Result<Slot, Undelivered> {
     let worker = Rc::clone(client.worker());
-    let queue_time = worker.bounds.queue_time;
-    let give_up_at = *request
-        .give_up_at
-        .get_or_insert(worker.clock.after(queue_time));
+    let bounds = &service_now.shared.route.ingress.queue;
+    let queue_time = match bounds.seconds {
+        Some(seconds) => Duration::from_secs(seconds.into()),
+        None => worker.bounds.queue_time,
+    };
+    let queue_until = worker.clock.after(queue_time);
+    let until = request
+        .deadline
+        .map_or(queue_until, |deadline| deadline.min(queue_until));
+    let give_up_at = *request.give_up_at.get_or_insert(until);
     client.watch().arm_at(give_up_at);
     let mut place = enter(&worker, client.watch(), &service_now, request.unreachable)?;
     drop(service_now);
@@ -241,7 +393,7 @@ async fn wait_for_slot<C: Client>(
             return Poll::Ready(Err(Undelivered::Abort(Cause::ClientLeft)));
         }
         // Whatever woke it, the table may be another one now, and the host another service's.
-        let service = service(&worker, scratch).map_err(Undelivered::Answer)?;
+        let service = service(client, scratch).map_err(Undelivered::Answer)?;
         if !place.is_in(&service.shared.queue) {
             place = enter(&worker, client.watch(), &service, false)?;
         }
@@ -278,8 +430,10 @@ fn enter(
     if in_front {
         return Ok(queue.enter_front(watch.task()));
     }
+    let own_bound = service.shared.route.ingress.queue.requests;
+    let requests_max = own_bound.map_or(worker.bounds.queue_requests, |bound| bound as usize);
     queue
-        .enter(watch.task(), worker.bounds.queue_requests)
+        .enter(watch.task(), requests_max)
         .ok_or(Undelivered::Answer(Cause::QueueFull))
 }
 
@@ -364,13 +518,18 @@ pub(crate) fn log<C: Client>(
         return;
     };
     log.record(&Completion {
-        request_id: &request.id,
-        client: client.peer().ip().to_canonical(),
+        connection: match &request.told {
+            Some(told) => &told.log_text,
+            None => &client.origin().log_text,
+        },
+        request_id: request.id.as_bytes(),
         host: &scratch.host,
         request_line: &scratch.request_line,
+        service: request.service.as_ref().map(|service| &*service.shared),
         slot,
         status: request
             .status
+            .or(request.redirect.as_ref().map(|redirect| redirect.status))
             .or(cause.map(Cause::status))
             .unwrap_or_default(),
         cause,

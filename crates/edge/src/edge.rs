@@ -14,9 +14,10 @@ use tokio::{
 
 use crate::{
     access_log::AccessLog,
+    client_address::{ClientConnections, TrustedProxies},
     config::EdgeConfig,
     control::{Control, WorkerEnd},
-    listener::{ListenerGroup, Transport},
+    listener::{Entrance, ListenerGroup},
     publisher::Publisher,
     saved::SavedTable,
     tls::{self, Certificates, SavedCertificates, Tls},
@@ -110,17 +111,15 @@ impl Edge {
         let per_worker = by_worker(listeners)?;
         let log = match &config.access_log {
             None => None,
-            Some(path) => Some(
-                AccessLog::open(path).map_err(|source| EdgeError::AccessLog {
-                    path: path.clone(),
-                    source,
-                })?,
-            ),
+            Some(log) => Some(AccessLog::open(log).map_err(|source| EdgeError::AccessLog {
+                path: log.path.clone(),
+                source,
+            })?),
         };
         let (stop, stopped) = watch::channel(false);
         let (end, ended) = mpsc::channel(1);
         let (adopted, drained) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let mut publisher = Publisher::new(Arc::clone(&drained));
+        let mut publisher = Publisher::new(Arc::clone(&drained), config.https_port);
         let saved_table = SavedTable::new(&config.data_dir);
         let saved = saved_table.load().map(|(generation, routes)| {
             tracing::info!(
@@ -142,12 +141,15 @@ impl Edge {
 
         let mut workers = Vec::new();
         let mut ends = Vec::new();
+        let clients = Arc::new(ClientConnections::new(config.bounds.connections_per_client));
         for (index, listeners) in per_worker.into_iter().enumerate() {
             let (updates, received) = mpsc::channel(UPDATES_MAX);
             let served = Arc::new(Served::new(Arc::clone(&adopted)));
             let start = Start {
                 bounds: config.bounds.clone(),
                 listeners,
+                trusted: TrustedProxies::new(config.trusted_proxies.clone()),
+                clients: Arc::clone(&clients),
                 saved: saved.clone(),
                 updates: received,
                 served: Arc::clone(&served),
@@ -244,7 +246,7 @@ impl Drop for EndOnDrop {
 /// From groups of sockets per address to sockets per worker.
 fn by_worker(
     groups: Vec<ListenerGroup>,
-) -> Result<Vec<Vec<(Transport, std::net::TcpListener)>>, EdgeError> {
+) -> Result<Vec<Vec<(Entrance, std::net::TcpListener)>>, EdgeError> {
     let workers = groups.first().map_or(0, |group| group.sockets.len());
     if workers == 0 {
         return Err(EdgeError::NoListeners);
@@ -255,7 +257,7 @@ fn by_worker(
     let mut per_worker: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
     for group in groups {
         for (worker, socket) in per_worker.iter_mut().zip(group.sockets) {
-            worker.push((group.transport, socket));
+            worker.push((group.entrance, socket));
         }
     }
     Ok(per_worker)

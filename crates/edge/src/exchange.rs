@@ -21,6 +21,7 @@ use crate::{
     link::{Link, NoHead},
     scratch::Scratch,
     tunnel,
+    watch::Moment,
 };
 
 /// A response that was passed on whole.
@@ -160,7 +161,7 @@ async fn response_head<C: Client>(
 ) -> Result<usize, Failed> {
     let bytes_max = client.worker().bounds.response_head_bytes;
     let mut scanned = 0;
-    let mut idle = Idle::default();
+    let mut idle = Idle::until(request.deadline);
     poll_fn(|cx| {
         // An informational response that the client has not taken yet.
         if matches!(
@@ -183,12 +184,12 @@ async fn response_head<C: Client>(
         let (time, cause) = if upload.waits_for_client(scratch) {
             (bounds.body_idle, Cause::BodyTooSlow)
         } else {
-            (bounds.response_idle, Cause::AppTimedOut)
+            (request.idle, Cause::AppTimedOut)
         };
         let moved = upload.pump.bytes + scanned as u64;
         match idle.is_over(client, moved, time, cause) {
-            true => Poll::Ready(Err(Failed::Answer(cause))),
-            false => Poll::Pending,
+            Some(cause) => Poll::Ready(Err(Failed::Answer(cause))),
+            None => Poll::Pending,
         }
     })
     .await
@@ -247,7 +248,7 @@ async fn response_body<C: Client>(
     upload: &mut Upload,
     download: &mut Pump,
 ) -> Result<(), Failed> {
-    let mut idle = Idle::default();
+    let mut idle = Idle::until(request.deadline);
     poll_fn(|cx| {
         let moved = download.poll(
             link,
@@ -275,13 +276,13 @@ async fn response_body<C: Client>(
         }
         let bounds = &client.worker().bounds;
         let (time, cause) = if scratch.to_client.is_empty() && scratch.from_app.is_empty() {
-            (bounds.response_idle, Cause::AppTimedOut)
+            (request.idle, Cause::AppTimedOut)
         } else {
             (bounds.client_write_idle, Cause::ClientLeft)
         };
         match idle.is_over(client, upload.pump.bytes + download.bytes, time, cause) {
-            true => Poll::Ready(Err(Failed::Abort(cause))),
-            false => Poll::Pending,
+            Some(cause) => Poll::Ready(Err(Failed::Abort(cause))),
+            None => Poll::Pending,
         }
     })
     .await
@@ -332,26 +333,44 @@ impl Upload {
     }
 }
 
-/// Notices that nothing has moved for too long.
-#[derive(Default)]
+/// Notices that nothing has moved for too long, or that the request as a whole takes too long.
 pub(crate) struct Idle {
     seen: Option<(u64, Cause)>,
+    deadline: Option<Moment>,
 }
 
 impl Idle {
-    /// Sets the deadline anew whenever something has moved, or something else is waited for.
+    /// Nothing seen yet, of a request that has to be over then.
+    pub(crate) fn until(deadline: Option<Moment>) -> Self {
+        Self {
+            seen: None,
+            deadline,
+        }
+    }
+
+    /// Sets the deadline anew whenever something has moved, or something else is waited for; says
+    /// for which cause to give up when it has passed.
     pub(crate) fn is_over<C: Client>(
         &mut self,
         client: &C,
         moved: u64,
         time: Duration,
         waiting: Cause,
-    ) -> bool {
+    ) -> Option<Cause> {
+        let clock = &client.worker().clock;
+        if self
+            .deadline
+            .is_some_and(|deadline| clock.has_come(deadline))
+        {
+            return Some(Cause::RequestTimedOut);
+        }
         if self.seen != Some((moved, waiting)) {
             self.seen = Some((moved, waiting));
-            client.watch().arm(time);
-            return false;
+            let idle = clock.after(time);
+            let until = self.deadline.map_or(idle, |deadline| deadline.min(idle));
+            client.watch().arm_at(until);
+            return None;
         }
-        client.watch().expired()
+        client.watch().expired().then_some(waiting)
     }
 }

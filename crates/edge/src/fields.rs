@@ -11,6 +11,18 @@ pub(crate) fn lines(fields: &HeaderMap, out: &mut Vec<u8>) {
     }
 }
 
+/// Adds lines of the edge's own: one field to a line, the name, `: `.
+pub(crate) fn read_lines(lines: &[u8], fields: &mut HeaderMap) {
+    for line in lines.split(|byte| *byte == b'\n') {
+        let text = std::str::from_utf8(line).unwrap_or_default().trim_end();
+        if let Some((name, value)) = text.split_once(": ")
+            && let Some((name, value)) = pair(name, value.as_bytes())
+        {
+            fields.append(name, value);
+        }
+    }
+}
+
 /// A field of HTTP/2, if the name and the value can be one.
 pub(crate) fn pair(name: &str, value: &[u8]) -> Option<(HeaderName, HeaderValue)> {
     let name = HeaderName::from_bytes(name.as_bytes()).ok()?;

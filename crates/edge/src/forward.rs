@@ -3,34 +3,61 @@
 //! Heads are never copied through. Framing, connection and forwarding fields are the edge's own;
 //! every other field is passed on as it was, in its order, one per line.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
 use httparse::Header;
 
+use crate::client_address::Client;
 use crate::head::{FieldSet, Framing, RequestHead, ResponseHead, Version, upgraded_to};
 
-/// The forwarding fields that are the same for every request of a connection, ready to append.
-pub(crate) fn connection_fields(peer: SocketAddr, local: SocketAddr, secure: bool) -> Box<[u8]> {
+/// The forwarding fields that are the same for every request of a client's connection, ready to
+/// append. `port` is the one that it connected to.
+pub(crate) fn connection_fields(client: &Client, port: u16) -> Box<[u8]> {
     let mut fields = Vec::with_capacity(96);
-    let peer = peer.ip().to_canonical().to_string();
-    field(&mut fields, "X-Forwarded-For", peer.as_bytes());
-    field(&mut fields, "X-Forwarded-Proto", scheme(secure));
+    let address = client.address.to_string();
+    field(&mut fields, "X-Forwarded-For", address.as_bytes());
     field(
         &mut fields,
-        "X-Forwarded-Port",
-        local.port().to_string().as_bytes(),
+        "X-Forwarded-Proto",
+        client.scheme.name().as_bytes(),
     );
+    field(&mut fields, "X-Forwarded-Port", port.to_string().as_bytes());
     fields.into_boxed_slice()
 }
 
-fn scheme(secure: bool) -> &'static [u8] {
-    if secure { b"https" } else { b"http" }
+/// Appends `Forwarded` (RFC 7239).
+fn forwarded(client: &Client, host: &[u8], out: &mut Vec<u8>) {
+    let (open, close) = match client.address {
+        IpAddr::V4(_) => ("", ""),
+        IpAddr::V6(_) => ("\"[", "]\""),
+    };
+    out.extend_from_slice(b"Forwarded: for=");
+    out.extend_from_slice(format!("{open}{}{close}", client.address).as_bytes());
+    out.extend_from_slice(b";proto=");
+    out.extend_from_slice(client.scheme.name().as_bytes());
+    // A host has no quotation marks and no backslashes; see `head`.
+    out.extend_from_slice(b";host=\"");
+    out.extend_from_slice(host);
+    out.extend_from_slice(b"\"\r\n");
 }
 
-/// Appends the request's head as the application gets it.
+/// The values of a field in a head that was written here: one field to a line, the name, `: `.
+pub(crate) fn values_in<'h>(head: &'h [u8], name: &'static str) -> impl Iterator<Item = &'h [u8]> {
+    head.split(|byte| *byte == b'\n').filter_map(move |line| {
+        let (found, rest) = line.split_at_checked(name.len())?;
+        let value = rest.strip_prefix(b": ")?;
+        found
+            .eq_ignore_ascii_case(name.as_bytes())
+            .then_some(value.trim_ascii_end())
+    })
+}
+
+/// Appends the request's head as the application gets it. `told_of` is the client, if `Forwarded` is
+/// to tell of it too.
 pub(crate) fn request_head(
     head: &RequestHead<'_, '_>,
     connection_fields: &[u8],
+    told_of: Option<&Client>,
     request_id: &[u8],
     out: &mut Vec<u8>,
 ) {
@@ -43,6 +70,9 @@ pub(crate) fn request_head(
     kept_fields(head.fields, head.kept, out);
     out.extend_from_slice(connection_fields);
     field(out, "X-Forwarded-Host", head.host);
+    if let Some(client) = told_of {
+        forwarded(client, head.host, out);
+    }
     field(out, "X-Request-Id", request_id);
     if let Some(protocol) = head.upgrade {
         out.extend_from_slice(b"Connection: Upgrade\r\n");
@@ -68,9 +98,17 @@ pub(crate) struct ClientSide {
 }
 
 /// Appends the response's head as the client gets it.
-pub(crate) fn response_head(head: &ResponseHead<'_, '_>, side: ClientSide, out: &mut Vec<u8>) {
+///
+/// `added` are lines of the edge's own.
+pub(crate) fn response_head(
+    head: &ResponseHead<'_, '_>,
+    side: ClientSide,
+    added: &[u8],
+    out: &mut Vec<u8>,
+) {
     status_line(out, head.status, head.reason);
     kept_fields(head.fields, head.kept, out);
+    out.extend_from_slice(added);
     if side.chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     } else if let (Some(length), false) = (head.content_length, head.status == 204) {
@@ -167,6 +205,36 @@ fn kept_fields(fields: &[Header<'_>], kept: FieldSet, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_head_tells_the_values_of_its_fields() {
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\ncookie: a=b\r\nCookie: c=d\r\nCookies: e\r\n\r\n";
+        let values: Vec<_> = values_in(head, "Cookie").collect();
+        assert_eq!(values, [b"a=b", b"c=d"]);
+        assert_eq!(values_in(head, "Accept").count(), 0);
+    }
+
+    #[test]
+    fn forwarded_says_who_how_and_whereto() {
+        for (address, want) in [
+            (
+                "192.0.2.1",
+                "Forwarded: for=192.0.2.1;proto=https;host=\"a.test:80\"\r\n",
+            ),
+            (
+                "2001:db8::1",
+                "Forwarded: for=\"[2001:db8::1]\";proto=https;host=\"a.test:80\"\r\n",
+            ),
+        ] {
+            let client = Client {
+                address: address.parse().unwrap(),
+                scheme: crate::client_address::Scheme::Https,
+            };
+            let mut out = Vec::new();
+            forwarded(&client, b"a.test:80", &mut out);
+            assert_eq!(out, want.as_bytes());
+        }
+    }
 
     #[test]
     fn numbers_are_written_in_decimal_and_chunk_sizes_in_hexadecimal() {

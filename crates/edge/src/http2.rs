@@ -8,7 +8,6 @@ use std::{
     cell::Cell,
     future::poll_fn,
     io,
-    net::SocketAddr,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
@@ -29,10 +28,11 @@ use tokio::{
 };
 
 use crate::{
-    answer::{Asked, write_answer},
+    answer::{Asked, Composed, Reply, compose, write_answer},
     body::{Sink, Source},
     cause::Cause,
     client::Client,
+    client_address::Origin,
     config::{
         H2_FIELDS_BYTES_MAX, H2_LOCAL_RESETS_MAX, H2_PENDING_RESETS_MAX, H2_REMEMBERED_RESETS_MAX,
         H2_SEND_BUFFER_BYTES, H2_STREAMS_MAX,
@@ -64,24 +64,14 @@ pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 /// What the streams of one connection share.
 struct Shared {
     worker: Rc<Worker>,
-    peer: SocketAddr,
-    /// `X-Forwarded-For` and its like, ready to append.
-    fields: Box<[u8]>,
-    scheme: &'static str,
+    origin: Origin,
     streams: Cell<usize>,
     /// Told when the last stream has ended.
     quiet: Notify,
 }
 
 /// Serves a client until its connection closes.
-pub(crate) async fn serve(
-    worker: Rc<Worker>,
-    stream: Ahead,
-    watch: Watch,
-    peer: SocketAddr,
-    fields: Box<[u8]>,
-    secure: bool,
-) {
+pub(crate) async fn serve(worker: Rc<Worker>, stream: Ahead, watch: Watch, origin: Origin) {
     let mut builder = Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW_BYTES)
@@ -106,9 +96,7 @@ pub(crate) async fn serve(
     let Some(mut connection) = shaken else { return };
     let shared = Rc::new(Shared {
         worker,
-        peer,
-        fields,
-        scheme: if secure { "https" } else { "http" },
+        origin,
         streams: Cell::new(0),
         quiet: Notify::new(),
     });
@@ -195,13 +183,14 @@ impl Stream {
             Ok(request) => request,
             Err(Instead::KeyAuthorization(_)) => {
                 // Authorities ask over HTTP/1.
-                return self.answer(scratch, Cause::NoSuchHost, false).await;
+                let reply = Reply::to_nobody(Cause::NoSuchHost, SystemTime::now());
+                return self.answer(scratch, &compose(&reply), false).await;
             }
             Err(Instead::Refuse(cause)) => {
-                self.shared.worker.log_refused(self.shared.peer, cause);
-                return self
-                    .answer(scratch, cause, parts.method == Method::HEAD)
-                    .await;
+                self.shared.worker.log_refused(&self.shared.origin, cause);
+                let reply = Reply::to_nobody(cause, SystemTime::now());
+                let head_only = parts.method == Method::HEAD;
+                return self.answer(scratch, &compose(&reply), head_only).await;
             }
         };
         let mut slot = None;
@@ -218,7 +207,10 @@ impl Stream {
                 dispatch::log(self, scratch, &request, slot.as_ref(), Some(cause));
                 drop(slot);
                 let head_only = request.method == head::Method::Head;
-                self.answer(scratch, cause, head_only).await;
+                let mut head = std::mem::take(&mut scratch.to_app);
+                let reply = request.reply(cause, head.bytes());
+                self.answer(scratch, &compose(&reply), head_only).await;
+                scratch.to_app = head;
             }
             Err(Undelivered::Abort(cause)) => {
                 dispatch::log(self, scratch, &request, slot.as_ref(), Some(cause));
@@ -238,7 +230,7 @@ impl Stream {
         let written = write_head(
             parts,
             self.up.is_end_stream(),
-            self.shared.scheme,
+            self.shared.origin.client.scheme.name(),
             &mut head,
         );
         if written.is_ok() {
@@ -246,7 +238,7 @@ impl Stream {
         }
         scratch.canonical = head;
         let (length, tunnels) = (scratch.canonical.len(), written?);
-        let begun = dispatch::begin(worker, scratch, length, &self.shared.fields, false);
+        let begun = dispatch::begin(worker, scratch, length, &self.shared.origin, false);
         scratch.from_client.clear();
         let mut request = begun?;
         if tunnels && !request.upgrade {
@@ -263,7 +255,7 @@ impl Stream {
     }
 
     /// Answers in the application's place.
-    async fn answer(&mut self, scratch: &mut Scratch, cause: Cause, head_only: bool) {
+    async fn answer(&mut self, scratch: &mut Scratch, composed: &Composed<'_>, head_only: bool) {
         if !matches!(self.down, Down::New) {
             return self.reset(Reason::INTERNAL_ERROR);
         }
@@ -274,8 +266,8 @@ impl Stream {
         };
         let mut answer = std::mem::take(&mut scratch.canonical);
         answer.clear();
-        write_answer(&mut answer, cause, asked, SystemTime::now());
-        let sent = self.send_answer(&answer, cause, head_only).await;
+        write_answer(&mut answer, composed, asked);
+        let sent = self.send_answer(&answer, composed.cause, head_only).await;
         scratch.canonical = answer;
         if sent.is_none() {
             self.reset(Reason::INTERNAL_ERROR);
@@ -430,8 +422,8 @@ impl Client for Stream {
         &self.watch
     }
 
-    fn peer(&self) -> SocketAddr {
-        self.shared.peer
+    fn origin(&self) -> &Origin {
+        &self.shared.origin
     }
 
     fn poll_left(&mut self, _: &mut Scratch, _: &Request, cx: &mut Context<'_>) -> Poll<()> {
@@ -458,11 +450,12 @@ impl Client for Stream {
     fn respond(
         &mut self,
         head: &ResponseHead<'_, '_>,
-        _: &Request,
+        request: &Request,
         _: bool,
         _: &mut Vec<u8>,
     ) -> io::Result<ClientSide> {
         let mut response = response_of(head).ok_or_else(broken)?;
+        fields::read_lines(&request.added, response.headers_mut());
         let mut length = match head.framing {
             Framing::Empty => Some(0),
             Framing::Length(length) => Some(length),

@@ -11,13 +11,17 @@ use std::{
 use ekiden_model::{id::InstanceId, instance::RevisionNumber};
 use tokio::sync::Notify;
 
-use crate::config::{EJECTION_MAX, EJECTION_MIN};
+use crate::{
+    access_log::instance_text,
+    config::{EJECTION_MAX, EJECTION_MIN},
+};
 
 /// One instance, for as long as it is in the table or holds requests from when it was.
 #[derive(Debug)]
 pub(crate) struct Instance {
     pub(crate) id: InstanceId,
-    pub(crate) revision: RevisionNumber,
+    /// What the access log says of it.
+    pub(crate) log_text: Box<[u8]>,
     /// Told when an instance that is no longer in the table holds no request any more.
     drained: Arc<Notify>,
     /// The moment from which `passed_over_until` counts.
@@ -46,7 +50,7 @@ impl Instance {
     ) -> Self {
         Self {
             id,
-            revision,
+            log_text: instance_text(id, revision),
             drained,
             epoch,
             shared: Shared::default(),

@@ -28,7 +28,6 @@ mod buffer;
 pub mod cause;
 pub mod chunked;
 mod client;
-#[allow(dead_code, reason = "its callers follow")]
 mod client_address;
 pub mod config;
 mod connection;
@@ -41,7 +40,6 @@ mod forward;
 mod h2c;
 pub mod head;
 mod http2;
-#[allow(dead_code, reason = "its callers follow")]
 mod ingress;
 mod instance;
 mod link;
@@ -53,6 +51,7 @@ mod request_id;
 mod routes;
 mod saved;
 mod scratch;
+mod sticky;
 mod stream;
 mod tls;
 mod tunnel;

@@ -21,11 +21,51 @@ pub enum Transport {
     Tls,
 }
 
+/// Which services are served at a listening socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// Public ones.
+    Public,
+    /// Private ones too.
+    Private,
+}
+
+/// What a connection begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preamble {
+    /// What its client says.
+    None,
+    /// A header of the PROXY protocol.
+    Proxy,
+}
+
+/// How connections come in at a listening socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entrance {
+    /// What clients speak.
+    pub transport: Transport,
+    /// What is served to them.
+    pub door: Door,
+    /// What comes before.
+    pub preamble: Preamble,
+}
+
+impl Entrance {
+    /// For the public, without anything before.
+    pub const fn public(transport: Transport) -> Self {
+        Self {
+            transport,
+            door: Door::Public,
+            preamble: Preamble::None,
+        }
+    }
+}
+
 /// One address and its listening sockets, one for each worker (`SO_REUSEPORT`).
 #[derive(Debug)]
 pub struct ListenerGroup {
-    /// What its clients speak.
-    pub transport: Transport,
+    /// How its connections come in.
+    pub entrance: Entrance,
     /// As many as there are workers; all bound to the same address.
     pub sockets: Vec<TcpListener>,
 }
@@ -43,18 +83,16 @@ impl ListenerGroup {
             sockets.push(bind(address)?);
         }
         Ok(Self {
-            transport: Transport::Plain,
+            entrance: Entrance::public(Transport::Plain),
             sockets,
         })
     }
 
     /// The same sockets, for TLS.
     #[must_use]
-    pub fn tls(self) -> Self {
-        Self {
-            transport: Transport::Tls,
-            ..self
-        }
+    pub fn tls(mut self) -> Self {
+        self.entrance.transport = Transport::Tls;
+        self
     }
 
     /// The address that was bound.

@@ -5,7 +5,12 @@
 //! not a client's. Nothing but addresses is taken from it; what version 2 adds behind them is
 //! skipped.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use tokio::{io::AsyncReadExt, net::TcpStream};
 
 /// The longest line of version 1, in bytes, its end included (section 2.1).
 const LINE_BYTES_MAX: usize = 107;
@@ -65,6 +70,34 @@ pub fn parse(bytes: &[u8]) -> Parsed {
         Some(end) => parse_line(&held[..=end]),
         None if held.len() < LINE_BYTES_MAX => Parsed::More,
         None => Parsed::Not,
+    }
+}
+
+/// Takes the header from the beginning of a connection, and nothing of what follows. Waits for as
+/// long as there is none: the caller has a deadline.
+///
+/// # Errors
+/// The connection begins with something else, or ends.
+pub(crate) async fn read(stream: &mut TcpStream) -> io::Result<Option<Addresses>> {
+    let mut header = vec![0; HEADER_BYTES_MAX];
+    let mut held = 0;
+    loop {
+        // Looked at first, so that what is the client's stays where it is.
+        let seen = stream.peek(&mut header[held..]).await?;
+        if seen == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let parsed = parse(&header[..held + seen]);
+        let until = match parsed {
+            Parsed::Not => return Err(io::ErrorKind::InvalidData.into()),
+            Parsed::More => held + seen,
+            Parsed::Header { len, .. } => len,
+        };
+        stream.read_exact(&mut header[held..until]).await?;
+        if let Parsed::Header { addresses, .. } = parsed {
+            return Ok(addresses);
+        }
+        held = until;
     }
 }
 

@@ -14,9 +14,12 @@ use ekiden_model::{
 use tokio::sync::Notify;
 
 use crate::{
+    access_log::service_text,
+    ingress::Rules,
     instance::Instance,
     queue::Queue,
     routes::{SharedService, Update},
+    sticky::Sessions,
 };
 
 /// The table, and the instances of it and of the tables before.
@@ -34,11 +37,12 @@ pub(crate) struct Publisher {
     retired: HashSet<InstanceId>,
     drained: Arc<Notify>,
     epoch: Instant,
+    https_port: u16,
 }
 
 impl Publisher {
     /// An empty table. `drained` is told when a retired instance holds no request any more.
-    pub(crate) fn new(drained: Arc<Notify>) -> Self {
+    pub(crate) fn new(drained: Arc<Notify>, https_port: u16) -> Self {
         Self {
             generation: Generation::default(),
             sequence: 0,
@@ -48,6 +52,7 @@ impl Publisher {
             retired: HashSet::new(),
             drained,
             epoch: Instant::now(),
+            https_port,
         }
     }
 
@@ -162,6 +167,9 @@ impl Publisher {
             .collect();
         let id = route.service;
         let service = Arc::new(SharedService {
+            rules: Rules::of(&route, self.https_port),
+            sessions: Sessions::of(&route),
+            log_text: service_text(&route),
             route,
             queue,
             instances,

@@ -22,13 +22,20 @@ use ekiden_model::{
 use fnv::FnvBuildHasher;
 
 use crate::{
-    cause::Cause, h2c::SharedLinks, instance::Instance, link::IdleLinks, queue::Queue, watch::Clock,
+    cause::Cause, h2c::SharedLinks, ingress::Rules, instance::Instance, link::IdleLinks,
+    listener::Door, queue::Queue, sticky::Sessions, watch::Clock,
 };
 
 /// A route and what its workers share; immutable, replaced whole.
 #[derive(Debug)]
 pub(crate) struct SharedService {
     pub(crate) route: Route,
+    /// What is let in.
+    pub(crate) rules: Rules,
+    /// How sessions stay with their instance, if they do.
+    pub(crate) sessions: Option<Sessions>,
+    /// What the access log says of it.
+    pub(crate) log_text: Box<[u8]>,
     pub(crate) queue: Arc<Queue>,
     /// One for each of the route's upstreams, in their order.
     pub(crate) instances: Vec<Arc<Instance>>,
@@ -53,6 +60,9 @@ pub(crate) struct Routes {
     hosts: HostMap,
     /// By what follows `*.`: for every name one label below that `hosts` does not have.
     wildcards: HostMap,
+    /// Names that lead somewhere on private listeners only.
+    private_hosts: HostMap,
+    private_wildcards: HostMap,
     services: HashMap<ServiceId, Rc<Service>, FnvBuildHasher>,
 }
 
@@ -97,34 +107,47 @@ const SCAN_MAX: usize = 8;
 
 impl Routes {
     /// The service of a host name (lower case, without port) that takes requests.
-    pub(crate) fn find(&self, host: &[u8]) -> Result<Rc<Service>, Cause> {
-        let Some(service) = self.hosts.get(host).or_else(|| self.find_wildcard(host)) else {
-            return Err(if self.known {
-                Cause::NoSuchHost
-            } else {
-                Cause::NoRoutes
-            });
-        };
-        match service.shared.route.state {
-            RouteState::Serving => Ok(Rc::clone(service)),
-            RouteState::Paused => Err(Cause::Paused),
-            RouteState::NotDeployed => Err(Cause::NotDeployed),
+    pub(crate) fn find(&self, host: &[u8], door: Door) -> Result<Rc<Service>, Cause> {
+        let service = self.service(host, door)?;
+        service.takes_requests()?;
+        Ok(Rc::clone(service))
+    }
+
+    /// The service that a host name leads to at a door, whatever its state.
+    pub(crate) fn service(&self, host: &[u8], door: Door) -> Result<&Rc<Service>, Cause> {
+        match self.hosts.get(host) {
+            Some(service) => Ok(service),
+            None => self.search(host, door),
         }
     }
 
-    /// The service of the wildcard that a host name is one label below of. Looked for only when the
-    /// name itself has no service.
+    /// Looks further when no public service has the name itself: a private one's own, then the
+    /// wildcard that it is one label below of.
     #[cold]
-    fn find_wildcard(&self, host: &[u8]) -> Option<&Rc<Service>> {
-        let dot = memchr::memchr(b'.', host).filter(|dot| *dot > 0)?;
-        self.wildcards.get(&host[dot + 1..])
+    fn search(&self, host: &[u8], door: Door) -> Result<&Rc<Service>, Cause> {
+        let dot = memchr::memchr(b'.', host).filter(|dot| *dot > 0);
+        let below = dot.map(|dot| &host[dot + 1..]);
+        let private = self.private_hosts.get(host);
+        let wildcard = below.and_then(|below| self.wildcards.get(below));
+        let private_wildcard = below.and_then(|below| self.private_wildcards.get(below));
+        let found = match door {
+            Door::Public => wildcard,
+            Door::Private => private.or(wildcard).or(private_wildcard),
+        };
+        found.ok_or(match private.or(private_wildcard) {
+            Some(_) => Cause::NotPublic,
+            None if self.known => Cause::NoSuchHost,
+            None => Cause::NoRoutes,
+        })
     }
 
     /// Where the service of a route's host name is kept, and under which key.
-    fn place<'h>(&mut self, host: &'h str) -> (&mut HostMap, &'h [u8]) {
-        match host.strip_prefix("*.") {
-            Some(below) => (&mut self.wildcards, below.as_bytes()),
-            None => (&mut self.hosts, host.as_bytes()),
+    fn place<'h>(&mut self, host: &'h str, door: Door) -> (&mut HostMap, &'h [u8]) {
+        match (host.strip_prefix("*."), door) {
+            (Some(below), Door::Public) => (&mut self.wildcards, below.as_bytes()),
+            (Some(below), Door::Private) => (&mut self.private_wildcards, below.as_bytes()),
+            (None, Door::Public) => (&mut self.hosts, host.as_bytes()),
+            (None, Door::Private) => (&mut self.private_hosts, host.as_bytes()),
         }
     }
 
@@ -145,8 +168,8 @@ impl Routes {
         for shared in &update.set {
             let old = before.get(&shared.route.service);
             let service = Rc::new(Service::new(shared, old.map(Rc::as_ref)));
-            for host in &shared.route.hosts {
-                let (map, key) = self.place(host);
+            for (host, door) in names(&shared.route) {
+                let (map, key) = self.place(host, door);
                 map.insert(key.into(), Rc::clone(&service));
             }
             self.services.insert(shared.route.service, service);
@@ -160,8 +183,8 @@ impl Routes {
 
     /// Takes a service's host names away, unless another has been given them since.
     fn take_hosts(&mut self, service: &Rc<Service>) {
-        for host in &service.shared.route.hosts {
-            let (map, key) = self.place(host);
+        for (host, door) in names(&service.shared.route) {
+            let (map, key) = self.place(host, door);
             if map.get(key).is_some_and(|owner| Rc::ptr_eq(owner, service)) {
                 map.remove(key);
             }
@@ -180,7 +203,22 @@ impl Routes {
     }
 }
 
+/// A route's host names, and at which door they lead to its service.
+fn names(route: &Route) -> impl Iterator<Item = (&String, Door)> {
+    let public = route.hosts.iter().map(|host| (host, Door::Public));
+    public.chain(route.private_hosts.iter().map(|host| (host, Door::Private)))
+}
+
 impl Service {
+    /// Why it takes no requests, if it takes none.
+    pub(crate) fn takes_requests(&self) -> Result<(), Cause> {
+        match self.shared.route.state {
+            RouteState::Serving => Ok(()),
+            RouteState::Paused => Err(Cause::Paused),
+            RouteState::NotDeployed => Err(Cause::NotDeployed),
+        }
+    }
+
     fn new(shared: &Arc<SharedService>, before: Option<&Self>) -> Self {
         let upstreams = shared
             .route
@@ -237,6 +275,24 @@ impl Service {
         }
     }
 
+    /// Room in the instance at a place of the route; `None` when it has none, or cannot be reached.
+    pub(crate) fn take_slot_at(self: &Rc<Self>, place: usize) -> Option<Slot> {
+        let upstream = self.upstreams.get(place)?;
+        loop {
+            let in_flight = upstream.instance.in_flight();
+            let is_full = in_flight >= self.shared.route.concurrency_per_instance;
+            if is_full || upstream.instance.passed_over_for().is_some() {
+                return None;
+            }
+            if upstream.instance.try_take(in_flight) {
+                return Some(Slot {
+                    service: Rc::clone(self),
+                    upstream: Rc::clone(upstream),
+                });
+            }
+        }
+    }
+
     fn choose(&self) -> Result<(&Rc<Upstream>, u32), NoSlot> {
         let turn = self.turn.get();
         self.turn.set(turn.wrapping_add(1));
@@ -281,6 +337,12 @@ impl Service {
 }
 
 impl Slot {
+    /// Where its instance is in the route.
+    pub(crate) fn place(&self) -> Option<usize> {
+        let mut upstreams = self.service.upstreams.iter();
+        upstreams.position(|upstream| Rc::ptr_eq(upstream, &self.upstream))
+    }
+
     /// The shared connections to the instance, if its service speaks HTTP/2.
     pub(crate) fn h2c(&self) -> Option<&SharedLinks> {
         match self.service.shared.route.ingress.app_protocol {

@@ -12,6 +12,8 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
+use crate::client_address::Protocol;
+
 /// Bytes from and to a client.
 #[derive(Debug)]
 pub(crate) enum ClientStream {
@@ -29,8 +31,20 @@ impl ClientStream {
         }
     }
 
-    pub(crate) fn is_tls(&self) -> bool {
-        matches!(self, Self::Tls(_))
+    /// What was agreed upon.
+    pub(crate) fn protocol(&self) -> Protocol {
+        let tls = match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => Some(match stream.get_ref().1.protocol_version() {
+                Some(rustls::ProtocolVersion::TLSv1_3) => "1.3",
+                _ => "1.2",
+            }),
+        };
+        let name = match self.speaks_http2() {
+            true => "h2",
+            false => "http/1.1",
+        };
+        Protocol { name, tls }
     }
 
     /// Whether HTTP/2 was agreed upon (ALPN, RFC 7301).

@@ -88,8 +88,8 @@ pub(crate) async fn tunnel<C: Client>(
     request: &mut Request,
 ) -> Result<Delivered, Failed> {
     let (mut up, mut down) = (Direction::default(), Direction::default());
-    let mut idle = Idle::default();
-    let time = client.worker().bounds.response_idle;
+    let mut idle = Idle::until(request.deadline);
+    let time = request.idle;
     let outcome = poll_fn(|cx| {
         // The head of the response goes first.
         match scratch.to_client.poll_flush(client, cx) {
@@ -97,8 +97,8 @@ pub(crate) async fn tunnel<C: Client>(
             Poll::Ready(Err(_)) => return Poll::Ready(Err(Failed::Abort(Cause::ClientLeft))),
             Poll::Pending => {
                 return match idle.is_over(client, 0, time, Cause::ClientLeft) {
-                    true => Poll::Ready(Err(Failed::Abort(Cause::ClientLeft))),
-                    false => Poll::Pending,
+                    Some(cause) => Poll::Ready(Err(Failed::Abort(cause))),
+                    None => Poll::Pending,
                 };
             }
         }
@@ -111,8 +111,8 @@ pub(crate) async fn tunnel<C: Client>(
             return Poll::Ready(Ok(()));
         }
         match idle.is_over(client, up.moved + down.moved, time, Cause::AppTimedOut) {
-            true => Poll::Ready(Ok(())),
-            false => Poll::Pending,
+            Some(_) => Poll::Ready(Ok(())),
+            None => Poll::Pending,
         }
     })
     .await;

@@ -11,7 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::{
@@ -23,10 +23,14 @@ use tokio::{
 
 use crate::{
     access_log::{Completion, LogBuffer, Stages},
+    answer::{Asked, Reply, compose, write_answer},
     cause::Cause,
+    client_address::{ClientConnection, ClientConnections, Origin, TooMany, TrustedProxies},
     config::{Bounds, TICK},
     connection,
-    listener::Transport,
+    head::Version,
+    listener::{Entrance, Preamble, Transport},
+    proxy_protocol,
     request_id::RequestIds,
     routes::{Routes, Update},
     scratch::Scratch,
@@ -50,7 +54,9 @@ const TICKS_PER_PRUNE: u32 = 10;
 /// What a worker is started with.
 pub(crate) struct Start {
     pub(crate) bounds: Bounds,
-    pub(crate) listeners: Vec<(Transport, std::net::TcpListener)>,
+    pub(crate) listeners: Vec<(Entrance, std::net::TcpListener)>,
+    pub(crate) trusted: TrustedProxies,
+    pub(crate) clients: Arc<ClientConnections>,
     /// The table saved by the process before, to serve by from the first request.
     pub(crate) saved: Option<Arc<Update>>,
     pub(crate) updates: mpsc::Receiver<Arc<Update>>,
@@ -76,6 +82,8 @@ pub(crate) struct Worker {
     pub(crate) clock: Rc<Clock>,
     pub(crate) request_ids: RequestIds,
     pub(crate) tls: Arc<Tls>,
+    pub(crate) trusted: TrustedProxies,
+    clients: Arc<ClientConnections>,
     pub(crate) log: Option<LogBuffer>,
     /// Whether connections are to end when they can.
     pub(crate) stopping: Cell<bool>,
@@ -127,6 +135,8 @@ async fn serve(start: Start) -> io::Result<()> {
         mut updates,
         served,
         tls,
+        trusted,
+        clients,
         log,
         mut stop,
     } = start;
@@ -136,6 +146,8 @@ async fn serve(start: Start) -> io::Result<()> {
         clock: Rc::new(Clock::new()),
         request_ids: RequestIds::new(),
         tls,
+        trusted,
+        clients,
         log,
         stopping: Cell::new(false),
         scratch: RefCell::default(),
@@ -147,13 +159,13 @@ async fn serve(start: Start) -> io::Result<()> {
     }
     let accepting = listeners
         .into_iter()
-        .map(|(transport, listener)| {
+        .map(|(entrance, listener)| {
             listener.set_nonblocking(true)?;
             let listener = TcpListener::from_std(listener)?;
             let local = listener.local_addr()?;
             Ok(spawn_local(accept(
                 Rc::clone(&worker),
-                transport,
+                entrance,
                 listener,
                 local,
                 stop.clone(),
@@ -201,7 +213,7 @@ async fn serve(start: Start) -> io::Result<()> {
 /// Accepts connections until the edge stops.
 async fn accept(
     worker: Rc<Worker>,
-    transport: Transport,
+    entrance: Entrance,
     listener: TcpListener,
     local: SocketAddr,
     mut stop: watch::Receiver<bool>,
@@ -218,15 +230,12 @@ async fn accept(
                 spawn_local(async move {
                     // Refused only on a socket that is closed already, which the first read tells.
                     let _ = stream.set_nodelay(true);
-                    let stream = match transport {
-                        Transport::Plain => ClientStream::Plain(stream),
-                        // In a box, so that no connection pays for it later.
-                        Transport::Tls => match Box::pin(handshake(&held.worker, stream)).await {
-                            Some(stream) => stream,
-                            None => return,
-                        },
-                    };
-                    connection::serve(Rc::clone(&held.worker), stream, peer, local).await;
+                    // In a box, so that no connection pays for it later.
+                    let received =
+                        Box::pin(receive(&held.worker, entrance, stream, (peer, local))).await;
+                    if let Some((stream, origin, _counted)) = received {
+                        connection::serve(Rc::clone(&held.worker), stream, origin).await;
+                    }
                 });
             }
             Err(error) => {
@@ -235,6 +244,75 @@ async fn accept(
             }
         }
     }
+}
+
+/// What comes before a connection's first request; `None` when there is nothing to serve on it.
+async fn receive(
+    worker: &Worker,
+    entrance: Entrance,
+    mut stream: TcpStream,
+    (mut peer, mut local): (SocketAddr, SocketAddr),
+) -> Option<(ClientStream, Origin, Option<ClientConnection>)> {
+    if entrance.preamble == Preamble::Proxy {
+        let header = timeout(worker.bounds.head_time, proxy_protocol::read(&mut stream)).await;
+        match header {
+            Ok(Ok(None)) => {}
+            Ok(Ok(Some(told))) => (peer, local) = (told.source, told.destination),
+            Ok(Err(error)) => {
+                tracing::debug!(%peer, %error, "a connection has no header of the PROXY protocol");
+                return None;
+            }
+            Err(_) => return None,
+        }
+    }
+    let counted = match worker.trusted.trusts(peer.ip()) {
+        // A proxy has as many as its clients have.
+        true => None,
+        false => match worker.clients.enter(peer.ip()) {
+            Ok(counted) => counted,
+            Err(TooMany) => {
+                let stream = ClientStream::Plain(stream);
+                let origin = origin(worker, entrance, &stream, (peer, local));
+                worker.log_refused(&origin, Cause::TooManyConnections);
+                if let (ClientStream::Plain(stream), Transport::Plain) =
+                    (stream, entrance.transport)
+                {
+                    say_too_many(&stream);
+                }
+                return None;
+            }
+        },
+    };
+    let stream = match entrance.transport {
+        Transport::Plain => ClientStream::Plain(stream),
+        Transport::Tls => handshake(worker, stream).await?,
+    };
+    let origin = origin(worker, entrance, &stream, (peer, local));
+    Some((stream, origin, counted))
+}
+
+fn origin(
+    worker: &Worker,
+    entrance: Entrance,
+    stream: &ClientStream,
+    (peer, local): (SocketAddr, SocketAddr),
+) -> Origin {
+    let protocol = stream.protocol();
+    Origin::new(peer, local, protocol, entrance.door, &worker.trusted)
+}
+
+/// Says why a connection is closed, if the kernel has room for it, which a new one has.
+fn say_too_many(stream: &TcpStream) {
+    let mut answer = Vec::new();
+    let asked = Asked {
+        version: Version::Http11,
+        head_only: false,
+        keep_alive: false,
+    };
+    let reply = Reply::to_nobody(Cause::TooManyConnections, SystemTime::now());
+    write_answer(&mut answer, &compose(&reply), asked);
+    // Nothing is lost but the reason.
+    let _ = stream.try_write(&answer);
 }
 
 /// The handshake of a connection to a TLS listener; `None` when there is nothing to serve on it.
@@ -324,13 +402,14 @@ impl Worker {
     }
 
     /// Notes what could not be read as a request.
-    pub(crate) fn log_refused(&self, peer: SocketAddr, cause: Cause) {
+    pub(crate) fn log_refused(&self, origin: &Origin, cause: Cause) {
         let Some(log) = &self.log else { return };
         log.record(&Completion {
+            connection: &origin.log_text,
             request_id: b"",
-            client: peer.ip().to_canonical(),
             host: b"",
             request_line: b"",
+            service: None,
             slot: None,
             status: cause.status(),
             cause: Some(cause),

@@ -18,7 +18,7 @@ use std::{
 };
 
 use ekiden_control::Quotas;
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use self::typed::{Origin, Typed};
@@ -78,8 +78,35 @@ pub struct Edge {
     pub keep_alive: Duration,
     /// How long an instance may send nothing before its request is given up.
     pub response_idle: Duration,
-    /// JSON lines, one per request; no access log when absent.
-    pub access_log: Option<PathBuf>,
+    /// Where one JSON line per request goes. [`Config::access_log`] is the path meant.
+    pub access_log: AccessLog,
+    /// The size at which it begins anew.
+    pub access_log_bytes: u64,
+    /// How many files it has.
+    pub access_log_files: u64,
+    /// One of so many requests is logged.
+    pub access_log_sample: u64,
+    /// Addresses it listens on that serve private services too.
+    pub listen_private: Vec<SocketAddr>,
+    /// Addresses it listens on where connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: Vec<SocketAddr>,
+    /// Whose forwarding fields are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Connections that one client may have; 0 is any number.
+    pub connections_per_client: u64,
+}
+
+/// Where the access log is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccessLog {
+    /// In the edge's own directory.
+    #[default]
+    Own,
+    /// There is none.
+    Off,
+    /// There.
+    At(PathBuf),
 }
 
 /// Settings of the API.
@@ -278,7 +305,14 @@ impl Default for Config {
                 header_time: Duration::from_secs(10),
                 keep_alive: Duration::from_secs(75),
                 response_idle: Duration::from_secs(300),
-                access_log: None,
+                access_log: AccessLog::Own,
+                access_log_bytes: 100 << 20,
+                access_log_files: 5,
+                access_log_sample: 1,
+                listen_private: Vec::new(),
+                proxy_protocol: Vec::new(),
+                trusted_proxies: Vec::new(),
+                connections_per_client: 1000,
             },
             api: Api {
                 listen: SocketAddr::from(([127, 0, 0, 1], 8470)),
@@ -348,6 +382,15 @@ impl Config {
         }
     }
 
+    /// The access log's file, if there is to be one.
+    pub fn access_log(&self) -> Option<PathBuf> {
+        match &self.edge.access_log {
+            AccessLog::Own => Some(self.data_dir.join("edge").join("access.log")),
+            AccessLog::Off => None,
+            AccessLog::At(path) => Some(path.clone()),
+        }
+    }
+
     /// `status.json`, which the supervisor writes and `ekiden status` reads.
     pub fn status_file(&self) -> PathBuf {
         self.run_dir.join("status.json")
@@ -399,6 +442,19 @@ impl Config {
                     "edge.listen",
                     address,
                     "the address is configured twice",
+                ));
+            }
+        }
+        for (key, addresses) in [
+            ("edge.listen_private", &self.edge.listen_private),
+            ("edge.proxy_protocol", &self.edge.proxy_protocol),
+        ] {
+            let unknown = |of: &&SocketAddr| !self.edge.addresses().any(|address| address == **of);
+            if let Some(address) = addresses.iter().find(unknown) {
+                return Err(unfit(
+                    key,
+                    address,
+                    "nothing listens there: it must be one of `edge.listen` or `edge.listen_tls`",
                 ));
             }
         }

@@ -19,8 +19,8 @@ use ekiden_agent::{
 use ekiden_control::{ControlConfig, DomainValidation, Handshake, References};
 use ekiden_edge::{
     Edge,
-    config::{Bounds, EdgeConfig},
-    listener::{ListenerGroup, Transport},
+    config::{AccessLogConfig, Bounds, EdgeConfig},
+    listener::{Door, Entrance, ListenerGroup, Preamble, Transport},
 };
 use ekiden_engine::remote::AgentClient;
 use ekiden_model::plan::Timing;
@@ -137,11 +137,19 @@ fn edge_config(config: &Config) -> EdgeConfig {
     let edge = &config.edge;
     EdgeConfig {
         data_dir: config.data_dir.join("edge"),
-        access_log: edge.access_log.clone(),
+        access_log: config.access_log().map(|path| AccessLogConfig {
+            path,
+            bytes: edge.access_log_bytes,
+            files: edge.access_log_files as u32,
+            sample: edge.access_log_sample as u32,
+        }),
+        trusted_proxies: edge.trusted_proxies.clone(),
+        https_port: edge.listen_tls.first().map_or(443, SocketAddr::port),
         bounds: Bounds {
             head_time: edge.header_time,
             keep_alive_idle: edge.keep_alive,
             response_idle: edge.response_idle,
+            connections_per_client: edge.connections_per_client as u32,
             queue_requests: edge.queue_requests as usize,
             queue_time: edge.queue_time,
             drain_time: config.service.drain_limit,
@@ -231,11 +239,22 @@ fn read_password(file: &Path) -> io::Result<String> {
 
 /// The edge's sockets by address, in the order of the configuration.
 fn listener_groups(config: &Config, sockets: Sockets) -> Vec<ListenerGroup> {
-    let group = |transport, address: &SocketAddr| {
-        let sockets = Vec::new();
-        (*address, ListenerGroup { transport, sockets })
-    };
     let edge = &config.edge;
+    let group = |transport, address: &SocketAddr| {
+        let entrance = Entrance {
+            transport,
+            door: match edge.listen_private.contains(address) {
+                true => Door::Private,
+                false => Door::Public,
+            },
+            preamble: match edge.proxy_protocol.contains(address) {
+                true => Preamble::Proxy,
+                false => Preamble::None,
+            },
+        };
+        let sockets = Vec::new();
+        (*address, ListenerGroup { entrance, sockets })
+    };
     let plain = edge.listen.iter().map(|at| group(Transport::Plain, at));
     let tls = edge.listen_tls.iter().map(|at| group(Transport::Tls, at));
     let mut groups: Vec<_> = plain.chain(tls).collect();
@@ -245,8 +264,9 @@ fn listener_groups(config: &Config, sockets: Sockets) -> Vec<ListenerGroup> {
             Purpose::EdgeTls { address, .. } => (Transport::Tls, address),
             Purpose::Api { .. } | Purpose::Agent | Purpose::Routes => continue,
         };
-        let same =
-            |(address, group): &&mut (SocketAddr, ListenerGroup)| (group.transport, *address) == of;
+        let same = |(address, group): &&mut (SocketAddr, ListenerGroup)| {
+            (group.entrance.transport, *address) == of
+        };
         if let Some((_, group)) = groups.iter_mut().find(same) {
             group.sockets.push(TcpListener::from(socket));
         }

@@ -9,6 +9,7 @@ mod capacity;
 mod failures;
 mod forwarding;
 mod http2;
+mod ingress;
 mod refusals;
 mod support;
 mod tables;

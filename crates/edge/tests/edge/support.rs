@@ -16,8 +16,8 @@ use std::{
 
 use ekiden_edge::{
     Edge,
-    config::{Bounds, EdgeConfig},
-    listener::ListenerGroup,
+    config::{AccessLogConfig, Bounds, EdgeConfig},
+    listener::{Entrance, ListenerGroup},
 };
 use ekiden_engine::frame::encode_frame;
 use ekiden_model::{
@@ -54,15 +54,28 @@ impl World {
     }
 
     pub(crate) fn in_dir(dir: TempDir, workers: usize, set: impl FnOnce(&mut Bounds)) -> Self {
+        Self::made(dir, workers, |config, _| set(&mut config.bounds))
+    }
+
+    /// One worker, and what differs from the usual.
+    pub(crate) fn configured(set: impl FnOnce(&mut EdgeConfig, &mut Entrance)) -> Self {
+        Self::made(tempfile::tempdir().unwrap(), 1, set)
+    }
+
+    fn made(
+        dir: TempDir,
+        workers: usize,
+        set: impl FnOnce(&mut EdgeConfig, &mut Entrance),
+    ) -> Self {
         let socket = dir.path().join("control.sock");
         let _ = fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket).unwrap();
         let mut config = EdgeConfig::new(dir.path());
         config.bounds.drain_idle = Duration::from_millis(1);
-        set(&mut config.bounds);
         let access_log = dir.path().join("access.log");
-        config.access_log = Some(access_log.clone());
-        let group = ListenerGroup::bind("127.0.0.1:0".parse().unwrap(), workers).unwrap();
+        config.access_log = Some(AccessLogConfig::new(access_log.clone()));
+        let mut group = ListenerGroup::bind("127.0.0.1:0".parse().unwrap(), workers).unwrap();
+        set(&mut config, &mut group.entrance);
         let address = group.address().unwrap();
         let edge = Edge::start(config, vec![group], socket).unwrap();
         let control = FakeControl::new(listener);

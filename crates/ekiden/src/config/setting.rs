@@ -8,7 +8,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 use ekiden_model::image::ImageReference;
 
 use super::{
-    Config, ConfigError, LogFormat, LogLevel, Registry,
+    AccessLog, Config, ConfigError, LogFormat, LogLevel, Registry,
     typed::{Entry, Given},
 };
 
@@ -139,10 +139,76 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         key: "edge.access_log",
         default: "",
-        form: Form::Text("an absolute path", |config, text| {
-            absolute(text).map(|path| config.edge.access_log = Some(path))
+        form: Form::Text("an absolute path, or `off`", |config, text| {
+            config.edge.access_log = match text {
+                "off" => AccessLog::Off,
+                text => AccessLog::At(absolute(text)?),
+            };
+            Some(())
         }),
-        about: "A file for one JSON line per request, writable by the edge's user; none when absent.",
+        about: "A file for one JSON line per request, in a directory that is the edge's user's to write; `<data_dir>/edge/access.log` when absent.",
+    },
+    Setting {
+        key: "edge.access_log_bytes",
+        default: "100MiB",
+        form: Form::Bytes(1 << 20, 1 << 40, |config| &mut config.edge.access_log_bytes),
+        about: "At this size the access log becomes `<file>.1`, what that was `<file>.2`, and so on.",
+    },
+    Setting {
+        key: "edge.access_log_files",
+        default: "5",
+        form: Form::Count(1, 1000, |config| &mut config.edge.access_log_files),
+        about: "How many files the access log has, the one that is written included; the oldest is removed.",
+    },
+    Setting {
+        key: "edge.access_log_sample",
+        default: "1",
+        form: Form::Count(1, 1_000_000, |config| &mut config.edge.access_log_sample),
+        about: "One of so many requests is logged; those that the front door answered itself or gave up always are.",
+    },
+    Setting {
+        key: "edge.listen_private",
+        default: "",
+        form: Form::List(
+            "addresses of `edge.listen` or `edge.listen_tls`",
+            8,
+            |config, texts| {
+                parse_all(texts).map(|addresses| config.edge.listen_private = addresses)
+            },
+        ),
+        about: "Which of the addresses serve private services too.",
+    },
+    Setting {
+        key: "edge.proxy_protocol",
+        default: "",
+        form: Form::List(
+            "addresses of `edge.listen` or `edge.listen_tls`",
+            16,
+            |config, texts| {
+                parse_all(texts).map(|addresses| config.edge.proxy_protocol = addresses)
+            },
+        ),
+        about: "At which of the addresses every connection begins with a header of the PROXY protocol; only proxies may reach these.",
+    },
+    Setting {
+        key: "edge.trusted_proxies",
+        default: "",
+        form: Form::List("networks such as `10.0.0.0/8`", 64, |config, texts| {
+            config.edge.trusted_proxies = texts
+                .iter()
+                .map(|text| network(text))
+                .collect::<Option<_>>()?;
+            Some(())
+        }),
+        about: "Whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.",
+    },
+    Setting {
+        key: "edge.connections_per_client",
+        default: "1000",
+        form: Form::Count(0, 1_000_000, |config| {
+            &mut config.edge.connections_per_client
+        }),
+        about: "Connections that one address, or one IPv6 /64, may have; more are closed. 0 is any number, as trusted proxies have.",
     },
     Setting {
         key: "api.listen",
@@ -465,11 +531,15 @@ impl fmt::Display for Form {
                 )
             }
             Self::Bytes(least, most, _) => {
+                let amount = |bytes: u64| match bytes >> 30 {
+                    0 => format!("{}MiB", bytes >> 20),
+                    gib => format!("{gib}GiB"),
+                };
                 write!(
                     f,
-                    "an amount from {}GiB to {}GiB, such as `20GiB`",
-                    least >> 30,
-                    most >> 30
+                    "an amount from {} to {}, such as `20GiB`",
+                    amount(*least),
+                    amount(*most)
                 )
             }
             Self::Text(what, _) | Self::Registry(what, _) => f.write_str(what),
@@ -586,6 +656,12 @@ fn set(config: &mut Config, setting: &Setting, host: Option<&str>, given: &Given
 
 fn parse<T: FromStr>(text: &str) -> Option<T> {
     text.parse().ok()
+}
+
+/// A network, or an address as one.
+fn network(text: &str) -> Option<ipnet::IpNet> {
+    let address = parse::<std::net::IpAddr>(text).map(ipnet::IpNet::from);
+    address.or_else(|| parse::<ipnet::IpNet>(text).map(|network| network.trunc()))
 }
 
 fn parse_all<T: FromStr>(texts: &[String]) -> Option<Vec<T>> {
