@@ -114,7 +114,7 @@ impl Default for Bounds {
             connections_per_client: 0,
             queue_requests: 1_000,
             queue_time: Duration::from_secs(30),
-            idle_upstreams_per_instance: 64,
+            idle_upstreams_per_instance: 256,
             upstream_idle: Duration::from_secs(30),
             drain_time: Duration::from_secs(30),
             drain_idle: Duration::from_secs(2),

@@ -133,6 +133,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Ahead, watch: Watch, origi
         let Some(Ok((request, respond))) = accepted else {
             break;
         };
+        // Until the last stream has ended.
+        watch.disarm();
         spawn_local(Stream::serve(Rc::clone(&shared), request, respond));
     }
 }
@@ -355,6 +357,10 @@ fn write_head(parts: &Parts, ended: bool, scheme: &str, out: &mut Vec<u8>) -> Re
         out.extend_from_slice(b"\r\n");
     }
     for (name, value) in &parts.headers {
+        // RFC 9113 section 8.2.1: white space around a value is malformed, not to be trimmed.
+        if value.as_bytes().trim_ascii() != value.as_bytes() {
+            return Err(Cause::BadRequest);
+        }
         if !matches!(*name, header::HOST | header::COOKIE) {
             field(out, name.as_str(), value.as_bytes());
         }

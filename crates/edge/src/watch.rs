@@ -135,6 +135,11 @@ impl Watch {
         self.entry.deadline.set(deadline);
     }
 
+    /// Takes the deadline away.
+    pub(crate) fn disarm(&self) {
+        self.arm_at(Moment::NEVER);
+    }
+
     /// Whether the deadline has passed; when it passes, the task is woken.
     pub(crate) fn expired(&self) -> bool {
         self.clock.has_come(self.entry.deadline.get())

@@ -195,6 +195,11 @@ fn what_http_1_would_refuse_is_refused() {
             "bad_request",
         ),
         (
+            "space around a value",
+            bare().header("x-custom", " a"),
+            "bad_request",
+        ),
+        (
             "an expectation",
             bare().header("expect", "miracle"),
             "expectation_failed",
