@@ -58,6 +58,7 @@ class Kills(EkidenCase):
         self.assertNotEqual(refused.returncode, 0)
         self.assertIn("edge.keep_alive", refused.stderr)
         self.assertEqual(before, {role: self.ekiden.pid(role) for role in before})
+        self.ekiden.write_setting("edge.keep_alive", '"75s"')
 
     def test_edge(self):
         deaths = []
