@@ -15,6 +15,7 @@ use tokio::{
 use crate::{
     buffer::{INPUT_BYTES_BULK, Input, Output},
     chunked::{ChunkError, ChunkedDecoder, Piece},
+    compression::Encoder,
     forward::{chunk_size, field},
     head::{Framing, may_trail},
 };
@@ -61,6 +62,8 @@ pub(crate) struct Pump {
     rest: Rest,
     /// Whether it is written in the chunked coding.
     chunked: bool,
+    /// What it is compressed by, until that has ended.
+    encoder: Option<Box<Encoder>>,
     /// Whether the receiver knows that it has ended.
     ended: bool,
     last_read: usize,
@@ -98,6 +101,7 @@ impl Pump {
         Self {
             rest,
             chunked,
+            encoder: None,
             ended: false,
             last_read: 0,
             trailers: Vec::new(),
@@ -108,6 +112,12 @@ impl Pump {
     /// A body of a length that only its end tells, from a source that is not coded.
     pub(crate) fn uncoded(chunked: bool) -> Self {
         Self::new(Framing::UntilClose, chunked)
+    }
+
+    /// Has the body compressed on its way.
+    pub(crate) fn compressed(mut self, encoder: Encoder) -> Self {
+        self.encoder = Some(Box::new(encoder));
+        self
     }
 
     /// Whether all of it has been read; some may still have to be written.
@@ -126,7 +136,7 @@ impl Pump {
                 Rest::Done => break,
                 Rest::Chunked(decoder) => match decoder.next(input.held())? {
                     Piece::Framing(length) => input.consume(length),
-                    Piece::Data(length) => self.append(length, input, output),
+                    Piece::Data(length) => self.append(length, input, output)?,
                     Piece::Trailers(length) => {
                         self.trailers.extend_from_slice(&input.held()[..length]);
                         input.consume(length);
@@ -135,8 +145,8 @@ impl Pump {
                 },
                 Rest::Length(_) | Rest::UntilClose => {
                     let length = self.direct(input.held().len());
-                    self.append(length, input, output);
-                    self.advance(length);
+                    self.append(length, input, output)?;
+                    self.advance(length, output)?;
                 }
             }
             if matches!(&self.rest, Rest::Chunked(decoder) if decoder.is_done()) {
@@ -167,8 +177,11 @@ impl Pump {
             if input.is_empty() {
                 output.clear();
                 input.grow_for_bulk(self.last_read);
-                self.last_read = ready!(input.poll_fill(source, INPUT_BYTES_BULK, cx))
-                    .map_err(|_| PumpError::Source)?;
+                let read = input.poll_fill(source, INPUT_BYTES_BULK, cx);
+                if read.is_pending() && self.flush_encoder(output.bytes())? {
+                    continue;
+                }
+                self.last_read = ready!(read).map_err(|_| PumpError::Source)?;
                 if self.last_read == 0 {
                     if matches!(self.rest, Rest::UntilClose) {
                         ready!(source.poll_trailers(&mut self.trailers, cx))
@@ -178,7 +191,8 @@ impl Pump {
                 }
             } else if self.writes_directly() {
                 let written = ready!(self.poll_write(input, sink, cx));
-                self.advance(written.map_err(|_| PumpError::Sink)?);
+                let written = written.map_err(|_| PumpError::Sink)?;
+                self.advance(written, output.bytes())?;
             } else {
                 output.clear();
                 self.transfer(input, output.bytes())?;
@@ -188,7 +202,9 @@ impl Pump {
 
     /// Whether body bytes are written as they were read.
     fn writes_directly(&self) -> bool {
-        !self.chunked && matches!(self.rest, Rest::Length(_) | Rest::UntilClose)
+        !self.chunked
+            && self.encoder.is_none()
+            && matches!(self.rest, Rest::Length(_) | Rest::UntilClose)
     }
 
     fn poll_write(
@@ -216,25 +232,49 @@ impl Pump {
     }
 
     /// Counts bytes of an undecoded body as read.
-    fn advance(&mut self, length: usize) {
+    fn advance(&mut self, length: usize, output: &mut Vec<u8>) -> Result<(), ChunkError> {
         if let Rest::Length(left) = &mut self.rest {
             *left -= length as u64;
             if *left == 0 {
                 self.rest = Rest::Done;
+                // Its own length says where it ends, unless it was given another coding.
+                if self.encoder.is_some() {
+                    self.end(output)?;
+                }
             }
         }
+        Ok(())
     }
 
-    fn append(&mut self, length: usize, input: &mut Input, output: &mut Vec<u8>) {
-        if self.chunked {
-            chunk_size(output, length);
-        }
-        output.extend_from_slice(&input.held()[..length]);
-        if self.chunked {
-            output.extend_from_slice(b"\r\n");
+    fn append(
+        &mut self,
+        length: usize,
+        input: &mut Input,
+        output: &mut Vec<u8>,
+    ) -> Result<(), ChunkError> {
+        let bytes = &input.held()[..length];
+        match &mut self.encoder {
+            None => write_data(self.chunked, bytes, output),
+            Some(encoder) => {
+                let mut coded = Vec::new();
+                encoder.push(bytes, &mut coded).map_err(|_| ChunkError)?;
+                write_data(self.chunked, &coded, output);
+            }
         }
         input.consume(length);
         self.bytes += length as u64;
+        Ok(())
+    }
+
+    /// Writes what the encoder holds, before more is waited for; says whether it held anything.
+    fn flush_encoder(&mut self, output: &mut Vec<u8>) -> Result<bool, ChunkError> {
+        let Some(encoder) = &mut self.encoder else {
+            return Ok(false);
+        };
+        let mut coded = Vec::new();
+        encoder.flush(&mut coded).map_err(|_| ChunkError)?;
+        write_data(self.chunked, &coded, output);
+        Ok(!coded.is_empty())
     }
 
     /// The body has ended where it should.
@@ -243,6 +283,11 @@ impl Pump {
     /// What stands after it is no trailer section.
     fn end(&mut self, output: &mut Vec<u8>) -> Result<(), ChunkError> {
         self.rest = Rest::Done;
+        if let Some(encoder) = self.encoder.take() {
+            let mut coded = Vec::new();
+            encoder.finish(&mut coded).map_err(|_| ChunkError)?;
+            write_data(self.chunked, &coded, output);
+        }
         if self.chunked {
             output.extend_from_slice(b"0\r\n");
         }
@@ -269,6 +314,21 @@ impl Pump {
             }
             _ => Err(PumpError::Source),
         }
+    }
+}
+
+/// Appends bytes of a body, as a chunk if it is chunked. No bytes are no chunk: an empty one is the
+/// last.
+fn write_data(chunked: bool, bytes: &[u8], output: &mut Vec<u8>) {
+    if bytes.is_empty() {
+        return;
+    }
+    if chunked {
+        chunk_size(output, bytes.len());
+    }
+    output.extend_from_slice(bytes);
+    if chunked {
+        output.extend_from_slice(b"\r\n");
     }
 }
 

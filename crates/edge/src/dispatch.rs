@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use ekiden_model::ingress::RequestIdPolicy;
+use ekiden_model::ingress::{Coding, Ingress, RequestIdPolicy};
 use tokio::net::TcpStream;
 
 use crate::{
@@ -22,6 +22,7 @@ use crate::{
     cause::Cause,
     client::Client,
     client_address::{self, Origin, Told},
+    compression,
     config::{STALE_RETRIES_MAX, UNREPEATABLE_IDLE_MAX},
     exchange::{self, Delivered, Failed},
     forward,
@@ -65,6 +66,9 @@ pub(crate) struct Request {
     pub(crate) idle: Duration,
     /// When it has to be over.
     pub(crate) deadline: Option<Moment>,
+    /// The coding that its response may be compressed by, if the client takes one; absent when
+    /// responses of the service are not compressed.
+    pub(crate) coding: Option<Option<Coding>>,
     /// Lines that the edge adds to the response's head.
     pub(crate) added: Vec<u8>,
     /// When waiting for an instance ends; set by the first wait.
@@ -150,6 +154,7 @@ pub(crate) fn begin(
     let total = ingress
         .ok()
         .and_then(|ingress| ingress.request_total_seconds);
+    let coding = ingress.ok().and_then(|ingress| coding(ingress, &head));
     let (refused, redirect) = match &found {
         Err(cause) => (Some(*cause), None),
         Ok(service) => admit(service, &head, &scratch.host, client),
@@ -182,6 +187,7 @@ pub(crate) fn begin(
         told: told.map(Box::new),
         idle: idle.map_or(worker.bounds.response_idle, seconds),
         deadline: total.map(|total| worker.clock.after(seconds(total))),
+        coding,
         added: Vec::new(),
         give_up_at: None,
         unreachable: false,
@@ -214,6 +220,18 @@ fn admit(
         }
     }
     (service.takes_requests().err(), None)
+}
+
+fn coding(ingress: &Ingress, head: &RequestHead<'_, '_>) -> Option<Option<Coding>> {
+    // A compressed response is chunked, and a response to `HEAD` has nothing to compress.
+    if ingress.compression.is_empty()
+        || head.version == Version::Http10
+        || head.method == Method::Head
+    {
+        return None;
+    }
+    let values = client_address::field_values(head.fields, "accept-encoding");
+    Some(compression::choose(&ingress.compression, values))
 }
 
 /// The value of a field that is there once.

@@ -10,14 +10,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ekiden_model::ingress::Coding;
+
 use crate::{
     body::{Pump, PumpError},
     cause::Cause,
     client::Client,
+    compression::{self, Encoder},
     config::INFORMATIONAL_MAX,
     dispatch::Request,
-    forward::ClientSide,
-    head::{self, Framing},
+    forward::{ClientSide, field},
+    head::{self, Framing, ResponseHead},
     link::{Link, NoHead},
     scratch::Scratch,
     tunnel,
@@ -64,6 +67,8 @@ enum UploadState {
 struct Answer {
     status: u16,
     framing: Framing,
+    /// What it is compressed by.
+    coding: Option<Coding>,
     link_keep_alive: bool,
     side: ClientSide,
 }
@@ -123,6 +128,10 @@ pub(crate) async fn exchange<C: Client>(
         return Box::pin(tunnel::tunnel(client, scratch, link, request)).await;
     }
     let mut download = Pump::new(answer.framing, answer.side.chunked);
+    if let Some(coding) = answer.coding {
+        let encoder = Encoder::new(coding).map_err(|_| Failed::Abort(Cause::AppBadResponse))?;
+        download = download.compressed(encoder);
+    }
     if download
         .transfer(&mut scratch.from_app, scratch.to_client.bytes())
         .is_err()
@@ -201,7 +210,7 @@ fn begin_answer<C: Client>(
     client: &mut C,
     scratch: &mut Scratch,
     link: &Link,
-    request: &Request,
+    request: &mut Request,
     upload: &Upload,
     length: usize,
 ) -> Result<Option<Answer>, Failed> {
@@ -228,15 +237,31 @@ fn begin_answer<C: Client>(
         head.framing = Framing::Empty;
         head.content_length = Some(0);
     }
+    let framing = head.framing;
+    let coding = compress(&mut head, request);
     let side = client
         .respond(&head, request, upload.pump.is_read(), out)
         .map_err(left)?;
     Ok(Some(Answer {
         status: head.status,
-        framing: head.framing,
+        framing,
+        coding,
         link_keep_alive: head.keep_alive,
         side,
     }))
+}
+
+/// Makes the head that of a compressed response, if it is to be one.
+fn compress(head: &mut ResponseHead<'_, '_>, request: &mut Request) -> Option<Coding> {
+    let coding = request.coding?;
+    if !compression::is_compressible(head) {
+        return None;
+    }
+    // Whoever keeps the response has to know that others would have got it otherwise.
+    field(&mut request.added, "Vary", b"Accept-Encoding");
+    let coding = coding?;
+    compression::change_head(head, coding, &mut request.added);
+    Some(coding)
 }
 
 /// Passes the response on until its end has been written, and what is left of the request.

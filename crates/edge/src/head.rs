@@ -146,7 +146,7 @@ pub struct ResponseHead<'b, 's> {
 pub struct FieldSet(u128);
 
 impl FieldSet {
-    fn insert(&mut self, index: usize) {
+    pub(crate) fn insert(&mut self, index: usize) {
         self.0 |= 1 << index;
     }
 

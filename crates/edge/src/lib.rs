@@ -29,6 +29,7 @@ pub mod cause;
 pub mod chunked;
 mod client;
 mod client_address;
+mod compression;
 pub mod config;
 mod connection;
 mod control;

@@ -388,3 +388,63 @@ fn a_service_has_its_own_queue() {
     wait_until("it is with the application", || app.connections() == 1);
     assert_eq!(world.client().ask(GET).cause(), "queue_full");
 }
+
+#[test]
+fn responses_are_compressed_for_those_who_take_it() {
+    let text = "a long and repetitive text. ".repeat(100);
+    let app = App::answering(format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nETag: \"1\"\r\nContent-Length: {}\r\n\r\n{text}",
+        text.len()
+    ));
+    let world = serving(r#"{"compression":["gzip"]}"#, &app);
+    let mut client = world.client();
+    // One connection: the end of each is where it should be.
+    for _ in 0..2 {
+        let small = client.ask(&asking("Accept-Encoding: gzip, br\r\n"));
+        assert_eq!(small.field("content-encoding").as_deref(), Some("gzip"));
+        assert_eq!(small.field("content-length"), None);
+        assert_eq!(small.field("etag").as_deref(), Some("W/\"1\""));
+        assert_eq!(small.field("vary").as_deref(), Some("Accept-Encoding"));
+        assert!(small.body.len() < 200 && small.body.starts_with(b"\x1f\x8b"));
+        let plain = client.ask(&asking("Accept-Encoding: br\r\n"));
+        assert_eq!(plain.text(), text);
+        assert_eq!(plain.field("vary").as_deref(), Some("Accept-Encoding"));
+        assert_eq!(plain.field("etag").as_deref(), Some("\"1\""));
+    }
+    client.send("HEAD / HTTP/1.1\r\nHost: app.test\r\nAccept-Encoding: gzip\r\n\r\n");
+    assert_eq!(client.response_to_head().field("content-encoding"), None);
+}
+
+#[test]
+fn a_compressed_stream_is_still_a_stream() {
+    let (more, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let app = App::new(move |_, mut client| {
+        if client.message(true).is_none() {
+            return;
+        }
+        client.send(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n\
+             5\r\nfirst\r\n",
+        );
+        // The second part only comes when the first has arrived.
+        wait.lock().unwrap().recv().unwrap();
+        client.send("6\r\nsecond\r\n0\r\n\r\n");
+    });
+    let world = serving(r#"{"compression":["zstd"]}"#, &app);
+    let mut client = world.client();
+    client.send(asking("Accept-Encoding: zstd\r\n"));
+    assert!(client.head().unwrap().contains("Content-Encoding: zstd"));
+    let mut body = Vec::new();
+    let mut chunk = |client: &mut crate::support::Client| {
+        let size = client.until(b"\r\n").unwrap();
+        let size = usize::from_str_radix(size.trim(), 16).unwrap();
+        body.extend_from_slice(&client.take(size + 2).unwrap()[..size]);
+        (size, body.len())
+    };
+    let (size, _) = chunk(&mut client);
+    assert!(size > 5);
+    more.send(()).unwrap();
+    while chunk(&mut client).0 > 0 {}
+    assert_eq!(zstd::decode_all(body.as_slice()).unwrap(), b"firstsecond");
+}
