@@ -33,7 +33,7 @@ pub(crate) enum Scheme {
 }
 
 /// What is known of a connection before its first request.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Origin {
     /// Who is at its other end: a client, or a proxy.
     pub(crate) client: Client,
@@ -94,11 +94,10 @@ impl Origin {
         }
     }
 
-    /// The same connection, in HTTP/2.
-    pub(crate) fn in_http2(mut self) -> Self {
+    /// The connection goes on in HTTP/2.
+    pub(crate) fn goes_on_in_http2(&mut self) {
         self.protocol.name = "h2";
         self.log_text = ConnectionText::new(&self.client, self.protocol);
-        self
     }
 
     /// The client of a request, if a trusted proxy sent it and tells of one.

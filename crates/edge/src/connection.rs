@@ -35,12 +35,14 @@ use crate::{
     scratch::Scratch,
     stream::{Ahead, ClientStream, poll_shutdown},
     watch::Watch,
-    worker::Worker,
+    worker::{Counted, Worker},
 };
 
 /// A client's connection.
 pub(crate) struct Connection {
     worker: Rc<Worker>,
+    /// What it counts as, until it ends.
+    _counted: Counted,
     stream: ClientStream,
     watch: Watch,
     /// The client has closed its sending half, and is owed an answer all the same.
@@ -74,34 +76,46 @@ enum HeadRead {
     Refused(Cause),
 }
 
-/// Serves a client until its connection closes.
-pub(crate) async fn serve(worker: Rc<Worker>, stream: ClientStream, origin: Origin) {
-    let watch = Watch::over_this_task(Rc::clone(&worker.clock)).await;
-    if stream.speaks_http2() {
-        let stream = Ahead::new(Vec::new(), stream);
-        return Box::pin(http2::serve(worker, stream, watch, origin)).await;
-    }
-    let mut connection = Connection {
-        worker,
-        stream,
-        watch,
-        half_closed: false,
-        origin,
-    };
-    if let Some(held) = connection.run().await {
-        let Connection {
-            worker,
-            stream,
-            watch,
-            origin,
-            ..
-        } = connection;
-        let stream = Ahead::new(held, stream);
-        Box::pin(http2::serve(worker, stream, watch, origin.in_http2())).await;
-    }
-}
-
 impl Connection {
+    pub(crate) fn new(counted: Counted, stream: ClientStream, origin: Origin) -> Self {
+        let worker = Rc::clone(counted.worker());
+        Self {
+            watch: Watch::new(Rc::clone(&worker.clock)),
+            worker,
+            _counted: counted,
+            stream,
+            half_closed: false,
+            origin,
+        }
+    }
+
+    /// Serves the client until the connection closes.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "it would keep what it is given beside what it makes of it, and an idle connection \
+                  is as large as this"
+    )]
+    pub(crate) fn serve(mut self) -> impl Future<Output = ()> {
+        async move { self.serve_in_place().await }
+    }
+
+    async fn serve_in_place(&mut self) {
+        self.watch.begin().await;
+        if self.stream.speaks_http2() {
+            return self.serve_http2(Vec::new()).await;
+        }
+        if let Some(held) = self.run().await {
+            self.origin.goes_on_in_http2();
+            self.serve_http2(held).await;
+        }
+    }
+
+    async fn serve_http2(&mut self, held: Vec<u8>) {
+        let stream = Ahead::new(held, &mut self.stream);
+        let (worker, origin) = (Rc::clone(&self.worker), self.origin.clone());
+        Box::pin(http2::serve(worker, stream, &self.watch, origin)).await;
+    }
+
     /// Serves requests until the connection is to be closed. A client that turns out to speak
     /// HTTP/2 is given back with the bytes that were read.
     async fn run(&mut self) -> Option<Vec<u8>> {

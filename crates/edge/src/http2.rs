@@ -71,7 +71,7 @@ struct Shared {
 }
 
 /// Serves a client until its connection closes.
-pub(crate) async fn serve(worker: Rc<Worker>, stream: Ahead, watch: Watch, origin: Origin) {
+pub(crate) async fn serve(worker: Rc<Worker>, stream: Ahead<'_>, watch: &Watch, origin: Origin) {
     let mut builder = Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW_BYTES)
@@ -165,7 +165,8 @@ impl Stream {
         respond: SendResponse<Bytes>,
     ) {
         let _counted = Counted::new(&shared);
-        let watch = Watch::over_this_task(Rc::clone(&shared.worker.clock)).await;
+        let watch = Watch::new(Rc::clone(&shared.worker.clock));
+        watch.begin().await;
         let (parts, up) = request.into_parts();
         let mut scratch = shared.worker.borrow_scratch();
         let mut stream = Self {

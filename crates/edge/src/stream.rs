@@ -119,14 +119,14 @@ impl AsyncWrite for ClientStream {
 
 /// A stream of which some was read already.
 #[derive(Debug)]
-pub(crate) struct Ahead {
+pub(crate) struct Ahead<'s> {
     held: Vec<u8>,
     taken: usize,
-    stream: ClientStream,
+    stream: &'s mut ClientStream,
 }
 
-impl Ahead {
-    pub(crate) fn new(held: Vec<u8>, stream: ClientStream) -> Self {
+impl<'s> Ahead<'s> {
+    pub(crate) fn new(held: Vec<u8>, stream: &'s mut ClientStream) -> Self {
         Self {
             held,
             taken: 0,
@@ -135,7 +135,7 @@ impl Ahead {
     }
 }
 
-impl AsyncRead for Ahead {
+impl AsyncRead for Ahead<'_> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -143,7 +143,7 @@ impl AsyncRead for Ahead {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.held.is_empty() {
-            return Pin::new(&mut this.stream).poll_read(cx, room);
+            return Pin::new(&mut *this.stream).poll_read(cx, room);
         }
         let left = &this.held[this.taken..];
         let length = left.len().min(room.remaining());
@@ -156,21 +156,21 @@ impl AsyncRead for Ahead {
     }
 }
 
-impl AsyncWrite for Ahead {
+impl AsyncWrite for Ahead<'_> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+        Pin::new(&mut *self.get_mut().stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        Pin::new(&mut *self.get_mut().stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        Pin::new(&mut *self.get_mut().stream).poll_shutdown(cx)
     }
 }
 

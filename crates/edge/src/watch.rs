@@ -5,7 +5,7 @@
 //! [`TICK`](crate::config::TICK).
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     future::poll_fn,
     rc::Rc,
     task::{Poll, Waker},
@@ -49,7 +49,16 @@ struct Entries {
 #[derive(Debug)]
 struct Entry {
     deadline: Cell<Moment>,
-    task: Waker,
+    /// Set by the first poll of the task.
+    task: OnceCell<Waker>,
+}
+
+impl Entry {
+    fn wake(&self) {
+        if let Some(task) = self.task.get() {
+            task.wake_by_ref();
+        }
+    }
 }
 
 impl Clock {
@@ -79,7 +88,7 @@ impl Clock {
         let now = Moment(self.now.get());
         for entry in self.entries.borrow().slots.iter().flatten() {
             if entry.deadline.get() <= now {
-                entry.task.wake_by_ref();
+                entry.wake();
             }
         }
     }
@@ -96,17 +105,16 @@ impl Clock {
             .slots
             .iter()
             .flatten()
-            .for_each(|entry| entry.task.wake_by_ref());
+            .for_each(|entry| entry.wake());
     }
 }
 
 impl Watch {
-    /// A watch over the task that awaits this.
-    pub(crate) async fn over_this_task(clock: Rc<Clock>) -> Self {
-        let task = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+    /// A watch over a task that is yet to begin, with [`Watch::begin`].
+    pub(crate) fn new(clock: Rc<Clock>) -> Self {
         let entry = Rc::new(Entry {
             deadline: Cell::new(Moment::NEVER),
-            task,
+            task: OnceCell::new(),
         });
         let slot = {
             let mut entries = clock.entries.borrow_mut();
@@ -120,9 +128,19 @@ impl Watch {
         Self { clock, slot, entry }
     }
 
+    /// Watches over the task that awaits this, from now on.
+    pub(crate) async fn begin(&self) {
+        poll_fn(|cx| {
+            // There is one task, and it begins once.
+            let _ = self.entry.task.set(cx.waker().clone());
+            Poll::Ready(())
+        })
+        .await;
+    }
+
     /// The task's waker.
     pub(crate) fn task(&self) -> &Waker {
-        &self.entry.task
+        self.entry.task.get().unwrap_or(Waker::noop())
     }
 
     /// Sets the deadline `time` from now, in place of the one before.

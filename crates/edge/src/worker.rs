@@ -27,7 +27,7 @@ use crate::{
     cause::Cause,
     client_address::{ClientConnection, ClientConnections, Origin, TooMany, TrustedProxies},
     config::{Bounds, TICK},
-    connection,
+    connection::Connection,
     head::Version,
     listener::{Entrance, Preamble, Transport},
     proxy_protocol,
@@ -226,17 +226,13 @@ async fn accept(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let held = Held::new(Rc::clone(&worker));
-                spawn_local(async move {
-                    // Refused only on a socket that is closed already, which the first read tells.
-                    let _ = stream.set_nodelay(true);
-                    // In a box, so that no connection pays for it later.
-                    let received =
-                        Box::pin(receive(&held.worker, entrance, stream, (peer, local))).await;
-                    if let Some((stream, origin, _counted)) = received {
-                        connection::serve(Rc::clone(&held.worker), stream, origin).await;
-                    }
-                });
+                // A task of its own, so that no connection pays for it later.
+                spawn_local(receive(
+                    Held::new(Rc::clone(&worker)),
+                    entrance,
+                    stream,
+                    (peer, local),
+                ));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection cannot be accepted");
@@ -246,8 +242,27 @@ async fn accept(
     }
 }
 
-/// What comes before a connection's first request; `None` when there is nothing to serve on it.
+/// What comes before a connection's first request; then it is served by a task of its own.
 async fn receive(
+    held: Held,
+    entrance: Entrance,
+    stream: TcpStream,
+    addresses: (SocketAddr, SocketAddr),
+) {
+    // Refused only on a socket that is closed already, which the first read tells.
+    let _ = stream.set_nodelay(true);
+    if let Some((stream, origin, client)) = admit(&held.worker, entrance, stream, addresses).await {
+        let counted = Counted {
+            held,
+            _client: client,
+        };
+        spawn_local(Connection::new(counted, stream, origin).serve());
+    }
+}
+
+/// What is known of a connection before its first request; `None` when there is nothing to serve
+/// on it.
+async fn admit(
     worker: &Worker,
     entrance: Entrance,
     mut stream: TcpStream,
@@ -350,6 +365,19 @@ async fn tick(worker: Rc<Worker>) {
             ticks_until_prune = TICKS_PER_PRUNE;
             worker.routes.borrow().prune_idle(&worker.clock);
         }
+    }
+}
+
+/// What a connection counts as until it ends: one of its worker's, and one of its client's.
+pub(crate) struct Counted {
+    held: Held,
+    _client: Option<ClientConnection>,
+}
+
+impl Counted {
+    /// Whose it is.
+    pub(crate) fn worker(&self) -> &Rc<Worker> {
+        &self.held.worker
     }
 }
 
