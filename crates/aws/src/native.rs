@@ -55,6 +55,20 @@ operations! {
         DeleteAccessKey,
         /// [`ListAuditEventsRequest`] in, [`ListAuditEventsResponse`] out.
         ListAuditEvents,
+        /// [`MoveCustomDomainRequest`] in, [`MoveCustomDomainResponse`] out.
+        MoveCustomDomain,
+        /// [`DescribeCertificateAuthorityRequest`] in, [`DescribeCertificateAuthorityResponse`] out.
+        DescribeCertificateAuthority,
+        /// [`ListCertificatesRequest`] in, [`ListCertificatesResponse`] out.
+        ListCertificates,
+        /// [`ImportCertificateRequest`] in, [`CertificateResponse`] out.
+        ImportCertificate,
+        /// [`CertificateRequest`] in, [`CertificateResponse`] out.
+        RemoveCertificate,
+        /// [`CertificateRequest`] in, [`CertificateResponse`] out.
+        RenewCertificate,
+        /// [`CertificateRequest`] in, [`CertificateResponse`] out.
+        RevokeCertificate,
     }
 }
 
@@ -425,6 +439,132 @@ pub struct DomainRecord {
     pub status: String,
 }
 
+/// Input of `MoveCustomDomain`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct MoveCustomDomainRequest {
+    /// The service that has it.
+    pub service_arn: String,
+    /// Its custom domain; it has to be active.
+    pub domain_name: String,
+    /// The service that is to have it.
+    pub target_service_arn: String,
+}
+
+/// Output of `MoveCustomDomain`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct MoveCustomDomainResponse {
+    /// The domain, of the target now.
+    pub domain: Domain,
+}
+
+/// Input of `DescribeCertificateAuthority`: nothing.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct DescribeCertificateAuthorityRequest {}
+
+/// Output of `DescribeCertificateAuthority`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DescribeCertificateAuthorityResponse {
+    /// The local authority's own certificate, in PEM.
+    pub certificate: String,
+}
+
+/// Input of `ListCertificates`: nothing.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ListCertificatesRequest {}
+
+/// Output of `ListCertificates`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ListCertificatesResponse {
+    /// The one that ends first is the first.
+    pub certificates: Vec<Certificate>,
+    /// What is wanted and not there.
+    pub missing: Vec<MissingCertificate>,
+}
+
+/// A certificate; its key is never shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Certificate {
+    /// 32 hexadecimal digits.
+    pub certificate_id: String,
+    /// The names in it.
+    pub names: Vec<String>,
+    /// The names it is presented for: for others there is a better one, or nobody wants it.
+    pub presented_for: Vec<String>,
+    /// `LOCAL`, `ACME` or `IMPORTED`.
+    pub source: String,
+    /// The URL of the directory of the ACME authority.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+    /// In hexadecimal.
+    pub serial: String,
+    /// Seconds since the Unix epoch.
+    pub not_before: u64,
+    /// Seconds since the Unix epoch.
+    pub not_after: u64,
+    /// From when on a new one is wanted; not of imported ones. Seconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub renew_at: Option<u64>,
+    /// Seconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<u64>,
+    /// What somebody should look at, as a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
+    /// Why the last attempt to renew it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+/// A certificate that is wanted and not there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct MissingCertificate {
+    /// The names that it is to have.
+    pub names: Vec<String>,
+    /// Why the last attempt failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// When the next is made; seconds since the Unix epoch.
+    pub next_attempt_at: u64,
+}
+
+/// Input of `ImportCertificate`. Not shown by `Debug`: it has the key.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ImportCertificateRequest {
+    /// The certificate and those that vouch for it, in PEM, its own first.
+    pub certificate_chain: String,
+    /// Its key, in PEM and not encrypted. Sensitive: never shown.
+    pub private_key: String,
+}
+
+impl fmt::Debug for ImportCertificateRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ImportCertificateRequest")
+    }
+}
+
+/// Input of what is done with one certificate.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CertificateRequest {
+    /// Its id, the first 8 digits of it or more, or a name that no other certificate has.
+    pub certificate: String,
+}
+
+/// Output of what is done with one certificate.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CertificateResponse {
+    /// The certificate, as it is now or was before it went.
+    pub certificate: Certificate,
+}
+
 /// Input of `GetLogs`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -500,6 +640,8 @@ pub struct GetStatusResponse {
     pub services: u32,
     /// Instances that have not been removed.
     pub instances: u32,
+    /// What somebody should look at about certificates: how many of them.
+    pub certificate_warnings: u32,
     /// Requests refused for their signature since the control plane was started.
     pub authentication_failures: u64,
     /// Requests whose sender is known and may not, since then.

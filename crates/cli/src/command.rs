@@ -7,6 +7,7 @@ use clap::Subcommand;
 use crate::{
     api::Api,
     audit::Audit,
+    certificate::{self, Certificate},
     connection::Connection,
     deploy::Deploy,
     domain::Domain,
@@ -92,6 +93,14 @@ pub enum Command {
     /// Look at and change the custom domains of services
     #[command(subcommand)]
     Domain(Domain),
+    /// Print the certificate of this Ekiden's own authority, for clients to trust
+    #[command(after_help = "Examples:\n  \
+        ekiden ca > ekiden-ca.pem\n  \
+        curl --cacert ekiden-ca.pem https://psbqam834h.us-east-1.ekiden.localhost:8443/")]
+    Ca,
+    /// Look at and change certificates
+    #[command(subcommand)]
+    Certificate(Certificate),
     /// Look at and change the front doors of services: who is let in, redirects, sessions, pages
     #[command(subcommand)]
     Ingress(Ingress),
@@ -152,6 +161,8 @@ impl Command {
             Self::Resume { name } => services::resume(&context.api()?, &name).await,
             Self::Delete { name, wait } => services::delete(&context.api()?, &name, wait).await,
             Self::Domain(domain) => domain.run(&context.api()?, format).await,
+            Self::Ca => certificate::authority(&context.api()?).await,
+            Self::Certificate(certificate) => certificate.run(&context.api()?, format).await,
             Self::Ingress(ingress) => ingress.run(&context.api()?, format).await,
             Self::Connection(connection) => connection.run(&context.api()?, format).await,
             Self::Key(key) => key.run(&context.api()?, format).await,

@@ -10,7 +10,7 @@ use ekiden_aws::{
     },
     native::{
         DescribeDomainRequest, DescribeDomainResponse, Domain as Shown, ListDomainsRequest,
-        ListDomainsResponse,
+        ListDomainsResponse, MoveCustomDomainRequest, MoveCustomDomainResponse,
     },
 };
 
@@ -49,6 +49,17 @@ pub enum Domain {
         #[arg(long)]
         wait: bool,
     },
+    /// Lead a domain to another service, from one request to the next
+    #[command(after_help = "Example:\n  \
+        ekiden domain move website example.com website-2")]
+    Move {
+        /// The service that has it
+        service: String,
+        /// The domain
+        domain: String,
+        /// The service that is to have it
+        target: String,
+    },
     /// Lead a domain to a service no more
     #[command(alias = "remove")]
     Rm {
@@ -83,6 +94,25 @@ impl Domain {
                 let _: AssociateCustomDomainResponse =
                     api.call("AssociateCustomDomain", &request).await?;
                 added(api, &arn, domain, *wait, format).await
+            }
+            Self::Move {
+                service,
+                domain,
+                target,
+            } => {
+                let to = api.arn(target).await?;
+                let request = MoveCustomDomainRequest {
+                    service_arn: api.arn(service).await?,
+                    domain_name: domain.clone(),
+                    target_service_arn: to.clone(),
+                };
+                let _: MoveCustomDomainResponse = api.native("MoveCustomDomain", &request).await?;
+                let mut progress = Progress::new();
+                let active = |status: &str| status == "active";
+                let moved = until(api, &to, domain, &mut progress, active).await?;
+                Ok(print(format, &moved, |_| {
+                    format!("{domain} leads to {target}")
+                })?)
             }
             Self::Rm { service, domain } => {
                 let request = DisassociateCustomDomainRequest {

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod audit;
+pub mod certificate;
 pub mod command;
 pub mod connection;
 pub mod deploy;

@@ -1,9 +1,11 @@
 //! What a control plane is told at its start.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf};
 
 use ekiden_model::{image::ImageReference, plan::Timing};
 use serde::{Deserialize, Serialize};
+
+use crate::certificates::DnsUpdates;
 
 /// Everything that is configured about a control plane. Where the values come from, their defaults
 /// and bounds: the program's configuration.
@@ -27,8 +29,65 @@ pub struct ControlConfig {
     pub references: References,
     /// When a custom domain counts as validated.
     pub domain_validation: DomainValidation,
+    /// Where certificates come from.
+    pub certificates: CertificatesConfig,
     /// Images that stand for source repositories, by the repository's URL.
     pub prebuilt: BTreeMap<String, ImageReference>,
+}
+
+/// Where certificates come from.
+#[derive(Debug, Clone, Default)]
+pub struct CertificatesConfig {
+    /// Whether the front door speaks TLS at all; otherwise none is wanted.
+    pub listening: bool,
+    /// Without ACME, custom domains have certificates of the local authority.
+    pub local_domains: bool,
+    /// Authorities that speak ACME.
+    pub acme: Option<AcmeConfig>,
+}
+
+/// Authorities that speak ACME, and how names are proved to them.
+#[derive(Clone)]
+pub struct AcmeConfig {
+    /// URLs: the first is used, the next after it failed several times.
+    pub directories: Vec<String>,
+    /// Whom they may write to.
+    pub email: Option<String>,
+    /// How names are proved.
+    pub challenge: ChallengeKind,
+    /// The only root that their servers are trusted by, in a file of PEM; the host's when absent.
+    pub root: Option<PathBuf>,
+    /// The id and key of an account elsewhere that a new account belongs to (RFC 8555, section
+    /// 7.3.4).
+    pub external_account: Option<(String, zeroize::Zeroizing<Vec<u8>>)>,
+    /// The services' own host names have certificates of them too.
+    pub default_domain: bool,
+    /// Where records are put to prove names; for [`ChallengeKind::Dns01`] alone.
+    pub dns: Option<DnsUpdates>,
+    /// Patterns of names that get a certificate when a client asks for one.
+    pub on_demand: Vec<String>,
+}
+
+impl fmt::Debug for AcmeConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "AcmeConfig({:?}, {:?})",
+            self.directories, self.challenge
+        )
+    }
+}
+
+/// How a name is proved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ChallengeKind {
+    /// By an answer on port 80 of the name.
+    #[default]
+    Http01,
+    /// By a handshake on port 443 of the name.
+    TlsAlpn01,
+    /// By a record in the DNS; the only way for wildcards.
+    Dns01,
 }
 
 /// How many of what there may be in one region. What is over a quota is refused with

@@ -11,7 +11,7 @@
 //!
 //! 1. To come: the association is `binding_certificate` (stored), then the names are among the
 //!    service's hosts (stored), then in its route (stored under a generation, and sent), then the
-//!    edges serve by that generation, then it is `active`.
+//!    edges serve by that generation, then they present a certificate, then it is `active`.
 //! 2. To go: it is `deleting` (stored), then the names are out of the service's hosts, then out of
 //!    its route, then the association is gone. Until then the store refuses the names to every
 //!    other service. So who had a name loses it in an earlier generation than the one in which
@@ -21,10 +21,12 @@
 //! A name that one service has by a wildcard and another gets for itself is never without a route
 //! in between: the wildcard's stays, and an edge looks at it only when nobody has the name itself.
 //! A name that is disassociated from one service and associated with another is nobody's in
-//! between, because its owner said so.
+//! between, because its owner said so. One that is moved is not: the association is the other
+//! service's first (stored), and the generation that gives that one the name takes it from the first
+//! ([`Edges::publish`]).
 //!
-//! There are no certificates yet: `binding_certificate` waits for the route alone, and is where
-//! they will be waited for ([`Domains::bind`]).
+//! `binding_certificate` waits for the route and then for the certificate of the names, if one is
+//! wanted, to be with the edges ([`Domains::bind`]).
 
 mod dns;
 mod keeper;
@@ -46,7 +48,10 @@ use ekiden_store::{
 use tokio::sync::Notify;
 
 use self::dns::NameServers;
-use crate::{DomainValidation, clock, edges::Edges, keyring::Keyring, services::Services};
+use crate::{
+    DomainValidation, certificates::Certificates, clock, edges::Edges, keyring::Keyring,
+    services::Services,
+};
 
 /// Every custom domain of the installation.
 pub(crate) struct Domains<E> {
@@ -54,6 +59,7 @@ pub(crate) struct Domains<E> {
     services: Arc<Services<E>>,
     edges: Arc<Edges>,
     keyring: Arc<Keyring>,
+    certificates: Arc<Certificates>,
     validation: Validation,
     /// Told when something was asked for.
     asked: Notify,
@@ -84,6 +90,7 @@ impl<E> Domains<E> {
         services: Arc<Services<E>>,
         edges: Arc<Edges>,
         keyring: Arc<Keyring>,
+        certificates: Arc<Certificates>,
         validation: DomainValidation,
     ) -> Self {
         Self {
@@ -91,6 +98,7 @@ impl<E> Domains<E> {
             services,
             edges,
             keyring,
+            certificates,
             validation: validation.into(),
             asked: Notify::new(),
             waits: Mutex::default(),
@@ -122,6 +130,23 @@ impl<E> Domains<E> {
         let now = clock::now();
         let gone = |domain: &mut CustomDomain| domain.apply(DomainEvent::Disassociated, now);
         let moved = self.store.update_domain(service, name, gone).await?;
+        self.asked.notify_one();
+        Ok(moved)
+    }
+
+    /// Stores that an association is another service's; the keeper brings its names there. `None` if
+    /// `from` has no such domain that is active.
+    pub(crate) async fn move_to(
+        &self,
+        name: &DomainName,
+        from: ServiceId,
+        to: ServiceId,
+        count_max: u64,
+    ) -> Result<Option<CustomDomain>, CreateDomainError> {
+        let moved = self
+            .store
+            .move_domain(name, from, to, count_max, clock::now())
+            .await?;
         self.asked.notify_one();
         Ok(moved)
     }

@@ -14,8 +14,11 @@ use std::{
 
 use ekiden_engine::frame::{encode_frame, read_frame, write_frame};
 use ekiden_model::{
-    id::{InstanceId, ServiceId},
-    route::{FromEdge, Generation, ROUTE_PROTOCOL_VERSION, Route, RouteHello, ToEdge},
+    id::{CertificateId, InstanceId, ServiceId},
+    route::{
+        CertificateGeneration, Challenge, EdgeCertificate, FromEdge, Generation,
+        ROUTE_PROTOCOL_CERTIFICATES, ROUTE_PROTOCOL_VERSION, Removed, Route, RouteHello, ToEdge,
+    },
 };
 use ekiden_store::{Store, StoreError};
 use tokio::{
@@ -33,6 +36,12 @@ const EDGES_MAX: usize = 8;
 /// whole table when it comes back.
 const CHANGES_WAITING_MAX: usize = 4096;
 
+/// Bytes of certificates in one message; more go into several.
+const CERTIFICATE_BYTES_MAX: usize = 8 << 20;
+
+/// Names that clients wait for a certificate of, and that nobody has looked at yet.
+const WANTED_MAX: usize = 64;
+
 /// How long an edge may take to take in one message.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -44,6 +53,19 @@ pub(crate) struct EdgeState {
     pub(crate) serving: Option<Generation>,
     /// Instances that are out of the table and still hold requests.
     pub(crate) draining: HashSet<InstanceId>,
+    /// The newest generation of certificates that every connected edge presents; `None` as above.
+    pub(crate) presenting: Option<CertificateGeneration>,
+}
+
+/// Everything about certificates that edges are to present.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Presented {
+    pub(crate) certificates: BTreeMap<CertificateId, EdgeCertificate>,
+    /// For clients that name no host.
+    pub(crate) default: Option<CertificateId>,
+    pub(crate) challenges: Vec<Challenge>,
+    /// Patterns of names that certificates are wanted for when they are asked for.
+    pub(crate) on_demand: Vec<String>,
 }
 
 /// The table, and the edges that serve by it.
@@ -51,27 +73,43 @@ pub(crate) struct EdgeState {
 pub(crate) struct Edges {
     store: Arc<Store>,
     table: Mutex<Table>,
-    reports: StdMutex<HashMap<u64, Option<Report>>>,
+    reports: StdMutex<HashMap<u64, Report>>,
     state: watch::Sender<EdgeState>,
+    wanted: mpsc::Sender<String>,
 }
 
 #[derive(Debug)]
 struct Table {
     generation: Generation,
     routes: BTreeMap<ServiceId, Route>,
-    edges: HashMap<u64, mpsc::Sender<Arc<[u8]>>>,
+    /// `None` until it is known: an edge presents what it has saved as long as it is told nothing.
+    presented: Option<Presented>,
+    certificates: CertificateGeneration,
+    edges: HashMap<u64, EdgeEnd>,
     next_edge: u64,
 }
 
+/// One edge, as it is reached.
 #[derive(Debug)]
+struct EdgeEnd {
+    /// Of the protocol, which both speak.
+    version: u32,
+    messages: mpsc::Sender<Arc<[u8]>>,
+}
+
+/// What one edge has said last.
+#[derive(Debug, Default)]
 struct Report {
-    generation: Generation,
+    generation: Option<Generation>,
     draining: Vec<InstanceId>,
+    presenting: Option<CertificateGeneration>,
 }
 
 impl Edges {
-    /// The table as it was last stored.
-    pub(crate) async fn load(store: Arc<Store>) -> Result<Self, StoreError> {
+    /// The table as it was last stored, and the names that edges will want certificates for.
+    pub(crate) async fn load(
+        store: Arc<Store>,
+    ) -> Result<(Self, mpsc::Receiver<String>), StoreError> {
         let (generation, routes) = store.routes().await?;
         let routes = routes
             .into_iter()
@@ -80,15 +118,60 @@ impl Edges {
         let table = Table {
             generation,
             routes,
+            presented: None,
+            certificates: CertificateGeneration::default(),
             edges: HashMap::new(),
             next_edge: 0,
         };
-        Ok(Self {
+        let (wanted, names) = mpsc::channel(WANTED_MAX);
+        let edges = Self {
             store,
             table: Mutex::new(table),
             reports: StdMutex::default(),
             state: watch::Sender::new(EdgeState::default()),
-        })
+            wanted,
+        };
+        Ok((edges, names))
+    }
+
+    /// Every host name that leads to a service.
+    pub(crate) async fn hosts(&self) -> HashSet<String> {
+        let table = self.table.lock().await;
+        let hosts = table.routes.values().flat_map(|route| &route.hosts);
+        hosts.cloned().collect()
+    }
+
+    /// Has the edges present this from now on; they do when they report a generation that is not
+    /// below the one answered.
+    pub(crate) async fn present(&self, next: Presented) -> CertificateGeneration {
+        let mut table = self.table.lock().await;
+        if table.presented.as_ref() == Some(&next) {
+            return table.certificates;
+        }
+        table.certificates.0 += 1;
+        let (set, remove) = match &table.presented {
+            None => (
+                next.certificates.values().collect(),
+                Removed::AllBut(vec![]),
+            ),
+            Some(before) => {
+                let same = |one: &&EdgeCertificate| before.certificates.get(&one.id) == Some(*one);
+                let set = next
+                    .certificates
+                    .values()
+                    .filter(|one| !same(one))
+                    .collect();
+                let gone = before.certificates.keys();
+                let gone = gone.filter(|id| !next.certificates.contains_key(id));
+                (set, Removed::These(gone.copied().collect()))
+            }
+        };
+        match messages(table.certificates, &next, set, remove) {
+            Ok(frames) => table.send_certificates(&frames),
+            Err(error) => warn!(%error, "certificates cannot be encoded"),
+        }
+        table.presented = Some(next);
+        table.certificates
     }
 
     /// What the edges serve by, kept current.
@@ -103,27 +186,63 @@ impl Edges {
     }
 
     /// Stores and sends a service's route, or that it has none any more.
+    ///
+    /// A name that another service's route has goes over in the same generation if it is this one's
+    /// by its association, and stays where it is if it is not: so a domain that moves is never in
+    /// two routes and never in none.
     pub(crate) async fn publish(
         &self,
         service: ServiceId,
         route: Option<Route>,
     ) -> Result<Generation, StoreError> {
         let mut table = self.table.lock().await;
-        let generation = self.store.put_route(service, route.as_ref()).await?;
-        table.generation = generation;
-        let (set, remove) = match route {
-            Some(route) => {
-                table.routes.insert(service, route.clone());
-                (vec![route], vec![])
+        let mut changed: BTreeMap<ServiceId, Route> = BTreeMap::new();
+        if let Some(mut route) = route.clone() {
+            for host in std::mem::take(&mut route.hosts) {
+                let has = |other: &&Route| other.service != service && other.hosts.contains(&host);
+                // A scan, but for custom domains alone: a service's own name is made of its id.
+                let new = !table
+                    .routes
+                    .get(&service)
+                    .is_some_and(|old| old.hosts.contains(&host));
+                let holder = match new {
+                    true => table.routes.values().find(has).map(|other| other.service),
+                    false => None,
+                };
+                if let Some(holder) = holder {
+                    if self.store.domain_owner(&host).await? != Some(service) {
+                        continue;
+                    }
+                    let before = changed.get(&holder).or_else(|| table.routes.get(&holder));
+                    if let Some(mut before) = before.cloned() {
+                        before.hosts.retain(|other| *other != host);
+                        changed.insert(holder, before);
+                    }
+                }
+                route.hosts.push(host);
             }
+            changed.insert(service, route);
+        }
+        let mut rows: Vec<_> = changed
+            .iter()
+            .map(|(id, route)| (*id, Some(route)))
+            .collect();
+        if route.is_none() {
+            rows.push((service, None));
+        }
+        let generation = self.store.put_routes(&rows).await?;
+        table.generation = generation;
+        let remove = match route {
+            Some(_) => vec![],
             None => {
                 table.routes.remove(&service);
-                (vec![], vec![service])
+                vec![service]
             }
         };
+        table.routes.extend(changed.clone());
         match encode_frame(&ToEdge::Change {
             generation,
-            set,
+            set: changed.into_values().collect(),
             remove,
         }) {
             Ok(frame) => table.send(frame.into()),
@@ -184,11 +303,12 @@ impl Edges {
         let hello = tokio::time::timeout(SEND_TIMEOUT, read_frame::<RouteHello>(&mut stream))
             .await
             .map_err(|_| io::Error::other("the edge did not say hello"))??;
-        if hello.is_none_or(|hello| hello.version < 1) {
-            return Err(io::Error::other("the edge did not say hello"));
-        }
+        let version = match hello {
+            Some(hello) if hello.version >= 1 => hello.version.min(ROUTE_PROTOCOL_VERSION),
+            _ => return Err(io::Error::other("the edge did not say hello")),
+        };
         let (reader, writer) = stream.into_split();
-        let (edge, changes) = self.enter().await?;
+        let (edge, changes) = self.enter(version).await?;
         let _leave = Leave { edges: self, edge };
         info!(edge, "an edge connected");
         tokio::select! {
@@ -199,7 +319,7 @@ impl Edges {
 
     /// Registers an edge; its first message, the whole table, is queued under the same lock that
     /// orders changes.
-    async fn enter(&self) -> io::Result<(u64, mpsc::Receiver<Arc<[u8]>>)> {
+    async fn enter(&self, version: u32) -> io::Result<(u64, mpsc::Receiver<Arc<[u8]>>)> {
         let mut table = self.table.lock().await;
         let routes = table.routes.values().cloned().collect();
         let first = encode_frame(&ToEdge::Table {
@@ -209,10 +329,23 @@ impl Edges {
         let (sender, receiver) = mpsc::channel(CHANGES_WAITING_MAX);
         let sent = sender.try_send(first.into());
         debug_assert!(sent.is_ok(), "a new channel has room");
+        if let Some(presented) = table.presented.as_ref()
+            && version >= ROUTE_PROTOCOL_CERTIFICATES
+        {
+            let set = presented.certificates.values().collect();
+            let remove = Removed::AllBut(vec![]);
+            for frame in messages(table.certificates, presented, set, remove)? {
+                sender.try_send(frame).map_err(io::Error::other)?;
+            }
+        }
         let edge = table.next_edge;
         table.next_edge += 1;
-        table.edges.insert(edge, sender);
-        self.report(edge, None);
+        let end = EdgeEnd {
+            version,
+            messages: sender,
+        };
+        table.edges.insert(edge, end);
+        self.report(edge, |report| *report = Report::default());
         Ok((edge, receiver))
     }
 
@@ -226,24 +359,32 @@ impl Edges {
                 FromEdge::Serving {
                     generation,
                     draining,
+                } => self.report(edge, |report| {
+                    report.generation = Some(generation);
+                    report.draining = draining;
+                }),
+                FromEdge::Presenting {
+                    generation,
+                    unusable,
                 } => {
-                    self.report(
-                        edge,
-                        Some(Report {
-                            generation,
-                            draining,
-                        }),
-                    );
+                    if !unusable.is_empty() {
+                        warn!(edge, certificates = ?unusable, "an edge cannot use certificates");
+                    }
+                    self.report(edge, |report| report.presenting = Some(generation));
                 }
-                FromEdge::Presenting { .. } | FromEdge::CertificateWanted { .. } => {}
+                FromEdge::CertificateWanted { name } => {
+                    if self.wanted.try_send(name).is_err() {
+                        warn!(edge, "too many names want a certificate at once");
+                    }
+                }
             }
         }
         Ok(())
     }
 
-    fn report(&self, edge: u64, report: Option<Report>) {
+    fn report(&self, edge: u64, change: impl FnOnce(&mut Report)) {
         let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
-        reports.insert(edge, report);
+        change(reports.entry(edge).or_default());
         self.publish_state(&reports);
     }
 
@@ -253,7 +394,7 @@ impl Edges {
         self.publish_state(&reports);
     }
 
-    fn publish_state(&self, reports: &HashMap<u64, Option<Report>>) {
+    fn publish_state(&self, reports: &HashMap<u64, Report>) {
         let state = combine(reports.values());
         self.state.send_if_modified(|current| {
             let changed = *current != state;
@@ -263,23 +404,65 @@ impl Edges {
     }
 }
 
-fn combine<'a>(reports: impl Iterator<Item = &'a Option<Report>>) -> EdgeState {
+fn combine<'a>(reports: impl Iterator<Item = &'a Report>) -> EdgeState {
     let mut state = EdgeState::default();
     let mut first = true;
     for report in reports {
-        let generation = report.as_ref().map(|report| report.generation);
-        state.serving = match first {
-            true => generation,
-            false => state.serving.min(generation),
+        (state.serving, state.presenting) = match first {
+            true => (report.generation, report.presenting),
+            false => (
+                state.serving.min(report.generation),
+                state.presenting.min(report.presenting),
+            ),
         };
         first = false;
-        state.draining.extend(
-            report
-                .iter()
-                .flat_map(|report| report.draining.iter().copied()),
-        );
+        state.draining.extend(report.draining.iter().copied());
     }
     state
+}
+
+/// What tells an edge of certificates: as many messages as their size asks for. An edge that has
+/// taken in the last is at the generation; what goes, goes with the last.
+fn messages(
+    generation: CertificateGeneration,
+    presented: &Presented,
+    set: Vec<&EdgeCertificate>,
+    remove: Removed,
+) -> io::Result<Vec<Arc<[u8]>>> {
+    let remove = match remove {
+        Removed::AllBut(_) => Removed::AllBut(presented.certificates.keys().copied().collect()),
+        these @ Removed::These(_) => these,
+    };
+    let mut parts: Vec<Vec<EdgeCertificate>> = vec![Vec::new()];
+    let mut bytes = 0;
+    for one in set {
+        let size = one.chain.len() + one.key.0.len();
+        if bytes + size > CERTIFICATE_BYTES_MAX {
+            parts.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += size;
+        if let Some(part) = parts.last_mut() {
+            part.push(one.clone());
+        }
+    }
+    let last = parts.len() - 1;
+    let encode = |(index, set): (usize, Vec<EdgeCertificate>)| {
+        let (generation, remove) = match index == last {
+            true => (generation, remove.clone()),
+            false => (CertificateGeneration(0), Removed::These(Vec::new())),
+        };
+        let message = ToEdge::Certificates {
+            generation,
+            set,
+            remove,
+            default: presented.default,
+            challenges: presented.challenges.clone(),
+            on_demand: presented.on_demand.clone(),
+        };
+        encode_frame(&message).map(Into::into)
+    };
+    parts.into_iter().enumerate().map(encode).collect()
 }
 
 /// Forgets an edge however its connection ends.
@@ -299,7 +482,16 @@ impl Table {
     /// channel ends its connection.
     fn send(&mut self, frame: Arc<[u8]>) {
         self.edges
-            .retain(|_, edge| edge.try_send(Arc::clone(&frame)).is_ok());
+            .retain(|_, edge| edge.messages.try_send(Arc::clone(&frame)).is_ok());
+    }
+
+    /// The same to those that know of certificates.
+    fn send_certificates(&mut self, frames: &[Arc<[u8]>]) {
+        self.edges.retain(|_, edge| {
+            let mut frames = frames.iter();
+            edge.version < ROUTE_PROTOCOL_CERTIFICATES
+                || frames.all(|frame| edge.messages.try_send(Arc::clone(frame)).is_ok())
+        });
     }
 }
 
@@ -325,15 +517,16 @@ fn allowed(stream: &UnixStream, uids: &[u32]) -> bool {
 mod tests {
     use super::*;
 
-    fn report(generation: u64, draining: &[u8]) -> Option<Report> {
+    fn report(generation: u64, draining: &[u8]) -> Report {
         let draining = draining
             .iter()
             .map(|n| InstanceId::from_bytes([*n; 16]))
             .collect();
-        Some(Report {
-            generation: Generation(generation),
+        Report {
+            generation: Some(Generation(generation)),
             draining,
-        })
+            presenting: Some(CertificateGeneration(generation)),
+        }
     }
 
     #[test]
@@ -345,7 +538,52 @@ mod tests {
         );
         let two = combine([report(3, &[1]), report(5, &[2])].iter());
         assert_eq!(two.serving, Some(Generation(3)));
+        assert_eq!(two.presenting, Some(CertificateGeneration(3)));
         assert_eq!(two.draining.len(), 2);
-        assert_eq!(combine([report(3, &[]), None].iter()).serving, None);
+        let new = combine([report(3, &[]), Report::default()].iter());
+        assert_eq!((new.serving, new.presenting), (None, None));
+    }
+
+    #[test]
+    fn many_certificates_are_several_messages_and_the_last_takes_away() {
+        let one = |n: u8| EdgeCertificate {
+            id: CertificateId::from_bytes([n; 16]),
+            names: vec![format!("{n}.test")],
+            chain: "x".repeat(CERTIFICATE_BYTES_MAX / 2),
+            key: ekiden_model::route::PrivateKeyPem(String::new().into()),
+        };
+        let all: Vec<_> = (0..5).map(one).collect();
+        let presented = Presented {
+            certificates: all.iter().map(|one| (one.id, one.clone())).collect(),
+            ..Presented::default()
+        };
+        let set = all.iter().collect();
+        let frames = messages(
+            CertificateGeneration(7),
+            &presented,
+            set,
+            Removed::AllBut(vec![]),
+        )
+        .unwrap();
+        let read = |frame: &Arc<[u8]>| match serde_json::from_slice(&frame[4..]).unwrap() {
+            ToEdge::Certificates {
+                generation,
+                set,
+                remove,
+                ..
+            } => (generation.0, set.len(), remove),
+            other => panic!("{other:?}"),
+        };
+        let read: Vec<_> = frames.iter().map(read).collect();
+        let every = all.iter().map(|one| one.id).collect();
+        let none = Removed::These(vec![]);
+        assert_eq!(
+            read,
+            [
+                (0, 2, none.clone()),
+                (0, 2, none),
+                (7, 1, Removed::AllBut(every))
+            ]
+        );
     }
 }

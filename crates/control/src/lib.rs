@@ -11,6 +11,7 @@
 
 mod api;
 mod audit;
+mod certificates;
 mod clock;
 mod config;
 mod domains;
@@ -35,11 +36,17 @@ use tracing::{info, warn};
 
 #[doc(hidden)]
 pub use crate::api::page::fuzzing;
-pub use crate::config::{ControlConfig, DomainValidation, Handshake, Quotas, References};
 use crate::{
-    api::Api, audit::Audit, domains::Domains, edges::Edges, identity::Identities, ingress::Ingress,
-    keyring::Keyring, observations::Observations, services::Services, vault::Vault, worker::Chain,
-    worker::Tools,
+    api::Api, audit::Audit, certificates::Certificates, domains::Domains, edges::Edges,
+    identity::Identities, ingress::Ingress, keyring::Keyring, observations::Observations,
+    services::Services, vault::Vault, worker::Chain, worker::Tools,
+};
+pub use crate::{
+    certificates::DnsUpdates,
+    config::{
+        AcmeConfig, CertificatesConfig, ChallengeKind, ControlConfig, DomainValidation, Handshake,
+        Quotas, References,
+    },
 };
 
 /// How long what was deleted is remembered: clients poll until they have seen `DELETED`
@@ -118,7 +125,16 @@ pub async fn run<E: Engine>(
         .await?;
     let identities = Arc::new(identities);
     let audit = Arc::new(open_audit(&config.data_dir)?);
-    let edges = Arc::new(Edges::load(Arc::clone(&store)).await?);
+    let (edges, certificates_wanted) = Edges::load(Arc::clone(&store)).await?;
+    let edges = Arc::new(edges);
+    let certificates = Certificates::load(
+        Arc::clone(&store),
+        Arc::clone(&keyring),
+        Arc::clone(&edges),
+        config.certificates.clone(),
+        config.domain.clone(),
+    );
+    let certificates = Arc::new(certificates.await?);
     edge_socket
         .set_nonblocking(true)
         .map_err(ControlError::EdgeSocket)?;
@@ -168,8 +184,10 @@ pub async fn run<E: Engine>(
         Arc::clone(&services),
         Arc::clone(&edges),
         Arc::clone(&keyring),
+        Arc::clone(&certificates),
         config.domain_validation,
     ));
+    tasks.spawn(Arc::clone(&certificates).keep(certificates_wanted, stop.clone()));
     tasks.spawn(Arc::clone(&domains).keep(stop.clone()));
     let api = Api::new(
         config,
@@ -177,6 +195,7 @@ pub async fn run<E: Engine>(
         engine,
         Arc::clone(&services),
         domains,
+        certificates,
         edges,
         observations,
         ingress,

@@ -43,6 +43,10 @@ pub struct Config {
     pub edge: Edge,
     /// The API's endpoint.
     pub api: Api,
+    /// Certificates without an authority elsewhere.
+    pub tls: Tls,
+    /// Certificates of authorities elsewhere.
+    pub acme: Acme,
     /// What holds for every service.
     pub service: Service,
     /// How many of what there may be.
@@ -107,6 +111,58 @@ pub enum AccessLog {
     Off,
     /// There.
     At(PathBuf),
+}
+
+/// Settings of certificates of the local authority.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tls {
+    /// Custom domains have one while there is no ACME.
+    pub local_domains: bool,
+}
+
+/// Settings of certificates of authorities that speak ACME.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acme {
+    /// The directory of the authority; without one there is no ACME.
+    pub directory: Option<String>,
+    /// The one to try after that failed several times.
+    pub fallback_directory: Option<String>,
+    /// Whom they may write to.
+    pub email: Option<String>,
+    /// How names are proved.
+    pub challenge: AcmeChallenge,
+    /// The root their servers are trusted by.
+    pub root: Option<PathBuf>,
+    /// The id of an account elsewhere.
+    pub eab_key_id: Option<String>,
+    /// A file with its key in base64url.
+    pub eab_key_file: Option<PathBuf>,
+    /// The services' own names have certificates by ACME too.
+    pub default_domain: bool,
+    /// Patterns of names that get one when they are asked for.
+    pub on_demand: Vec<String>,
+    /// The name server that takes updates.
+    pub dns_server: Option<SocketAddr>,
+    /// The name of the key that signs updates.
+    pub dns_key_name: Option<String>,
+    /// A file with that key in base64.
+    pub dns_key_file: Option<PathBuf>,
+}
+
+/// How names are proved to an ACME authority.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AcmeChallenge {
+    /// On port 80.
+    #[default]
+    #[serde(rename = "http-01")]
+    Http01,
+    /// On port 443.
+    #[serde(rename = "tls-alpn-01")]
+    TlsAlpn01,
+    /// In the DNS.
+    #[serde(rename = "dns-01")]
+    Dns01,
 }
 
 /// Settings of the API.
@@ -320,6 +376,10 @@ impl Default for Config {
                 automatic_connections: false,
                 strict_references: false,
             },
+            tls: Tls {
+                local_domains: true,
+            },
+            acme: Acme::default(),
             service: Service {
                 domain: "ekiden.localhost".to_owned(),
                 drain_limit: Duration::from_secs(120),
@@ -368,6 +428,7 @@ impl Config {
         config.check_directories()?;
         config.check_edge()?;
         config.check_users()?;
+        config.check_acme()?;
         Ok(config)
     }
 
@@ -463,6 +524,39 @@ impl Config {
                 "edge.workers",
                 self.edge.workers,
                 "workers times addresses of `edge.listen` and `edge.listen_tls` must be at most 240",
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_acme(&self) -> Result<(), ConfigError> {
+        let acme = &self.acme;
+        if acme.challenge == AcmeChallenge::Dns01 && acme.dns_server.is_none() {
+            return Err(unfit(
+                "acme.challenge",
+                "dns-01",
+                "it needs `acme.dns_server`, a name server that takes updates",
+            ));
+        }
+        if acme.dns_key_name.is_some() != acme.dns_key_file.is_some() {
+            return Err(unfit(
+                "acme.dns_key_name",
+                acme.dns_key_name.as_deref().unwrap_or_default(),
+                "it and `acme.dns_key_file` need each other",
+            ));
+        }
+        if acme.eab_key_id.is_some() != acme.eab_key_file.is_some() {
+            return Err(unfit(
+                "acme.eab_key_id",
+                acme.eab_key_id.as_deref().unwrap_or_default(),
+                "it and `acme.eab_key_file` need each other",
+            ));
+        }
+        if acme.fallback_directory.is_some() && acme.directory.is_none() {
+            return Err(unfit(
+                "acme.fallback_directory",
+                acme.fallback_directory.as_deref().unwrap_or_default(),
+                "it is tried after `acme.directory`, which is absent",
             ));
         }
         Ok(())

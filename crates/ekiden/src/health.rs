@@ -136,7 +136,7 @@ fn text(report: &Report) -> String {
 fn api_text(report: &Report) -> String {
     match &report.api {
         Some(api) => format!(
-            "{} services, {} instances; the edge {}, the engine {}",
+            "{} services, {} instances; the edge {}, the engine {}{}",
             api.services,
             api.instances,
             if api.edge_current {
@@ -148,6 +148,12 @@ fn api_text(report: &Report) -> String {
                 "answers"
             } else {
                 "does not answer"
+            },
+            match api.certificate_warnings {
+                0 => String::new(),
+                count => format!(
+                    "\ncertificates: {count} need attention; `ekiden certificate ls` says why"
+                ),
             },
         ),
         None => report.api_error.clone().unwrap_or_default(),

@@ -8,6 +8,10 @@ use std::{
 };
 
 use anyhow::Context;
+use base64::{
+    Engine,
+    prelude::{BASE64_STANDARD_NO_PAD as BASE64, BASE64_URL_SAFE_NO_PAD as BASE64_URL},
+};
 use ekiden_agent::{
     config::AgentConfig,
     image::{
@@ -16,7 +20,10 @@ use ekiden_agent::{
     },
     server,
 };
-use ekiden_control::{ControlConfig, DomainValidation, Handshake, References};
+use ekiden_control::{
+    AcmeConfig, CertificatesConfig, ChallengeKind, ControlConfig, DnsUpdates, DomainValidation,
+    Handshake, References,
+};
 use ekiden_edge::{
     Edge,
     config::{AccessLogConfig, Bounds, EdgeConfig},
@@ -24,10 +31,11 @@ use ekiden_edge::{
 };
 use ekiden_engine::remote::AgentClient;
 use ekiden_model::plan::Timing;
+use zeroize::Zeroizing;
 
 use crate::{
     channel::Start,
-    config::{Config, Registry},
+    config::{Acme, AcmeChallenge, Config, Registry},
     link::Link,
     listeners::Purpose,
     role::Role,
@@ -92,8 +100,9 @@ fn control(config: &Config, sockets: Sockets, link: &Link) -> anyhow::Result<()>
     let edges = edges.context("control was given no socket for the edge")?;
     runtime.block_on(async {
         let engine = AgentClient::connect(&config.agent_socket());
-        let (config, stop) = (control_config(config), link.stop.clone());
-        ekiden_control::run(config, engine, api, edges, || link.ready(), stop).await
+        let (config, stop) = (control_config(config)?, link.stop.clone());
+        ekiden_control::run(config, engine, api, edges, || link.ready(), stop).await?;
+        anyhow::Ok(())
     })?;
     Ok(())
 }
@@ -158,8 +167,8 @@ fn edge_config(config: &Config) -> EdgeConfig {
     }
 }
 
-fn control_config(config: &Config) -> ControlConfig {
-    ControlConfig {
+fn control_config(config: &Config) -> anyhow::Result<ControlConfig> {
+    Ok(ControlConfig {
         data_dir: config.data_dir.join("control"),
         edge_uids: vec![Role::Edge.user(config)],
         account_id: config.api.account_id.clone(),
@@ -189,7 +198,61 @@ fn control_config(config: &Config) -> ControlConfig {
             .iter()
             .filter_map(|(url, image)| Some((url.clone(), image.parse().ok()?)))
             .collect(),
-    }
+        certificates: CertificatesConfig {
+            listening: !config.edge.listen_tls.is_empty(),
+            local_domains: config.tls.local_domains,
+            acme: acme_config(&config.acme)?,
+        },
+    })
+}
+
+fn acme_config(acme: &Acme) -> anyhow::Result<Option<AcmeConfig>> {
+    let Some(directory) = &acme.directory else {
+        return Ok(None);
+    };
+    let external_account = match (&acme.eab_key_id, &acme.eab_key_file) {
+        (Some(id), Some(file)) => Some((id.clone(), read_key(file, &BASE64_URL)?)),
+        _ => None,
+    };
+    let key = acme.dns_key_file.as_ref();
+    let key = key.map(|file| read_key(file, &BASE64)).transpose()?;
+    let dns = match (acme.challenge, acme.dns_server) {
+        (AcmeChallenge::Dns01, Some(server)) => Some(DnsUpdates {
+            server,
+            key_name: acme.dns_key_name.clone(),
+            key: key.unwrap_or_default(),
+        }),
+        _ => None,
+    };
+    let fallback = acme.fallback_directory.clone();
+    Ok(Some(AcmeConfig {
+        directories: [directory.clone()].into_iter().chain(fallback).collect(),
+        email: acme.email.clone(),
+        challenge: match acme.challenge {
+            AcmeChallenge::Http01 => ChallengeKind::Http01,
+            AcmeChallenge::TlsAlpn01 => ChallengeKind::TlsAlpn01,
+            AcmeChallenge::Dns01 => ChallengeKind::Dns01,
+        },
+        root: acme.root.clone(),
+        external_account,
+        default_domain: acme.default_domain,
+        dns,
+        on_demand: acme.on_demand.clone(),
+    }))
+}
+
+/// A key in a file, as base64 of one of its alphabets.
+fn read_key(file: &Path, alphabet: &impl Engine) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    let text = read_password(file).with_context(|| {
+        format!(
+            "cannot read the key in `{}`; control's user (`users.control`) has to be able to",
+            file.display()
+        )
+    })?;
+    let text = Zeroizing::new(text);
+    let key = alphabet.decode(text.trim().trim_end_matches('='));
+    let key = key.map_err(|_| anyhow::anyhow!("`{}` does not hold base64", file.display()))?;
+    Ok(Zeroizing::new(key))
 }
 
 fn image_settings(config: &Config) -> anyhow::Result<ImageSettings> {

@@ -7,6 +7,8 @@
 //!     \                    \
 //!      +--------------------+--> create_failed
 //!
+//! active -> binding_certificate, of another service
+//!
 //! (any) -> deleting -> gone
 //!              \
 //!               +--> delete_failed
@@ -84,6 +86,8 @@ pub enum DomainEvent {
     Disassociated,
     /// It cannot be taken away.
     RemovalFailed,
+    /// Its owner wants it to lead to another service.
+    Moved,
 }
 
 /// An event that cannot happen to an association where it is.
@@ -119,6 +123,7 @@ impl DomainStatus {
                 E::Disassociated,
             ) => S::Deleting,
             (S::Deleting, E::RemovalFailed) => S::DeleteFailed,
+            (S::Active, E::Moved) => S::BindingCertificate,
             (
                 S::Creating
                 | S::CreateFailed
@@ -127,7 +132,7 @@ impl DomainStatus {
                 | S::DeleteFailed
                 | S::PendingCertificateDnsValidation
                 | S::BindingCertificate,
-                E::RecordsKnown | E::Validated | E::Failed | E::Bound | E::RemovalFailed,
+                E::RecordsKnown | E::Validated | E::Failed | E::Bound | E::RemovalFailed | E::Moved,
             ) => return Err(IllegalMove { from: self, event }),
         })
     }
@@ -261,6 +266,9 @@ pub struct CustomDomain {
     pub created_at: Timestamp,
     /// When it came into its status.
     pub status_since: Timestamp,
+    /// Which service had it before, while its names may still be that one's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_from: Option<ServiceId>,
 }
 
 impl CustomDomain {
@@ -289,7 +297,19 @@ impl CustomDomain {
             failure: None,
             created_at: now,
             status_since: now,
+            moved_from: None,
         }
+    }
+
+    /// Makes it another service's; its names go there from the one that has it in one step.
+    ///
+    /// # Errors
+    /// As [`CustomDomain::apply`]: it is not active.
+    pub fn move_to(&mut self, service: ServiceId, now: Timestamp) -> Result<(), IllegalMove> {
+        self.apply(DomainEvent::Moved, now)?;
+        self.moved_from = Some(self.service);
+        self.service = service;
+        Ok(())
     }
 
     /// The host names that lead to the service while it is active.
@@ -324,6 +344,9 @@ impl CustomDomain {
             self.status = next;
             self.status_since = now;
             self.failure = None;
+        }
+        if event == DomainEvent::Bound {
+            self.moved_from = None;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! simulated without a machine to run it on.
 
 pub mod access;
+pub mod certificate;
 pub mod domain;
 pub mod domain_name;
 pub mod health;

@@ -5,6 +5,7 @@ use ekiden_model::{
     domain_name::DomainName,
     id::ServiceId,
     name::ServiceName,
+    time::Timestamp,
 };
 use sqlx::SqliteExecutor;
 
@@ -207,6 +208,75 @@ impl Store {
             .await?;
         transaction.commit().await?;
         Ok(Some(domain))
+    }
+
+    /// Makes an association another service's. Answers what is stored now; `None` if `from` has no
+    /// such domain, or it is not active.
+    ///
+    /// # Errors
+    /// [`CreateDomainError`]: `to` is deleted or has `count_max` domains; then nothing was stored.
+    pub async fn move_domain(
+        &self,
+        name: &DomainName,
+        from: ServiceId,
+        to: ServiceId,
+        count_max: u64,
+        now: Timestamp,
+    ) -> Result<Option<CustomDomain>, CreateDomainError> {
+        let mut writer = self.writer.lock().await;
+        let mut transaction = self.begin(&mut writer).await?;
+        let stored = read(&mut *transaction, name).await?;
+        let Some(mut domain) = stored.filter(|domain| domain.service == from) else {
+            return Ok(None);
+        };
+        if domain.move_to(to, now).is_err() {
+            return Ok(None);
+        }
+        let alive: Option<i64> =
+            sqlx::query_scalar("SELECT 1 FROM services WHERE id = ? AND deleted_at IS NULL")
+                .bind(to.to_string())
+                .fetch_optional(&mut *transaction)
+                .await?;
+        if alive.is_none() {
+            return Err(CreateDomainError::ServiceGone);
+        }
+        let count: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM custom_domains WHERE service = ?")
+                .bind(to.to_string())
+                .fetch_one(&mut *transaction)
+                .await?;
+        let count = count.unsigned_abs();
+        if count >= count_max {
+            return Err(CreateDomainError::Full { count });
+        }
+        sqlx::query(
+            "UPDATE custom_domains SET service = ?, status = ?, record = ? WHERE domain = ?",
+        )
+        .bind(to.to_string())
+        .bind(domain.status.as_str())
+        .bind(to_json("custom_domains", &domain)?)
+        .bind(name.as_str())
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(Some(domain))
+    }
+
+    /// Which service a host name is of by its association, if it has one.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn domain_owner(&self, name: &str) -> Result<Option<ServiceId>, StoreError> {
+        let service: Option<String> = sqlx::query_scalar(
+            "SELECT d.service FROM custom_domain_names n \
+             JOIN custom_domains d ON d.domain = n.domain WHERE n.name = ?",
+        )
+        .bind(name)
+        .fetch_optional(&self.readers)
+        .await?;
+        service
+            .map(|service| service.parse().map_err(corrupt))
+            .transpose()
     }
 
     /// Forgets an association that is being deleted; its names are free from then on. Answers

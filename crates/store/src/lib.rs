@@ -10,6 +10,7 @@
 //! write of an older epoch is refused: a control plane that was thought dead cannot write late.
 
 pub mod access_keys;
+pub mod certificates;
 pub mod domains;
 pub mod parameters;
 mod references;
@@ -433,34 +434,34 @@ impl Store {
         Ok((Generation(generation as u64), routes?))
     }
 
-    /// Stores a service's route, or that it has none, under a new generation, which is answered.
+    /// Stores services' routes, or that they have none, under one new generation, which is answered.
     ///
     /// # Errors
     /// Any; then nothing was stored.
-    pub async fn put_route(
+    pub async fn put_routes(
         &self,
-        service: ServiceId,
-        route: Option<&Route>,
+        routes: &[(ServiceId, Option<&Route>)],
     ) -> Result<Generation, StoreError> {
-        let record = route.map(|route| to_json("routes", route)).transpose()?;
         let mut writer = self.writer.lock().await;
         let mut transaction = self.begin(&mut writer).await?;
-        match record {
-            Some(record) => {
-                sqlx::query(
-                    "INSERT INTO routes (service, record) VALUES (?, ?) \
-                     ON CONFLICT (service) DO UPDATE SET record = excluded.record",
-                )
-                .bind(service.to_string())
-                .bind(record)
-                .execute(&mut *transaction)
-                .await?;
-            }
-            None => {
-                sqlx::query("DELETE FROM routes WHERE service = ?")
+        for (service, route) in routes {
+            match route.map(|route| to_json("routes", route)).transpose()? {
+                Some(record) => {
+                    sqlx::query(
+                        "INSERT INTO routes (service, record) VALUES (?, ?) \
+                         ON CONFLICT (service) DO UPDATE SET record = excluded.record",
+                    )
                     .bind(service.to_string())
+                    .bind(record)
                     .execute(&mut *transaction)
                     .await?;
+                }
+                None => {
+                    sqlx::query("DELETE FROM routes WHERE service = ?")
+                        .bind(service.to_string())
+                        .execute(&mut *transaction)
+                        .await?;
+                }
             }
         }
         let generation: i64 = sqlx::query_scalar(
@@ -470,6 +471,18 @@ impl Store {
         .await?;
         transaction.commit().await?;
         Ok(Generation(generation as u64))
+    }
+
+    /// Stores one service's route, as [`Store::put_routes`].
+    ///
+    /// # Errors
+    /// Any; then nothing was stored.
+    pub async fn put_route(
+        &self,
+        service: ServiceId,
+        route: Option<&Route>,
+    ) -> Result<Generation, StoreError> {
+        self.put_routes(&[(service, route)]).await
     }
 
     /// Begins a write. A transaction that begins by reading and then writes would fail at once, and

@@ -9,7 +9,7 @@ use ekiden_aws::{
     error::ApiError,
     native::{
         DescribeDomainRequest, DescribeDomainResponse, Domain, DomainRecord, ListDomainsRequest,
-        ListDomainsResponse,
+        ListDomainsResponse, MoveCustomDomainRequest, MoveCustomDomainResponse,
     },
 };
 use ekiden_engine::Engine;
@@ -155,6 +155,44 @@ impl<E: Engine> Api<E> {
         let domain = self.domain_of(&snapshot, &request.domain_name).await?;
         Ok(DescribeDomainResponse {
             domain: self.native_domain(&snapshot, &domain),
+        })
+    }
+
+    pub(super) async fn move_custom_domain(
+        &self,
+        caller: &Caller,
+        request: MoveCustomDomainRequest,
+    ) -> Result<MoveCustomDomainResponse, ApiError> {
+        let from = self.find(caller, Some(&request.service_arn))?;
+        let to = self.find(caller, Some(&request.target_service_arn))?;
+        let known = self.domain_of(&from, &request.domain_name).await?;
+        running(&from, "moved from")?;
+        running(&to, "moved to")?;
+        if known.service == to.stored.service.id {
+            return Err(ApiError::invalid_request(
+                "The target is the service that has the domain.",
+            ));
+        }
+        let count_max = self.config.quotas.custom_domains;
+        let moved = self
+            .domains
+            .move_to(&known.name, known.service, to.stored.service.id, count_max)
+            .await
+            .map_err(|error| match error {
+                CreateDomainError::Full { count } => full(count, count_max),
+                CreateDomainError::ServiceGone => wrong_status(ServiceStatus::Deleted, "moved to"),
+                CreateDomainError::Store(error) => store_error(&error),
+                CreateDomainError::Taken { name, holder } => taken(&known.name, &name, &holder),
+            })?
+            .ok_or_else(|| {
+                ApiError::invalid_state(format!(
+                    "Custom domain {} cannot be moved in the current state: {}. Wait until it is \
+                     active.",
+                    known.name, known.status
+                ))
+            })?;
+        Ok(MoveCustomDomainResponse {
+            domain: self.native_domain(&to, &moved),
         })
     }
 

@@ -7,6 +7,7 @@
 
 mod access_keys;
 mod auto_scaling;
+mod certificates;
 mod checks;
 mod companion_page;
 mod configuration;
@@ -59,6 +60,7 @@ use self::operation::{Operation, Subject};
 use crate::{
     ControlConfig,
     audit::{self, Audit},
+    certificates::Certificates,
     clock,
     domains::Domains,
     edges::Edges,
@@ -92,6 +94,7 @@ pub(crate) struct Api<E> {
     engine: Arc<E>,
     services: Arc<Services<E>>,
     domains: Arc<Domains<E>>,
+    certificates: Arc<Certificates>,
     edges: Arc<Edges>,
     observations: Arc<Observations>,
     ingress: Arc<Ingress>,
@@ -118,6 +121,7 @@ impl<E: Engine> Api<E> {
         engine: Arc<E>,
         services: Arc<Services<E>>,
         domains: Arc<Domains<E>>,
+        certificates: Arc<Certificates>,
         edges: Arc<Edges>,
         observations: Arc<Observations>,
         ingress: Arc<Ingress>,
@@ -136,6 +140,7 @@ impl<E: Engine> Api<E> {
             engine,
             services,
             domains,
+            certificates,
             edges,
             observations,
             ingress,
@@ -458,6 +463,19 @@ impl<E: Engine> Api<E> {
             Native::UpdateAccessKey => call.run_native(|r| self.update_access_key(caller, r)).await,
             Native::DeleteAccessKey => call.run_native(|r| self.delete_access_key(caller, r)).await,
             Native::ListAuditEvents => call.run_native(|r| self.list_audit_events(caller, r)).await,
+            Native::MoveCustomDomain => {
+                call.run_native(|r| self.move_custom_domain(caller, r))
+                    .await
+            }
+            Native::DescribeCertificateAuthority => {
+                call.run_native(|r| self.describe_certificate_authority(r))
+                    .await
+            }
+            Native::ListCertificates => call.run_native(|r| self.list_certificates(r)).await,
+            Native::ImportCertificate => call.run_native(|r| self.import_certificate(r)).await,
+            Native::RemoveCertificate => call.run_native(|r| self.remove_certificate(r)).await,
+            Native::RenewCertificate => call.run_native(|r| self.renew_certificate(r)).await,
+            Native::RevokeCertificate => call.run_native(|r| self.revoke_certificate(r)).await,
         }
     }
 

@@ -103,6 +103,7 @@ impl<E: Engine> Api<E> {
         _caller: &Caller,
         _request: GetStatusRequest,
     ) -> Result<GetStatusResponse, ApiError> {
+        let certificate_warnings = self.certificate_warnings().await?;
         let whole = self.observations.whole();
         let counts = self.audit.counts();
         Ok(GetStatusResponse {
@@ -111,6 +112,7 @@ impl<E: Engine> Api<E> {
             engine_current: whole.current,
             services: self.services.count() as u32,
             instances: whole.instances.len() as u32,
+            certificate_warnings,
             authentication_failures: counts.unauthenticated,
             access_denied: counts.denied,
             audit_events_left_out: counts.left_out,

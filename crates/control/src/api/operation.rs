@@ -143,13 +143,22 @@ const fn of_native(operation: Native) -> Access {
         | O::DescribeIngress
         | O::ListDomains
         | O::ListRevisions
+        | O::DescribeCertificateAuthority
+        | O::ListCertificates
         | O::GetLogs
         | O::GetStatus => Access::Read,
         O::ListAccessKeys | O::ListAuditEvents => Access::ReadRestricted,
         O::CancelOperation | O::RollbackService | O::UpdateIngress => Access::Deploy,
-        O::CreateAccessKey | O::UpdateAccessKey | O::DeleteAccessKey | O::CompleteConnection => {
-            Access::Administer
-        }
+        // A move needs both services, and a deployer may have one of them only.
+        O::MoveCustomDomain
+        | O::ImportCertificate
+        | O::RemoveCertificate
+        | O::RenewCertificate
+        | O::RevokeCertificate
+        | O::CreateAccessKey
+        | O::UpdateAccessKey
+        | O::DeleteAccessKey
+        | O::CompleteConnection => Access::Administer,
     }
 }
 
@@ -249,13 +258,21 @@ const fn named_by_native(operation: Native) -> Named {
         | O::ListDomains
         | O::ListInstances
         | O::ListRevisions
+        | O::MoveCustomDomain
         | O::RollbackService
         | O::UpdateIngress => Named::By("ServiceArn"),
         O::CompleteConnection => Named::By("ConnectionArn"),
         O::DeleteAccessKey | O::UpdateAccessKey => Named::By("AccessKeyId"),
-        O::CreateAccessKey | O::GetStatus | O::ListAccessKeys | O::ListAuditEvents => {
-            Named::Nothing
+        O::RemoveCertificate | O::RenewCertificate | O::RevokeCertificate => {
+            Named::By("Certificate")
         }
+        O::CreateAccessKey
+        | O::DescribeCertificateAuthority
+        | O::GetStatus
+        | O::ImportCertificate
+        | O::ListAccessKeys
+        | O::ListAuditEvents
+        | O::ListCertificates => Named::Nothing,
     }
 }
 

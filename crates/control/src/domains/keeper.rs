@@ -181,10 +181,7 @@ impl<E: Engine> Domains<E> {
         found
     }
 
-    /// Brings the names to the edges.
-    ///
-    /// This is the place of certificates: one for the names is to be had, and to be with the edges,
-    /// before the domain is active. There are none yet, and the names are served over HTTP alone.
+    /// Brings the names to the edges, and then waits for their certificate to be there too.
     async fn bind(&self, domain: &CustomDomain) -> Stepped {
         let names = domain.hosts();
         let add = move |stored: &mut StoredService| {
@@ -196,7 +193,7 @@ impl<E: Engine> Domains<E> {
             hosts.extend(missing);
             Ok(())
         };
-        match self.change_hosts(domain, add).await? {
+        match self.change_hosts(domain.service, add).await? {
             Hosts::Changed => {}
             // Its association goes with it.
             Hosts::OfNobody | Hosts::NotNow => return Ok(RETRY),
@@ -209,25 +206,31 @@ impl<E: Engine> Domains<E> {
             })
         };
         self.waits(&domain.name, "the front door to serve its names".to_owned());
-        match self.routed(domain.service, routed, Edge::Serves).await {
-            true => self.apply(domain, DomainEvent::Bound).await,
-            false => Ok(RETRY),
+        if !self.routed(domain.service, routed, Edge::Serves).await {
+            return Ok(RETRY);
+        }
+        // Its route lost them in the same generation; it must not want them back.
+        if let Some(before) = domain.moved_from
+            && let Hosts::NotNow = self.take_hosts(domain, before).await?
+        {
+            return Ok(RETRY);
+        }
+        match self.certificates.with_edges(&domain.hosts()).await {
+            Ok(()) => self.apply(domain, DomainEvent::Bound).await,
+            Err(what) => {
+                self.waits(&domain.name, what);
+                Ok(RETRY)
+            }
         }
     }
 
     /// Takes the names away, and then the association.
     async fn remove(&self, domain: &CustomDomain) -> Stepped {
-        let names = domain.hosts();
-        let take = move |stored: &mut StoredService| {
-            // The first is the service's own.
-            let own = stored.service.hosts.first().cloned();
-            let stays = |host: &String| own.as_ref() == Some(host) || !names.contains(host);
-            stored.service.hosts.retain(stays);
-            Ok(())
-        };
-        match self.change_hosts(domain, take).await? {
-            Hosts::Changed | Hosts::OfNobody => {}
-            Hosts::NotNow => return Ok(RETRY),
+        for service in domain.moved_from.into_iter().chain([domain.service]) {
+            match self.take_hosts(domain, service).await? {
+                Hosts::Changed | Hosts::OfNobody => {}
+                Hosts::NotNow => return Ok(RETRY),
+            }
         }
         let names = domain.hosts();
         let without = move |route: &Option<Route>| {
@@ -236,8 +239,10 @@ impl<E: Engine> Domains<E> {
                 .is_none_or(|route| !names.iter().any(|name| route.hosts.contains(name)))
         };
         self.waits(&domain.name, "its route to be taken away".to_owned());
-        if !self.routed(domain.service, without, Edge::MayFollow).await {
-            return Ok(RETRY);
+        for service in domain.moved_from.into_iter().chain([domain.service]) {
+            if !self.routed(service, &without, Edge::MayFollow).await {
+                return Ok(RETRY);
+            }
         }
         if self
             .store
@@ -249,17 +254,34 @@ impl<E: Engine> Domains<E> {
         Ok(Duration::ZERO)
     }
 
+    /// Has a service's worker give up the names of a domain.
+    async fn take_hosts(
+        &self,
+        domain: &CustomDomain,
+        service: ServiceId,
+    ) -> Result<Hosts, StoreError> {
+        let names = domain.hosts();
+        let take = move |stored: &mut StoredService| {
+            // The first is the service's own.
+            let own = stored.service.hosts.first().cloned();
+            let stays = |host: &String| own.as_ref() == Some(host) || !names.contains(host);
+            stored.service.hosts.retain(stays);
+            Ok(())
+        };
+        self.change_hosts(service, take).await
+    }
+
     /// Has a service's worker change its host names.
     async fn change_hosts(
         &self,
-        domain: &CustomDomain,
+        service: ServiceId,
         change: impl FnOnce(&mut StoredService) -> Result<(), Infallible> + Send + 'static,
     ) -> Result<Hosts, StoreError> {
-        match self.services.change(domain.service, change).await {
+        match self.services.change(service, change).await {
             Ok(_) => Ok(Hosts::Changed),
             Err(ChangeError::Busy) => Ok(Hosts::NotNow),
             // A worker ends with its service, but also with the control plane.
-            Err(ChangeError::Unknown) => Ok(match self.services.watch(domain.service) {
+            Err(ChangeError::Unknown) => Ok(match self.services.watch(service) {
                 Some(snapshot) if !is_deleted(&snapshot.borrow()) => Hosts::NotNow,
                 Some(_) | None => Hosts::OfNobody,
             }),

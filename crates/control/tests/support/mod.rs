@@ -17,7 +17,9 @@ use ekiden_aws::{
     native,
     sigv4::credentials::{Credentials, SecretAccessKey},
 };
-use ekiden_control::{ControlConfig, DomainValidation, Handshake, Quotas, References};
+use ekiden_control::{
+    CertificatesConfig, ControlConfig, DomainValidation, Handshake, Quotas, References,
+};
 use ekiden_engine::{
     Engine,
     frame::{read_frame, write_frame},
@@ -92,6 +94,11 @@ impl World {
             handshake: Handshake::default(),
             references: References::default(),
             domain_validation: DomainValidation::default(),
+            certificates: CertificatesConfig {
+                listening: true,
+                local_domains: true,
+                acme: None,
+            },
             prebuilt: BTreeMap::new(),
         };
         (self.configure)(&mut config);

@@ -8,7 +8,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 use ekiden_model::image::ImageReference;
 
 use super::{
-    AccessLog, Config, ConfigError, LogFormat, LogLevel, Registry,
+    AccessLog, AcmeChallenge, Config, ConfigError, LogFormat, LogLevel, Registry,
     typed::{Entry, Given},
 };
 
@@ -209,6 +209,126 @@ pub const SETTINGS: &[Setting] = &[
             &mut config.edge.connections_per_client
         }),
         about: "Connections that one address, or one IPv6 /64, may have; more are closed. 0 is any number, as trusted proxies have.",
+    },
+    Setting {
+        key: "tls.local_domains",
+        default: "true",
+        form: Form::Text("`true` or `false`", |config, text| {
+            parse(text).map(|flag| config.tls.local_domains = flag)
+        }),
+        about: "Custom domains have certificates of Ekiden's own authority (`ekiden ca`) while `acme.directory` is absent; otherwise they are served over HTTP alone.",
+    },
+    Setting {
+        key: "acme.directory",
+        default: "",
+        form: Form::Text("an `https://` URL", |config, text| {
+            url(text).map(|url| config.acme.directory = Some(url))
+        }),
+        about: "The directory of the ACME authority that custom domains get certificates from, such as `https://acme-v02.api.letsencrypt.org/directory`. Setting it agrees to the authority's terms of service.",
+    },
+    Setting {
+        key: "acme.fallback_directory",
+        default: "",
+        form: Form::Text("an `https://` URL", |config, text| {
+            url(text).map(|url| config.acme.fallback_directory = Some(url))
+        }),
+        about: "Another authority, tried after three failures in a row, and then in turn.",
+    },
+    Setting {
+        key: "acme.email",
+        default: "",
+        form: Form::Text("an address", |config, text| {
+            text.contains('@')
+                .then(|| config.acme.email = Some(text.to_owned()))
+        }),
+        about: "Whom the authorities may write to.",
+    },
+    Setting {
+        key: "acme.challenge",
+        default: "http-01",
+        form: Form::Text("`http-01`, `tls-alpn-01` or `dns-01`", |config, text| {
+            let challenge = match text {
+                "http-01" => AcmeChallenge::Http01,
+                "tls-alpn-01" => AcmeChallenge::TlsAlpn01,
+                "dns-01" => AcmeChallenge::Dns01,
+                _ => return None,
+            };
+            config.acme.challenge = challenge;
+            Some(())
+        }),
+        about: "How names are proved: on port 80, on port 443, or by a record in the DNS, the only way for wildcards.",
+    },
+    Setting {
+        key: "acme.root",
+        default: "",
+        form: Form::Text("an absolute path", |config, text| {
+            absolute(text).map(|path| config.acme.root = Some(path))
+        }),
+        about: "A file with the one root certificate, in PEM, that the authorities' servers are trusted by, readable by control's user; the host's roots when absent.",
+    },
+    Setting {
+        key: "acme.eab_key_id",
+        default: "",
+        form: Form::Text("1 to 256 bytes", |config, text| {
+            short(text).map(|text| config.acme.eab_key_id = Some(text))
+        }),
+        about: "The id of the account at the authority that a new ACME account is bound to, where it asks for one.",
+    },
+    Setting {
+        key: "acme.eab_key_file",
+        default: "",
+        form: Form::Text("an absolute path", |config, text| {
+            absolute(text).map(|path| config.acme.eab_key_file = Some(path))
+        }),
+        about: "A file with that account's key in base64url, readable by control's user.",
+    },
+    Setting {
+        key: "acme.default_domain",
+        default: "false",
+        form: Form::Text("`true` or `false`", |config, text| {
+            parse(text).map(|flag| config.acme.default_domain = flag)
+        }),
+        about: "The services' own names, `*.<region>.<service.domain>`, have certificates by ACME too; needs `dns-01`.",
+    },
+    Setting {
+        key: "acme.on_demand",
+        default: "",
+        form: Form::List(
+            "names such as `shop.example.com` or `*.example.com`",
+            100,
+            |config, texts| {
+                let good = |text: &String| is_domain(text.strip_prefix("*.").unwrap_or(text));
+                texts
+                    .iter()
+                    .all(good)
+                    .then(|| config.acme.on_demand = texts.to_vec())
+            },
+        ),
+        about: "Names that get a certificate when a client first asks for them, if they lead to a service.",
+    },
+    Setting {
+        key: "acme.dns_server",
+        default: "",
+        form: Form::Text("an address such as `192.0.2.53:53`", |config, text| {
+            parse(text).map(|address| config.acme.dns_server = Some(address))
+        }),
+        about: "The name server that takes updates (RFC 2136) of the names' zones, over TCP; for `dns-01`.",
+    },
+    Setting {
+        key: "acme.dns_key_name",
+        default: "",
+        form: Form::Text("1 to 256 bytes", |config, text| {
+            short(text).map(|text| config.acme.dns_key_name = Some(text))
+        }),
+        about: "The name of the key that updates are signed with (TSIG, HMAC-SHA256); they are not signed when absent.",
+    },
+    Setting {
+        key: "acme.dns_key_file",
+        default: "",
+        form: Form::Text("an absolute path", |config, text| {
+            absolute(text).map(|path| config.acme.dns_key_file = Some(path))
+        }),
+        about: "A file with that key in base64, readable by control's user.",
     },
     Setting {
         key: "api.listen",
@@ -707,6 +827,15 @@ fn brief(time: Duration) -> String {
 fn absolute(text: &str) -> Option<PathBuf> {
     let path = PathBuf::from(text);
     path.is_absolute().then_some(path)
+}
+
+fn url(text: &str) -> Option<String> {
+    let rest = text.strip_prefix("https://")?;
+    (!rest.is_empty() && text.len() <= 2000).then(|| text.to_owned())
+}
+
+fn short(text: &str) -> Option<String> {
+    (1..=256).contains(&text.len()).then(|| text.to_owned())
 }
 
 fn is_name(text: &str) -> bool {
