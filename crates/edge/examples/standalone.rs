@@ -47,6 +47,7 @@ fn set(bounds: &mut Bounds, name: &str, value: u64) -> Result<(), Box<dyn Error>
         "client_write_idle" => bounds.client_write_idle = time,
         "connect_time" => bounds.connect_time = time,
         "connections_per_worker" => bounds.connections_per_worker = count,
+        "idle_upstreams_per_instance" => bounds.idle_upstreams_per_instance = count,
         "queue_requests" => bounds.queue_requests = count,
         "queue_time" => bounds.queue_time = time,
         "upstream_idle" => bounds.upstream_idle = time,
