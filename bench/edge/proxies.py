@@ -126,8 +126,8 @@ class Ekiden(Proxy):
 
     name = "Ekiden"
 
-    def __init__(self, directory, upstream, certificate, routes=1):
-        self.routes = routes
+    def __init__(self, directory, upstream, certificate, routes=1, concurrency=1000):
+        self.routes, self.concurrency = routes, concurrency
         super().__init__(directory, upstream, certificate)
 
     def hosts(self):
@@ -136,7 +136,7 @@ class Ekiden(Proxy):
     def start(self):
         table = {"version": 1, "generation": 1, "routes": [
             {"service": f"{number + 1:032x}", "service_name": f"bench-{number}", "hosts": [host],
-             "state": "serving", "concurrency_per_instance": 1000,
+             "state": "serving", "concurrency_per_instance": self.concurrency,
              "upstreams": [{"instance": f"{number + 1:032x}", "revision": 1,
                             "address": f"{ADDRESS}:{self.upstream.port}"}]}
             for number, host in enumerate(self.hosts())]}

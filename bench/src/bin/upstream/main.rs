@@ -1,10 +1,10 @@
 //! The application behind every proxy of `bench/edge`: it answers as fast as it can, one thread,
 //! kept connections, HTTP/1.1.
 //!
-//! `GET /` has 1 KiB, `GET /<n>` has n bytes; what is sent as a body of a stated length is read and
+//! `GET /` has 1 KiB, `GET /<n>` has n bytes, `GET /wait-<n>` takes n milliseconds; what is sent as a body of a stated length is read and
 //! thrown away. It believes what it is sent: only a proxy that keeps to HTTP/1.1 talks to it.
 
-use std::{io, net::SocketAddr, process::ExitCode};
+use std::{io, net::SocketAddr, process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail};
 use tokio::{
@@ -64,6 +64,8 @@ struct Request {
     body_bytes: usize,
     /// Of the answer's body.
     answer_bytes: usize,
+    /// Until the answer.
+    wait: Duration,
 }
 
 impl Connection {
@@ -90,6 +92,9 @@ impl Connection {
             };
             self.received.drain(..request.bytes);
             self.discard(request.body_bytes).await?;
+            if !request.wait.is_zero() {
+                tokio::time::sleep(request.wait).await;
+            }
             self.answer(request.answer_bytes).await?;
         }
     }
@@ -144,8 +149,9 @@ fn parse(received: &[u8]) -> anyhow::Result<Option<Request>> {
         }
         return Ok(None);
     };
-    let path = request.path.unwrap_or_default();
-    let answer_bytes = match path.trim_start_matches('/') {
+    let path = request.path.unwrap_or_default().trim_start_matches('/');
+    let wait = path.strip_prefix("wait-").unwrap_or("0").parse();
+    let answer_bytes = match path {
         "" => SMALL_BYTES,
         number => number.parse().unwrap_or(SMALL_BYTES),
     };
@@ -161,6 +167,7 @@ fn parse(received: &[u8]) -> anyhow::Result<Option<Request>> {
         bytes,
         body_bytes,
         answer_bytes,
+        wait: Duration::from_millis(wait.unwrap_or(0)),
     }))
 }
 
