@@ -617,6 +617,38 @@ mod tests {
     }
 
     #[test]
+    fn the_access_log_is_on_unless_it_is_off() {
+        let own =
+            |config: &Config| config.access_log() == Some("/var/lib/ekiden/edge/access.log".into());
+        check("", Ok(own));
+        let off = |config: &Config| config.access_log().is_none();
+        check("[edge]\naccess_log = \"off\"\n", Ok(off));
+        let there = |config: &Config| config.access_log() == Some("/var/log/edge.log".into());
+        check("[edge]\naccess_log = \"/var/log/edge.log\"\n", Ok(there));
+        refused(
+            "[edge]\naccess_log = \"edge.log\"\n",
+            "ekiden.toml, line 2, column 1: `edge.access_log` cannot be `edge.log`: expected an \
+             absolute path, or `off`",
+        );
+    }
+
+    #[test]
+    fn a_private_address_is_one_that_is_listened_on() {
+        let file = "[edge]\nlisten = [\"127.0.0.1:80\", \"10.0.0.1:80\"]\n\
+                    listen_private = [\"10.0.0.1:80\"]\ntrusted_proxies = [\"10.1.2.3/8\", \"::1\"]\n";
+        let holds = |config: &Config| {
+            config.edge.trusted_proxies[0].to_string() == "10.0.0.0/8"
+                && config.edge.trusted_proxies[1].to_string() == "::1/128"
+        };
+        check(file, Ok(holds));
+        refused(
+            "[edge]\nproxy_protocol = [\"10.0.0.1:80\"]\n",
+            "`edge.proxy_protocol` cannot be `10.0.0.1:80`: nothing listens there: it must be one of \
+             `edge.listen` or `edge.listen_tls`",
+        );
+    }
+
+    #[test]
     fn a_file_is_understood() {
         let file = "name = \"demo\"\n[edge]\nlisten = [\"127.0.0.1:80\", \"[::1]:80\"]\nworkers = 2\n\
                     queue_time = \"1m\"\n[images]\nbudget = \"2GiB\"\n\
