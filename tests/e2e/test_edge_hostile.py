@@ -222,8 +222,8 @@ class EdgeHostile(unittest.TestCase):
                 self.look()
 
     def test_ten_thousand_idle_connections(self):
-        """Most say nothing at all: each costs what it takes to read a head."""
-        self.growth_bytes_max = 10_000 * (24 << 10)
+        """Most say nothing at all: each is lent no buffers."""
+        self.growth_bytes_max = 10_000 * (4 << 10)
         count = min(10_000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 2000)
         with self.many(count) as connections:
             for connection in random.Random(1).sample(connections, 200):

@@ -120,6 +120,7 @@ impl Connection {
     /// HTTP/2 is given back with the bytes that were read.
     async fn run(&mut self) -> Option<Vec<u8>> {
         self.watch.arm(self.worker.bounds.head_time);
+        self.stream.settle().await;
         loop {
             if !self.wait_for_bytes().await {
                 return None;

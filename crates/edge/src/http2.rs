@@ -187,13 +187,13 @@ impl Stream {
             Err(Instead::KeyAuthorization(_)) => {
                 // Authorities ask over HTTP/1.
                 let reply = Reply::to_nobody(Cause::NoSuchHost, SystemTime::now());
-                return self.answer(scratch, &compose(&reply), false).await;
+                return Box::pin(self.answer(scratch, &compose(&reply), false)).await;
             }
             Err(Instead::Refuse(cause)) => {
                 self.shared.worker.log_refused(&self.shared.origin, cause);
                 let reply = Reply::to_nobody(cause, SystemTime::now());
                 let head_only = parts.method == Method::HEAD;
-                return self.answer(scratch, &compose(&reply), head_only).await;
+                return Box::pin(self.answer(scratch, &compose(&reply), head_only)).await;
             }
         };
         let mut slot = None;
@@ -212,7 +212,7 @@ impl Stream {
                 let head_only = request.method == head::Method::Head;
                 let mut head = std::mem::take(&mut scratch.to_app);
                 let reply = request.reply(cause, head.bytes());
-                self.answer(scratch, &compose(&reply), head_only).await;
+                Box::pin(self.answer(scratch, &compose(&reply), head_only)).await;
                 scratch.to_app = head;
             }
             Err(Undelivered::Abort(cause)) => {
@@ -257,7 +257,8 @@ impl Stream {
         Ok(request)
     }
 
-    /// Answers in the application's place.
+    /// Answers in the application's place. In a box where it is called: streams are made for every
+    /// request, and few need this.
     async fn answer(&mut self, scratch: &mut Scratch, composed: &Composed<'_>, head_only: bool) {
         if !matches!(self.down, Down::New) {
             return self.reset(Reason::INTERNAL_ERROR);
@@ -281,13 +282,8 @@ impl Stream {
 
     async fn send_answer(&mut self, answer: &[u8], cause: Cause, head_only: bool) -> Option<()> {
         let end = head::find_end(answer, 0).ok()??;
-        let mut space = head::field_space();
-        let parsed = head::parse_response(&answer[..end], &mut space, head::Method::Other).ok()?;
+        let response = response_of_edge(&answer[..end], cause)?;
         let mut body = if head_only { &[] } else { &answer[end..] };
-        let mut response = response_of(&parsed)?;
-        // The parser takes it away, because an application may not say it.
-        let name = HeaderValue::from_static(cause.name());
-        response.headers_mut().insert("x-ekiden-cause", name);
         let sent = self.respond.send_response(response, body.is_empty()).ok()?;
         self.down = match body.is_empty() {
             true => Down::Ended,
@@ -413,6 +409,17 @@ fn response_of(head: &ResponseHead<'_, '_>) -> Option<Response<()>> {
     if let (Some(length), false) = (head.content_length, head.status == 204) {
         fields.insert(header::CONTENT_LENGTH, length.into());
     }
+    Some(response)
+}
+
+/// The head of an answer of the edge's own, as HTTP/2 has it.
+fn response_of_edge(head: &[u8], cause: Cause) -> Option<Response<()>> {
+    let mut space = head::field_space();
+    let parsed = head::parse_response(head, &mut space, head::Method::Other).ok()?;
+    let mut response = response_of(&parsed)?;
+    // The parser takes it away, because an application may not say it.
+    let name = HeaderValue::from_static(cause.name());
+    response.headers_mut().insert("x-ekiden-cause", name);
     Some(response)
 }
 

@@ -1,6 +1,7 @@
 //! A client's connection as bytes: plain, or within TLS.
 
 use std::{
+    future::poll_fn,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -68,6 +69,19 @@ impl ClientStream {
             }
         }
         self.socket().poll_read_ready(cx)
+    }
+
+    /// Has the event loop find out whether a new connection is readable: until it was asked, it takes
+    /// every one for so, and a client that says nothing would be lent buffers to read nothing into.
+    pub(crate) async fn settle(&mut self) {
+        let Self::Plain(stream) = self else { return };
+        poll_fn(|cx| {
+            let mut byte = [0];
+            // What there is to say, the first read says.
+            let _ = stream.poll_peek(cx, &mut ReadBuf::new(&mut byte));
+            Poll::Ready(())
+        })
+        .await;
     }
 
     /// Has the connection reset when it is closed, so that nobody takes what was sent for whole.
