@@ -270,6 +270,9 @@ impl Certificates {
             key: PrivateKeyPem(Zeroizing::new(key.to_owned())),
         };
         self.keep_one(loaded, &replaces, None).await?;
+        // So that whoever is answered finds it presented; an edge that is away gets it later.
+        let generation = *self.published.lock().await;
+        self.presented(generation, EDGE_WAIT).await;
         Ok(certificate)
     }
 
