@@ -280,6 +280,14 @@ class Pebble:
         self.assertEqual(self.certificate(name)["CertificateId"], third["CertificateId"])
         self.assertEqual(client.get(name)[0], 200)
 
+        # It is back, and has forgotten every account.
+        self.start_pebble()
+        self.ekiden.cli("certificate", "renew", name)
+        until("renewed with another account",
+              lambda: self.certificate(name)["CertificateId"] != third["CertificateId"], 60,
+              lambda: json.dumps(self.certificates()))
+        self.assertNotIn("Failure", self.certificate(name))
+
     def test_a_wildcard_says_that_it_needs_the_dns(self):
         service = self.running(f"wild-{self.challenge[:3]}")
         name = f"*.{self.challenge[:3]}.example.com"

@@ -16,9 +16,9 @@ use ekiden_store::{
     certificates::{StoredAttempts, StoredAuthority},
 };
 use instant_acme::{
-    Account, AccountCredentials, AuthorizationStatus, CertificateIdentifier, ChallengeType,
-    ExternalAccountKey, Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
-    RevocationRequest,
+    Account, AccountBuilder, AccountCredentials, AuthorizationStatus, CertificateIdentifier,
+    ChallengeType, ExternalAccountKey, Identifier, NewAccount, NewOrder, Order, OrderStatus,
+    RetryPolicy, RevocationRequest,
 };
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
@@ -113,7 +113,7 @@ impl Certificates {
             .directories
             .get(index)
             .ok_or(AcmeError::NotConfigured)?;
-        let account = self.account(acme, directory).await?;
+        let mut account = self.account(acme, directory).await?;
         let failed = |source| AcmeError::Authority {
             directory: directory.clone(),
             source,
@@ -123,10 +123,18 @@ impl Certificates {
             Some(found) => found,
             None => {
                 let key = KeyPair::generate()?;
-                let order = self
-                    .new_order(&account, directory, wanted)
-                    .await
-                    .map_err(failed)?;
+                let order = match self.new_order(&account, directory, wanted).await {
+                    Err(error) if is_forgotten(&error) => {
+                        tracing::warn!(
+                            directory,
+                            "the authority does not know the account any more; making another"
+                        );
+                        account = self.new_account(acme, directory).await?;
+                        self.new_order(&account, directory, wanted).await
+                    }
+                    order => order,
+                }
+                .map_err(failed)?;
                 stored.attempts.order = Some(StoredOrder {
                     directory: directory.clone(),
                     url: order.url().to_owned(),
@@ -410,18 +418,25 @@ impl Certificates {
             directory: directory.to_owned(),
             source,
         };
-        let builder = match &acme.root {
-            Some(root) => Account::builder_with_root(root),
-            None => Account::builder(),
-        };
-        let builder = builder.map_err(failed)?;
-        let place = format!("acme account/{directory}");
+        let place = account_place(directory);
         if let Some(stored) = self.store.certificate_authority(directory).await?
             && let Ok(opened) = self.keyring.open(&place, &stored.sealed)
             && let Ok(credentials) = serde_json::from_slice::<AccountCredentials>(&opened)
         {
+            let builder = account_builder(acme).map_err(failed)?;
             return builder.from_credentials(credentials).await.map_err(failed);
         }
+        self.new_account(acme, directory).await
+    }
+
+    /// Makes an account, in place of the one there may be.
+    async fn new_account(&self, acme: &AcmeConfig, directory: &str) -> Result<Account, AcmeError> {
+        let failed = |source| AcmeError::Authority {
+            directory: directory.to_owned(),
+            source,
+        };
+        let builder = account_builder(acme).map_err(failed)?;
+        let place = account_place(directory);
         let contact = acme.email.as_ref().map(|email| format!("mailto:{email}"));
         let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
         let account = NewAccount {
@@ -449,6 +464,24 @@ impl Certificates {
             .await?;
         Ok(account)
     }
+}
+
+/// Under which name an account's key is sealed.
+fn account_place(directory: &str) -> String {
+    format!("acme account/{directory}")
+}
+
+fn account_builder(acme: &AcmeConfig) -> Result<AccountBuilder, instant_acme::Error> {
+    match &acme.root {
+        Some(root) => Account::builder_with_root(root),
+        None => Account::builder(),
+    }
+}
+
+/// Whether the authority has no such account (RFC 8555, section 6.7).
+fn is_forgotten(error: &instant_acme::Error) -> bool {
+    matches!(error, instant_acme::Error::Api(problem)
+        if problem.r#type.as_deref() == Some("urn:ietf:params:acme:error:accountDoesNotExist"))
 }
 
 /// The certificate that answers a TLS-ALPN challenge (RFC 8737, section 3).
