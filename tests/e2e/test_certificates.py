@@ -16,6 +16,7 @@ import unittest
 
 from support import host
 from support.case import EkidenCase
+from support.name_server import NameServer
 from support.server import Ekiden
 from support.wait import until
 
@@ -209,8 +210,8 @@ class Pebble:
         root.chmod(0o644)
         acme = (f'[acme]\ndirectory = "https://127.0.0.1:{cls.acme_port}/dir"\n'
                 f'root = "{root}"\nchallenge = "{cls.challenge}"\n')
-        cls.ekiden.write_config(cls.extra + acme)
         cls.dns_port, cls.manage_port = host.free_port(), host.free_port()
+        cls.ekiden.write_config(cls.extra + acme + cls.more_settings())
         cls.pebble = None
         cls.dns = subprocess.Popen(
             ["pebble-challtestsrv", "-dns01", f"127.0.0.1:{cls.dns_port}", "-management",
@@ -223,6 +224,11 @@ class Pebble:
               (base / "dns.log").read_text)
         cls.start_pebble()
         cls.ekiden.start()
+
+    @classmethod
+    def more_settings(cls):
+        """What the challenge needs to be configured."""
+        return ""
 
     @classmethod
     def start_pebble(cls):
@@ -288,7 +294,8 @@ class Pebble:
               lambda: json.dumps(self.certificates()))
         self.assertNotIn("Failure", self.certificate(name))
 
-    def test_a_wildcard_says_that_it_needs_the_dns(self):
+    def test_wildcards(self):
+        """They need the DNS, and say so."""
         service = self.running(f"wild-{self.challenge[:3]}")
         name = f"*.{self.challenge[:3]}.example.com"
         self.ekiden.client().associate_custom_domain(
@@ -303,3 +310,30 @@ class Http01(Pebble, Certificates):
 
 class TlsAlpn01(Pebble, Certificates):
     label, challenge = "alpn1", "tls-alpn-01"
+
+
+class Dns01(Pebble, Certificates):
+    label, challenge = "dns01", "dns-01"
+
+    @classmethod
+    def more_settings(cls):
+        cls.name_server = NameServer("example.com.", cls.manage_port)
+        cls.addClassCleanup(cls.name_server.close)
+        key = cls.ekiden.base / "dns.key"
+        key.write_text(cls.name_server.secret)
+        key.chmod(0o644)
+        return (f'dns_server = "127.0.0.1:{cls.name_server.port}"\n'
+                f'dns_key_name = "{cls.name_server.key_name}"\ndns_key_file = "{key}"\n')
+
+    def test_wildcards(self):
+        service = self.running("wild-dns")
+        self.domain(service, "*.wild.example.com")
+        certificate = self.certificate("*.wild.example.com")
+        self.assertEqual(certificate["Source"], "ACME")
+        client = Https(self.ekiden.tls_port)
+        self.assertEqual(int(client.serial("any.wild.example.com"), 16),
+                         int(certificate["Serial"], 16))
+        self.assertEqual(client.get("any.wild.example.com")[0], 200)
+        # A record set, and taken away again.
+        self.assertGreaterEqual(self.name_server.updates, 2)
+        self.assertEqual(self.name_server.refused, 0)
