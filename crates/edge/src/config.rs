@@ -92,6 +92,9 @@ pub struct Bounds {
     pub idle_upstreams_per_instance: usize,
     /// How long a connection to an instance is kept idle.
     pub upstream_idle: Duration,
+    /// So long after its start an edge that serves by a saved table does not trust it to say no:
+    /// a request that it would refuse waits for control's table.
+    pub control_wait: Duration,
     /// A stopping edge waits so long for the requests in flight.
     pub drain_time: Duration,
     /// A stopping edge keeps idle connections so long, to answer requests that were on their way.
@@ -116,6 +119,7 @@ impl Default for Bounds {
             queue_time: Duration::from_secs(30),
             idle_upstreams_per_instance: 256,
             upstream_idle: Duration::from_secs(30),
+            control_wait: Duration::from_secs(10),
             drain_time: Duration::from_secs(30),
             drain_idle: Duration::from_secs(2),
         }

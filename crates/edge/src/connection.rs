@@ -234,9 +234,15 @@ impl Connection {
 
     /// Forwards or answers the request whose head is in the buffer.
     async fn serve_request(&mut self, scratch: &mut Scratch, length: usize) -> Next {
-        let begun = dispatch::begin(&self.worker, scratch, length, &self.origin, true);
+        let mut begun = dispatch::begin(&self.worker, scratch, length, &self.origin, true);
+        if let Err(Instead::Wait) = begun {
+            Box::pin(self.worker.told()).await;
+            begun = dispatch::begin(&self.worker, scratch, length, &self.origin, true);
+        }
         let mut request = match begun {
             Ok(request) => request,
+            // It has been waited for.
+            Err(Instead::Wait) => return self.refuse(scratch, Cause::NoRoutes).await,
             Err(Instead::Refuse(cause)) => return self.refuse(scratch, cause).await,
             Err(Instead::KeyAuthorization(text)) => {
                 let asked = Asked {

@@ -89,6 +89,8 @@ pub(crate) enum Instead {
     Refuse(Cause),
     /// A certificate authority gets what it looks for.
     KeyAuthorization(Arc<str>),
+    /// It is looked at again after [`Worker::told`].
+    Wait,
 }
 
 impl From<Cause> for Instead {
@@ -129,14 +131,19 @@ pub(crate) fn begin(
         return Err(Instead::KeyAuthorization(text));
     }
     head::host_name(head.host, &mut scratch.host);
-    let told = origin.told_of(head.fields, &worker.trusted);
-    let client = told.as_ref().map_or(origin.client, |told| told.client);
-    let fields = told.as_ref().map_or(&origin.fields, |told| &told.fields);
     let found = worker
         .routes
         .borrow()
         .service(&scratch.host, origin.door)
         .cloned();
+    if worker.is_unsure()
+        && let Err(_) | Ok(Err(_)) = found.as_ref().map(|service| service.takes_requests())
+    {
+        return Err(Instead::Wait);
+    }
+    let told = origin.told_of(head.fields, &worker.trusted);
+    let client = told.as_ref().map_or(origin.client, |told| told.client);
+    let fields = told.as_ref().map_or(&origin.fields, |told| &told.fields);
     let ingress = found.as_ref().map(|service| &*service.shared.route.ingress);
     let kept_id = match ingress.map(|ingress| ingress.request_id) {
         Ok(RequestIdPolicy::Keep) => single(head.fields, "x-request-id").and_then(RequestId::kept),

@@ -182,14 +182,25 @@ impl Stream {
     }
 
     async fn run(&mut self, parts: &Parts, scratch: &mut Scratch) {
-        let mut request = match self.begin(parts, scratch) {
+        let mut begun = self.begin(parts, scratch);
+        if let Err(Instead::Wait) = begun {
+            let worker = Rc::clone(&self.shared.worker);
+            Box::pin(worker.told()).await;
+            begun = self.begin(parts, scratch);
+        }
+        let mut request = match begun {
             Ok(request) => request,
             Err(Instead::KeyAuthorization(_)) => {
                 // Authorities ask over HTTP/1.
                 let reply = Reply::to_nobody(Cause::NoSuchHost, SystemTime::now());
                 return Box::pin(self.answer(scratch, &compose(&reply), false)).await;
             }
-            Err(Instead::Refuse(cause)) => {
+            Err(refused) => {
+                let cause = match refused {
+                    Instead::Refuse(cause) => cause,
+                    // It has been waited for.
+                    Instead::Wait | Instead::KeyAuthorization(_) => Cause::NoRoutes,
+                };
                 self.shared.worker.log_refused(&self.shared.origin, cause);
                 let reply = Reply::to_nobody(cause, SystemTime::now());
                 let head_only = parts.method == Method::HEAD;

@@ -85,6 +85,10 @@ pub(crate) struct Worker {
     pub(crate) trusted: TrustedProxies,
     clients: Arc<ClientConnections>,
     pub(crate) log: Option<LogBuffer>,
+    /// Whether the table is a saved one, which may be older than what control has promised since.
+    unsure: Cell<bool>,
+    /// Told when it is not unsure any more.
+    sure: Notify,
     /// Whether connections are to end when they can.
     pub(crate) stopping: Cell<bool>,
     #[expect(
@@ -149,6 +153,8 @@ async fn serve(start: Start) -> io::Result<()> {
         trusted,
         clients,
         log,
+        unsure: Cell::new(true),
+        sure: Notify::new(),
         stopping: Cell::new(false),
         scratch: RefCell::default(),
         connections: Cell::new(0),
@@ -174,17 +180,26 @@ async fn serve(start: Start) -> io::Result<()> {
         .collect::<io::Result<Vec<_>>>()?;
     let ticking = spawn_local(tick(Rc::clone(&worker)));
 
+    let mut control_limit = std::pin::pin!(sleep(worker.bounds.control_wait));
     loop {
         tokio::select! {
-            // Both are cancel-safe per their docs.
+            // All are cancel-safe per their docs.
             update = updates.recv() => match update {
-                Some(update) => worker.adopt(&update, &served),
+                Some(update) => {
+                    worker.adopt(&update, &served);
+                    worker.trust();
+                }
                 None => break,
             },
+            () = &mut control_limit, if worker.is_unsure() => {
+                tracing::warn!("control has not spoken; serving by what was saved");
+                worker.trust();
+            }
             stopped = stop.wait_for(|stop| *stop) => { drop(stopped); break }
         }
     }
     worker.stopping.set(true);
+    worker.trust();
     for accepting in accepting {
         if accepting.await.is_err() {
             tracing::error!("a listener's task panicked");
@@ -413,6 +428,25 @@ impl Worker {
     fn adopt(&self, update: &Update, served: &Served) {
         self.routes.borrow_mut().adopt(update);
         served.adopted(update.sequence);
+    }
+
+    /// Whether a host that seems to lead nowhere may lead somewhere by the table that control is
+    /// about to send.
+    pub(crate) fn is_unsure(&self) -> bool {
+        self.unsure.get()
+    }
+
+    /// Takes the table for what control wants.
+    fn trust(&self) {
+        self.unsure.set(false);
+        self.sure.notify_waiters();
+    }
+
+    /// Waits until control has sent a table, within [`Bounds::control_wait`].
+    pub(crate) async fn told(&self) {
+        while self.is_unsure() {
+            self.sure.notified().await;
+        }
     }
 
     /// Waits until one connection more may be held.

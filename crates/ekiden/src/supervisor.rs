@@ -20,6 +20,7 @@ use rustix::process::{Pid, WaitOptions, wait};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
+    task::JoinSet,
     time::{Interval, MissedTickBehavior, interval, sleep_until},
 };
 use tracing::{error, info, warn};
@@ -193,20 +194,32 @@ impl Supervisor {
             }
         }
         self.listeners.complete(&self.config)?;
-        for process in outdated {
-            self.replace(process).await;
-        }
+        self.replace(outdated).await;
         Ok(())
     }
 
-    /// Only the edge may be there twice: two agents or two controls would undo each other's work.
-    async fn replace(&mut self, old: RoleProcess) {
-        let limit = self.stop_limit(old.role);
-        if old.role == Role::Edge {
-            self.start(old.role);
-            tokio::spawn(async move { old.retire(limit).await });
-        } else {
-            old.retire(limit).await;
+    /// Starts successors. Only the edge may be there twice: two agents or two controls would undo
+    /// each other's work, so each of them begins when the one before has ended, and neither waits
+    /// for the other's end.
+    async fn replace(&mut self, outdated: Vec<RoleProcess>) {
+        let mut retiring = JoinSet::new();
+        for old in outdated {
+            let (role, limit) = (old.role, self.stop_limit(old.role));
+            if role == Role::Edge {
+                self.start(role);
+                tokio::spawn(async move { old.retire(limit).await });
+            } else {
+                retiring.spawn(async move {
+                    old.retire(limit).await;
+                    role
+                });
+            }
+        }
+        while let Some(retired) = retiring.join_next().await {
+            // One that panicked is started with what is missing.
+            if let Ok(role) = retired {
+                self.start(role);
+            }
         }
     }
 

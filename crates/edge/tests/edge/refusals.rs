@@ -198,7 +198,7 @@ fn a_body_that_breaks_the_chunked_coding_is_refused() {
 #[test]
 fn hosts_without_a_running_service_are_told_so_and_the_connection_kept() {
     let app = App::saying("hello");
-    let mut world = World::new();
+    let mut world = World::with(1, |bounds| bounds.control_wait = Duration::ZERO);
     assert_eq!(world.client().ask(GET).cause(), "no_routes");
 
     let paused = ekiden_model::route::Route {

@@ -8,9 +8,10 @@ use std::{
         mpsc::channel,
     },
     thread,
+    time::Duration,
 };
 
-use ekiden_model::route::{Generation, ToEdge};
+use ekiden_model::route::{Generation, Route, RouteState, ToEdge};
 
 use crate::support::{App, Client, GET, PATIENCE, World, instance, route, saying, wait_until};
 
@@ -303,11 +304,37 @@ fn a_restarted_edge_serves_by_the_saved_table_before_control_has_spoken() {
 }
 
 #[test]
+fn a_saved_table_that_is_older_than_its_services_refuses_nobody_before_control_has_spoken() {
+    let app = App::saying("hello");
+    let mut world = World::new();
+    let empty = Route {
+        state: RouteState::NotDeployed,
+        ..route(1, "app.test", &[])
+    };
+    world.control.publish(vec![empty]);
+    let dir = world.end();
+
+    let mut world = World::in_dir(dir, 1, |_| {});
+    let mut clients = [world.client(), world.client(), world.client()];
+    clients[0].send(GET);
+    clients[1].send("GET / HTTP/1.1\r\nHost: new.test\r\n\r\n");
+    clients[2].send("GET / HTTP/1.1\r\nHost: gone.test\r\n\r\n");
+    world.control.publish(vec![
+        route(1, "app.test", &[app.address]),
+        route(2, "new.test", &[app.address]),
+    ]);
+    let [known, new, gone] = &mut clients;
+    assert_eq!(known.response().text(), "hello");
+    assert_eq!(new.response().text(), "hello");
+    assert_eq!(gone.response().cause(), "no_such_host");
+}
+
+#[test]
 fn a_saved_table_that_cannot_be_read_is_as_good_as_none() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("routes.json"), "{\"version\":1,\"gener").unwrap();
     let app = App::saying("hello");
-    let mut world = World::in_dir(dir, 1, |_| {});
+    let mut world = World::in_dir(dir, 1, |bounds| bounds.control_wait = Duration::ZERO);
     assert_eq!(world.client().ask(GET).cause(), "no_routes");
     world.serve(&[app.address]);
     assert_eq!(world.client().ask(GET).text(), "hello");
