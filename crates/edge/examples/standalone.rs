@@ -24,6 +24,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut listeners = vec![ListenerGroup::bind(listen, workers)?];
 
     let mut config = EdgeConfig::new(&data_dir);
+    // Nobody will speak.
+    config.bounds.control_wait = Duration::ZERO;
     config.access_log = Some(AccessLogConfig::new(data_dir.join("access.log")));
     for word in arguments {
         match word.split_once('=') {

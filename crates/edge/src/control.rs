@@ -38,7 +38,7 @@ const RECONNECT_MAX: Duration = Duration::from_secs(2);
 /// How long control may take to say hello, and to take a message.
 const CONTROL_TIME: Duration = Duration::from_secs(10);
 
-/// A table is saved so long after it changed, so that many changes in a row are saved once.
+/// Certificates are saved so long after they changed, so that many changes in a row are saved once.
 const SAVE_DELAY: Duration = Duration::from_millis(500);
 
 /// Messages read from control and not yet acted upon.
@@ -87,24 +87,6 @@ struct Conversation {
     certified: bool,
 }
 
-/// What is to be saved, and when.
-#[derive(Default)]
-struct Unsaved {
-    at: Option<Instant>,
-    table: bool,
-    certificates: bool,
-}
-
-impl Unsaved {
-    fn note(&mut self, message: &ToEdge) {
-        match message {
-            ToEdge::Table { .. } | ToEdge::Change { .. } => self.table = true,
-            ToEdge::Certificates { .. } => self.certificates = true,
-        }
-        self.at.get_or_insert_with(|| Instant::now() + SAVE_DELAY);
-    }
-}
-
 impl Control {
     /// Runs on this thread until the edge stops.
     ///
@@ -121,12 +103,13 @@ impl Control {
     async fn serve(mut self) {
         let mut stop = self.stop.clone();
         let mut pause = RECONNECT_MIN;
-        let mut unsaved = Unsaved::default();
+        // When the certificates are to be saved.
+        let mut save_at = None;
         while !*stop.borrow() {
             match connect(&self.socket).await {
                 Ok(mut conversation) => {
                     tracing::info!("connected to control");
-                    let error = self.converse(&mut conversation, &mut unsaved).await;
+                    let error = self.converse(&mut conversation, &mut save_at).await;
                     if conversation.begun {
                         pause = RECONNECT_MIN;
                     }
@@ -136,7 +119,9 @@ impl Control {
                 }
                 Err(error) => tracing::debug!(%error, "control cannot be reached"),
             }
-            self.save(&mut unsaved);
+            if save_at.take().is_some() {
+                self.save_certificates();
+            }
             tokio::select! {
                 () = sleep(pause) => {}
                 _ = stop.wait_for(|stop| *stop) => {}
@@ -149,13 +134,13 @@ impl Control {
     async fn converse(
         &mut self,
         conversation: &mut Conversation,
-        unsaved: &mut Unsaved,
+        save_at: &mut Option<Instant>,
     ) -> io::Result<()> {
         let mut stop = self.stop.clone();
         loop {
-            let save_at = unsaved.at;
+            let due = *save_at;
             let save = async {
-                match save_at {
+                match due {
                     Some(at) => sleep_until(at).await,
                     None => std::future::pending().await,
                 }
@@ -164,13 +149,18 @@ impl Control {
             tokio::select! {
                 message = conversation.messages.recv() => {
                     let message = message.ok_or(io::ErrorKind::UnexpectedEof)??;
-                    unsaved.note(&message);
+                    if matches!(message, ToEdge::Certificates { .. }) {
+                        save_at.get_or_insert_with(|| Instant::now() + SAVE_DELAY);
+                    }
                     self.publish(conversation, message).await?;
                 }
                 Some(name) = self.wanted.recv() => want(conversation, name).await?,
                 () = self.adopted.notified() => {}
                 () = self.drained.notified() => {}
-                () = save => self.save(unsaved),
+                () = save => {
+                    *save_at = None;
+                    self.save_certificates();
+                }
                 _ = stop.wait_for(|stop| *stop) => return Ok(()),
             }
             self.tell(conversation).await?;
@@ -220,7 +210,12 @@ impl Control {
                         "control's table is older than the one served; control decides"
                     );
                 }
-                self.publisher.table(generation, routes)
+                let before = self.publisher.generation();
+                let update = self.publisher.table(generation, routes);
+                if generation != before || !update.is_empty() {
+                    self.saved.invalidate();
+                }
+                update
             }
             ToEdge::Change { .. } if !conversation.begun => {
                 return Err(io::Error::new(
@@ -232,8 +227,14 @@ impl Control {
                 generation,
                 set,
                 remove,
-            } => self.publisher.change(generation, set, remove),
+            } => {
+                if let Err(error) = self.saved.note(generation, &set, &remove) {
+                    tracing::debug!(%error, "a change cannot be added to the saved routes");
+                }
+                self.publisher.change(generation, set, remove)
+            }
         };
+        self.save_table();
         conversation
             .outstanding
             .push_back((update.sequence, self.publisher.generation()));
@@ -285,18 +286,21 @@ impl Control {
         Ok(())
     }
 
-    fn save(&self, unsaved: &mut Unsaved) {
-        let unsaved = std::mem::take(unsaved);
-        if unsaved.certificates
-            && let Err(error) = self.saved_certificates.store(&self.certificates)
-        {
+    fn save_certificates(&self) {
+        if let Err(error) = self.saved_certificates.store(&self.certificates) {
             tracing::warn!(%error, "the certificates cannot be saved; a restarted edge will wait for control");
         }
-        if unsaved.table
-            && let Err(error) = self
+    }
+
+    /// Has on disk what is about to be served.
+    fn save_table(&mut self) {
+        let saved = match self.saved.is_due() {
+            true => self
                 .saved
-                .store(self.publisher.generation(), self.publisher.routes())
-        {
+                .store(self.publisher.generation(), self.publisher.routes()),
+            false => Ok(()),
+        };
+        if let Err(error) = saved {
             tracing::warn!(%error, "the routes cannot be saved; a restarted edge will wait for control");
         }
     }

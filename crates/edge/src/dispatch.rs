@@ -23,7 +23,7 @@ use crate::{
     client::Client,
     client_address::{self, Origin, Told},
     compression,
-    config::{STALE_RETRIES_MAX, UNREPEATABLE_IDLE_MAX},
+    config::{STALE_RETRIES_MAX, TICK, UNREPEATABLE_IDLE_MAX},
     exchange::{self, Delivered, Failed},
     forward,
     head::{self, Framing, Method, RequestHead, Version},
@@ -491,7 +491,9 @@ async fn connect<C: Client>(
     request: &Request,
     slot: &Slot,
 ) -> Result<Option<Link>, Undelivered> {
-    client.watch().arm(client.worker().bounds.connect_time);
+    let clock = Rc::clone(&client.worker().clock);
+    let give_up_at = clock.after(client.worker().bounds.connect_time);
+    client.watch().arm(TICK);
     let mut connecting = pin!(open(slot));
     let connected = poll_fn(|cx| {
         if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
@@ -500,10 +502,15 @@ async fn connect<C: Client>(
         if client.poll_left(scratch, request, cx).is_ready() {
             return Poll::Ready(Err(Undelivered::Abort(Cause::ClientLeft)));
         }
-        match client.watch().expired() {
-            true => Poll::Ready(Ok(Err(io::ErrorKind::TimedOut.into()))),
-            false => Poll::Pending,
+        if !client.watch().expired() {
+            return Poll::Pending;
         }
+        // Nobody refuses a connection to an instance that is not there any more.
+        if clock.has_come(give_up_at) || slot.upstream.instance.is_retired() {
+            return Poll::Ready(Ok(Err(io::ErrorKind::TimedOut.into())));
+        }
+        client.watch().arm(TICK);
+        Poll::Pending
     })
     .await?;
     match connected {

@@ -86,6 +86,11 @@ impl Instance {
         self.shared.retired.store(retired, Ordering::SeqCst);
     }
 
+    /// Whether it is no longer in the table.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.shared.retired.load(Ordering::SeqCst)
+    }
+
     /// It could not be reached: passes it over for a while.
     pub(crate) fn failed(&self) {
         let failures = self.shared.failures.fetch_add(1, Ordering::Relaxed).min(16);

@@ -50,6 +50,13 @@ pub(crate) struct Update {
     pub(crate) remove: Vec<ServiceId>,
 }
 
+impl Update {
+    /// Whether nothing differs.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.remove.is_empty()
+    }
+}
+
 type HostMap = HashMap<Box<[u8]>, Rc<Service>, FnvBuildHasher>;
 
 /// One worker's table.

@@ -5,7 +5,7 @@ use std::{
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     os::unix::net::{UnixListener, UnixStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -107,6 +107,11 @@ impl World {
     /// Begins to stop.
     pub(crate) fn stop(&self) {
         self.edge.as_ref().unwrap().stop();
+    }
+
+    /// The edge's directory.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Stops the edge, and gives its directory back.

@@ -11,7 +11,12 @@ use std::{
     time::Duration,
 };
 
-use ekiden_model::route::{Generation, Route, RouteState, ToEdge};
+use ekiden_model::{
+    instance::RevisionNumber,
+    route::{Generation, Route, RouteState, ToEdge, Upstream},
+};
+
+use socket2::{Domain, Socket, Type};
 
 use crate::support::{App, Client, GET, PATIENCE, World, instance, route, saying, wait_until};
 
@@ -327,6 +332,58 @@ fn a_saved_table_that_is_older_than_its_services_refuses_nobody_before_control_h
     assert_eq!(known.response().text(), "hello");
     assert_eq!(new.response().text(), "hello");
     assert_eq!(gone.response().cause(), "no_such_host");
+}
+
+#[test]
+fn a_change_that_is_served_is_on_disk_for_the_next_edge() {
+    let (old, new) = (App::saying("old"), App::saying("new"));
+    let mut world = World::new();
+    world.serve(&[old.address]);
+    let sent = world
+        .control
+        .send_change(vec![route(1, "app.test", &[new.address])], vec![]);
+    world.control.served(sent);
+    // As a killed edge leaves it.
+    let copy = tempfile::tempdir().unwrap();
+    for name in ["routes.json", "routes.changes"] {
+        fs::copy(world.dir().join(name), copy.path().join(name)).unwrap();
+    }
+    let next = World::in_dir(copy, 1, |_| {});
+    assert_eq!(next.client().ask(GET).text(), "new");
+}
+
+#[test]
+fn a_connection_that_is_not_answered_is_not_waited_for_once_its_instance_has_left() {
+    let app = App::saying("hello");
+    // A full backlog of a listener that never accepts: the kernel drops what comes.
+    let silent = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+    silent.bind(&any.into()).unwrap();
+    silent.listen(0).unwrap();
+    let address = silent.local_addr().unwrap().as_socket().unwrap();
+    let _full: Vec<_> = (0..4)
+        .map(|_| std::net::TcpStream::connect_timeout(&address, Duration::from_millis(50)))
+        .collect();
+    let mut world = World::with(1, |bounds| bounds.connect_time = 2 * PATIENCE);
+    world.serve(&[address]);
+    let mut client = world.client();
+    client.send(GET);
+    // proc_pid_net(5): address and port in hexadecimal, then the state; 02 is SYN_SENT.
+    let connecting = format!("0100007F:{:04X} 02", address.port());
+    wait_until("the edge connects", || {
+        fs::read_to_string("/proc/net/tcp")
+            .unwrap()
+            .contains(&connecting)
+    });
+    world.control.publish(vec![Route {
+        upstreams: vec![Upstream {
+            instance: instance(1, 9),
+            revision: RevisionNumber(1),
+            address: app.address,
+        }],
+        ..route(1, "app.test", &[])
+    }]);
+    assert_eq!(client.response().text(), "hello");
 }
 
 #[test]
