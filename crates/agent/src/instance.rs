@@ -28,7 +28,7 @@ use crate::{
     durable,
     host::{Host, blocking, now},
     images::Images,
-    link::{NewShim, ShimLink},
+    link::{Gone, NewShim, ShimLink},
     log,
     record::Record,
     resolver,
@@ -235,8 +235,8 @@ impl<I: Images> Task<I> {
         loop {
             tokio::select! {
                 // Cancel-safe, all three: two channels and an absolute time.
-                said = link.next() => match said {
-                    Some(FromShim::Running { started_at, .. }) => {
+                said = link.next() => match said? {
+                    Ok(FromShim::Running { started_at, .. }) => {
                         if !is_running {
                             let took_ms = began.elapsed().as_millis() as u64;
                             info!(instance = %id, service = %self.record.spec.service, took_ms, "instance runs");
@@ -247,15 +247,15 @@ impl<I: Images> Task<I> {
                             self.ask(&mut link, ToShim::Stop { grace_ms, signal: self.record.spec.stop_signal }).await;
                         }
                     }
-                    Some(FromShim::Exited(end)) => {
+                    Ok(FromShim::Exited(end)) => {
                         link.reap().await;
                         return Some(end);
                     }
-                    Some(FromShim::Done) => {}
-                    Some(FromShim::NotOffered { message }) => {
+                    Ok(FromShim::Done) => {}
+                    Ok(FromShim::NotOffered { message }) => {
                         warn!(instance = %id, message, "the shim refused a request");
                     }
-                    None => {
+                    Err(Gone) => {
                         link.end().await;
                         return Some(match self.end_on_disk().await {
                             Some(end) => end,

@@ -34,9 +34,13 @@ const SEND_MAX: Duration = Duration::from_secs(5);
 /// Frames read ahead.
 const QUEUE_MAX: usize = 16;
 
+/// The shim has closed its connection, which it does by ending.
+#[derive(Debug)]
+pub(crate) struct Gone;
+
 /// A shim, being spoken to.
 pub(crate) struct ShimLink {
-    frames: mpsc::Receiver<FromShim>,
+    frames: mpsc::Receiver<Result<FromShim, Gone>>,
     writer: OwnedWriteHalf,
     /// Present when this agent started it.
     process: Option<Child>,
@@ -83,8 +87,9 @@ impl ShimLink {
         Self::greet(UnixStream::connect(socket).await?, None).await
     }
 
-    /// What the shim says next; `None` when it is gone. Cancel-safe.
-    pub(crate) async fn next(&mut self) -> Option<FromShim> {
+    /// What the shim says next, and last that it is gone; `None` when nobody listens any more, as
+    /// when the agent's runtime ends: that says nothing of the shim. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Option<Result<FromShim, Gone>> {
         self.frames.recv().await
     }
 
@@ -138,23 +143,26 @@ impl ShimLink {
 }
 
 /// Reading is not cancel-safe, so it has a task of its own.
-async fn read_frames(mut reader: OwnedReadHalf, said: mpsc::Sender<FromShim>) {
+async fn read_frames(mut reader: OwnedReadHalf, said: mpsc::Sender<Result<FromShim, Gone>>) {
     let hello: io::Result<Option<Hello>> = read_frame(&mut reader).await;
-    let Ok(Some(hello)) = hello else { return };
-    tracing::debug!(
-        protocol = hello.protocol,
-        release = hello.release,
-        "shim said hello"
-    );
-    loop {
-        tokio::select! {
-            () = said.closed() => return, // the connection is not wanted any more
-            frame = read_frame(&mut reader) => match frame {
-                Ok(Some(frame)) => if said.send(frame).await.is_err() { return },
-                Ok(None) | Err(_) => return,
-            },
+    if let Ok(Some(hello)) = hello {
+        tracing::debug!(
+            protocol = hello.protocol,
+            release = hello.release,
+            "shim said hello"
+        );
+        loop {
+            tokio::select! {
+                () = said.closed() => return, // the connection is not wanted any more
+                frame = read_frame(&mut reader) => match frame {
+                    Ok(Some(frame)) => if said.send(Ok(frame)).await.is_err() { return },
+                    Ok(None) | Err(_) => break,
+                },
+            }
         }
     }
+    // Whoever does not listen any more does not care.
+    let _ = said.send(Err(Gone)).await;
 }
 
 /// One frame, with the descriptor on its first bytes.
@@ -172,4 +180,38 @@ fn send_order(mut stream: &BlockingStream, order: &ToShim, network: OwnedFd) -> 
         SendFlags::NOSIGNAL,
     )?;
     stream.write_all(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::{Builder, Runtime};
+
+    use super::*;
+
+    fn runtime() -> Runtime {
+        Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    #[test]
+    fn a_shim_that_has_ended_is_told_from_an_agent_that_ends() {
+        let (ours, theirs) = BlockingStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let agent = runtime();
+        let mut link = agent
+            .block_on(async { ShimLink::greet(UnixStream::from_std(ours)?, None).await })
+            .unwrap();
+        // Reading ends with the runtime, and the shim goes on.
+        drop(agent);
+        assert!(runtime().block_on(link.next()).is_none());
+        drop(theirs);
+
+        let (ours, theirs) = BlockingStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let said = runtime().block_on(async {
+            let mut link = ShimLink::greet(UnixStream::from_std(ours)?, None).await?;
+            drop(theirs);
+            io::Result::Ok(link.next().await)
+        });
+        assert!(matches!(said, Ok(Some(Err(Gone)))));
+    }
 }

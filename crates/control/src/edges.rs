@@ -29,8 +29,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// Edge processes served at once: one per host, and for a moment two while one is replaced.
-const EDGES_MAX: usize = 8;
+/// Edge processes served at once: one per host, and those that it has replaced, as long as they
+/// have requests.
+const EDGES_MAX: usize = 64;
 
 /// Changes that may wait for an edge that does not read; beyond, it is disconnected and gets the
 /// whole table when it comes back.

@@ -1,7 +1,9 @@
 //! The edge's side of the conversation with control: tables in, what is served out.
 //!
 //! It runs on a thread of its own, so that no table, however large, delays a request. When control
-//! is gone, the edge serves the last table for ever and keeps trying to reach it.
+//! is gone, the edge serves the last table for ever and keeps trying to reach it. A stopping edge goes
+//! on listening as long as it has requests: those that wait need to hear of instances, and control
+//! takes no instance down that one of them is with. Its files belong to its successor then.
 
 use std::{collections::VecDeque, io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -60,7 +62,10 @@ pub(crate) struct Control {
     pub(crate) adopted: Arc<Notify>,
     /// Told when an instance that left the table holds no request any more.
     pub(crate) drained: Arc<Notify>,
+    /// True when the edge is to stop.
     pub(crate) stop: watch::Receiver<bool>,
+    /// True when every worker has ended.
+    pub(crate) over: watch::Receiver<bool>,
 }
 
 /// One worker, as the control thread reaches it.
@@ -101,11 +106,11 @@ impl Control {
     }
 
     async fn serve(mut self) {
-        let mut stop = self.stop.clone();
+        let mut over = self.over.clone();
         let mut pause = RECONNECT_MIN;
         // When the certificates are to be saved.
         let mut save_at = None;
-        while !*stop.borrow() {
+        while !*over.borrow() {
             match connect(&self.socket).await {
                 Ok(mut conversation) => {
                     tracing::info!("connected to control");
@@ -124,7 +129,7 @@ impl Control {
             }
             tokio::select! {
                 () = sleep(pause) => {}
-                _ = stop.wait_for(|stop| *stop) => {}
+                _ = over.wait_for(|over| *over) => {}
             }
             pause = (pause * 2).min(RECONNECT_MAX);
         }
@@ -136,7 +141,7 @@ impl Control {
         conversation: &mut Conversation,
         save_at: &mut Option<Instant>,
     ) -> io::Result<()> {
-        let mut stop = self.stop.clone();
+        let mut over = self.over.clone();
         loop {
             let due = *save_at;
             let save = async {
@@ -161,7 +166,7 @@ impl Control {
                     *save_at = None;
                     self.save_certificates();
                 }
-                _ = stop.wait_for(|stop| *stop) => return Ok(()),
+                _ = over.wait_for(|over| *over) => return Ok(()),
             }
             self.tell(conversation).await?;
         }
@@ -228,7 +233,9 @@ impl Control {
                 set,
                 remove,
             } => {
-                if let Err(error) = self.saved.note(generation, &set, &remove) {
+                if !*self.stop.borrow()
+                    && let Err(error) = self.saved.note(generation, &set, &remove)
+                {
                     tracing::debug!(%error, "a change cannot be added to the saved routes");
                 }
                 self.publisher.change(generation, set, remove)
@@ -256,12 +263,14 @@ impl Control {
             };
             timeout(CONTROL_TIME, write_frame(&mut conversation.out, &message)).await??;
         }
+        // One that has ended chooses nothing any more.
         let adopted = self
             .workers
             .iter()
+            .filter(|worker| !worker.updates.is_closed())
             .map(|worker| worker.served.sequence())
             .min()
-            .unwrap_or(0);
+            .unwrap_or(u64::MAX);
         while let Some((sequence, generation)) = conversation.outstanding.front()
             && *sequence <= adopted
         {
@@ -287,6 +296,9 @@ impl Control {
     }
 
     fn save_certificates(&self) {
+        if *self.stop.borrow() {
+            return;
+        }
         if let Err(error) = self.saved_certificates.store(&self.certificates) {
             tracing::warn!(%error, "the certificates cannot be saved; a restarted edge will wait for control");
         }
@@ -294,6 +306,9 @@ impl Control {
 
     /// Has on disk what is about to be served.
     fn save_table(&mut self) {
+        if *self.stop.borrow() {
+            return;
+        }
         let saved = match self.saved.is_due() {
             true => self
                 .saved
@@ -428,6 +443,7 @@ mod tests {
             workers,
             adopted: Arc::clone(&notify),
             drained: notify,
+            over: stop.clone(),
             stop,
         };
         let (ours, _theirs) = UnixStream::pair().unwrap();

@@ -57,6 +57,8 @@ pub struct Edge {
     /// Closed when a worker or the control thread has ended.
     ended: mpsc::Receiver<()>,
     workers: Vec<JoinHandle<io::Result<()>>>,
+    /// Set when the workers have ended.
+    over: watch::Sender<bool>,
     control: JoinHandle<io::Result<()>>,
     log: Option<AccessLog>,
 }
@@ -117,6 +119,7 @@ impl Edge {
             })?),
         };
         let (stop, stopped) = watch::channel(false);
+        let (over, is_over) = watch::channel(false);
         let (end, ended) = mpsc::channel(1);
         let (adopted, drained) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let mut publisher = Publisher::new(Arc::clone(&drained), config.https_port);
@@ -174,12 +177,14 @@ impl Edge {
             adopted,
             drained,
             stop: stopped,
+            over: is_over,
         };
         let control = spawn("edge-control".to_owned(), &end, move || control.run())?;
         Ok(Self {
             stop,
             ended,
             workers,
+            over,
             control,
             log,
         })
@@ -204,13 +209,14 @@ impl Edge {
     /// panicked.
     pub fn join(self) -> Result<(), EdgeError> {
         let mut outcome = Ok(());
-        for thread in self.workers.into_iter().chain([self.control]) {
-            match thread.join() {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => outcome = Err(EdgeError::Start(error)),
-                Err(_) => outcome = Err(EdgeError::Died),
-            }
-        }
+        let mut join = |thread: JoinHandle<io::Result<()>>| match thread.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => outcome = Err(EdgeError::Start(error)),
+            Err(_) => outcome = Err(EdgeError::Died),
+        };
+        self.workers.into_iter().for_each(&mut join);
+        self.over.send_replace(true);
+        join(self.control);
         if let Some(log) = self.log {
             log.close();
         }

@@ -398,6 +398,22 @@ fn a_saved_table_that_cannot_be_read_is_as_good_as_none() {
 }
 
 #[test]
+fn a_request_that_waits_in_a_stopping_edge_hears_of_new_instances() {
+    let app = App::saying("hello");
+    let mut world = World::new();
+    world.serve(&[]);
+    let mut client = world.client();
+    client.send(GET);
+    // The edge has read it when it has answered what came after it.
+    let mut other = world.client();
+    other.ask("GET / HTTP/1.1\r\nHost: other.test\r\n\r\n");
+    world.stop();
+    assert!(other.is_closed());
+    world.serve(&[app.address]);
+    assert_eq!(client.response().text(), "hello");
+}
+
+#[test]
 fn a_stopping_edge_finishes_its_requests_and_takes_no_more() {
     let (answer, told) = channel::<()>();
     let told = Mutex::new(told);
