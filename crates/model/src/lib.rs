@@ -19,6 +19,7 @@ pub mod parameter;
 pub mod plan;
 pub mod revision;
 pub mod route;
+pub mod scale;
 pub mod secret;
 pub mod secret_env;
 pub mod secret_reference;
