@@ -28,6 +28,7 @@ use crate::{
     exchange::Failed,
     fields,
     forward::status_line,
+    gather::gather,
     head,
     http2::{CONNECTION_WINDOW_BYTES, FRAME_BYTES, STREAM_WINDOW_BYTES},
     link::NoHead,
@@ -110,7 +111,8 @@ impl SharedLinks {
     /// # Errors
     /// The connection fails.
     pub(crate) async fn open(&self, stream: TcpStream) -> Result<Box<Exchange>, h2::Error> {
-        let (sender, connection) = Builder::new()
+        let (stream, gathered) = gather(stream);
+        let (sender, mut connection) = Builder::new()
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -119,7 +121,17 @@ impl SharedLinks {
             .handshake::<_, Bytes>(stream)
             .await?;
         spawn_local(async move {
-            if let Err(error) = connection.await {
+            let ended = poll_fn(|cx| {
+                if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
+                    return Poll::Ready(ended.map_err(io::Error::other));
+                }
+                // Every stream that was ready has written.
+                match gathered.poll_send(cx) {
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                    _ => Poll::Pending,
+                }
+            });
+            if let Err(error) = ended.await {
                 tracing::debug!(%error, "a connection to an instance ended");
             }
         });

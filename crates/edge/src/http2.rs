@@ -40,6 +40,7 @@ use crate::{
     dispatch::{self, Instead, Request, Undelivered},
     fields,
     forward::{ClientSide, field},
+    gather::gather,
     h2c,
     head::{self, Framing, ResponseHead, Version},
     scratch::Scratch,
@@ -85,10 +86,11 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Ahead<'_>, watch: &Watch, 
         .max_send_buffer_size(H2_SEND_BUFFER_BYTES)
         .enable_connect_protocol();
     watch.arm(worker.bounds.head_time);
+    let (stream, gathered) = gather(stream);
     let mut handshake = Box::pin(builder.handshake::<_, Bytes>(stream));
     let shaken = poll_fn(|cx| match Pin::new(&mut handshake).poll(cx) {
         Poll::Ready(shaken) => Poll::Ready(shaken.ok()),
-        Poll::Pending if watch.expired() => Poll::Ready(None),
+        Poll::Pending if watch.expired() || has_failed(gathered.poll_send(cx)) => Poll::Ready(None),
         Poll::Pending => Poll::Pending,
     })
     .await;
@@ -116,6 +118,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Ahead<'_>, watch: &Watch, 
                 quiet.set(shared.quiet.notified());
                 let _ = quiet.as_mut().poll(cx);
                 watch.arm(shared.worker.bounds.keep_alive_idle);
+                gathered.rest();
             }
             if shared.streams.get() == 0 && watch.expired() {
                 if leaving {
@@ -124,9 +127,15 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Ahead<'_>, watch: &Watch, 
                 leaving = true;
                 connection.graceful_shutdown();
                 watch.arm(shared.worker.bounds.drain_idle);
-                return connection.poll_accept(cx);
+                if let Poll::Ready(accepted) = connection.poll_accept(cx) {
+                    return Poll::Ready(accepted);
+                }
             }
-            Poll::Pending
+            // Every stream that was ready has written.
+            match has_failed(gathered.poll_send(cx)) {
+                true => Poll::Ready(None),
+                false => Poll::Pending,
+            }
         })
         .await;
         // An error is told by the protocol itself; there is nobody else to tell.
@@ -137,6 +146,10 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Ahead<'_>, watch: &Watch, 
         watch.disarm();
         spawn_local(Stream::serve(Rc::clone(&shared), request, respond));
     }
+}
+
+fn has_failed(sent: Poll<io::Result<()>>) -> bool {
+    matches!(sent, Poll::Ready(Err(_)))
 }
 
 /// One request and its response.

@@ -38,6 +38,7 @@ mod edge;
 mod exchange;
 mod fields;
 mod forward;
+mod gather;
 mod h2c;
 pub mod head;
 mod http2;
