@@ -399,6 +399,14 @@ pub(crate) fn poll_trailers(
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
     Poll::Ready(match ready!(stream.poll_trailers(cx)) {
+        // RFC 9113 section 8.2.1: white space around a value is malformed.
+        Ok(Some(trailers))
+            if trailers
+                .values()
+                .any(|value| value.as_bytes().trim_ascii() != value.as_bytes()) =>
+        {
+            Err(io::ErrorKind::InvalidData.into())
+        }
         Ok(Some(trailers)) => {
             fields::lines(&trailers, lines);
             Ok(())

@@ -221,7 +221,11 @@ impl Stream {
             }
         };
         let mut slot = None;
-        let forwarded = dispatch::forward(self, scratch, &mut request, &mut slot).await;
+        let is_empty = request.framing == Framing::Empty && !request.upgrade;
+        let forwarded = match is_empty && !self.up.is_end_stream() && !self.ends_empty().await {
+            true => Err(Undelivered::Answer(Cause::BadBody)),
+            false => dispatch::forward(self, scratch, &mut request, &mut slot).await,
+        };
         match forwarded {
             Ok(delivered) => {
                 dispatch::log(self, scratch, &request, slot.as_ref(), None);
@@ -247,6 +251,20 @@ impl Stream {
                 });
             }
         }
+    }
+
+    /// Whether a body that is said to be empty is: the end may come in a frame of its own.
+    #[cold]
+    fn ends_empty(&mut self) -> Pin<Box<dyn Future<Output = bool> + '_>> {
+        self.watch.arm(self.shared.worker.bounds.body_idle);
+        Box::pin(poll_fn(|cx| match self.up.poll_data(cx) {
+            Poll::Ready(None) => Poll::Ready(true),
+            Poll::Ready(Some(data)) => {
+                Poll::Ready(data.is_ok_and(|data| data.is_empty()) && self.up.is_end_stream())
+            }
+            Poll::Pending if self.watch.expired() => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
+        }))
     }
 
     /// Writes the request's head as HTTP/1 does, and reads it.

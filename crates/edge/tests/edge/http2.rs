@@ -162,6 +162,56 @@ fn what_the_edge_says_itself_is_said_in_http_2() {
 }
 
 #[test]
+fn a_body_that_is_said_to_be_empty_is_waited_for_and_has_to_be() {
+    let app = App::saying("hello");
+    let world = World::serving(app.address);
+    let empty = || {
+        let post = Request::post("http://app.test/").header("content-length", "0");
+        post.body(()).unwrap()
+    };
+    with(world.address, async |sender| {
+        let mut ready = sender.clone().ready().await.unwrap();
+        let (response, mut up) = ready.send_request(empty(), false).unwrap();
+        up.send_data(Bytes::new(), true).unwrap();
+        assert_eq!(response.await.unwrap().status(), 200);
+
+        let mut ready = sender.ready().await.unwrap();
+        let (response, mut up) = ready.send_request(empty(), false).unwrap();
+        up.send_data(Bytes::from_static(b"GET /evil HTTP/1.1"), true)
+            .unwrap();
+        // Told by the protocol, or with a cause, whichever comes first.
+        if let Ok(response) = response.await {
+            assert_eq!(response.headers()["x-ekiden-cause"], "bad_body");
+        }
+    });
+    assert_eq!(app.requests().len(), 1);
+}
+
+#[test]
+fn white_space_around_the_value_of_a_trailer_ends_the_request() {
+    let app = App::new(|_, mut client| {
+        client.rest();
+    });
+    let world = World::serving(app.address);
+    with(world.address, async |sender| {
+        let mut ready = sender.ready().await.unwrap();
+        let post = Request::post("http://app.test/").body(()).unwrap();
+        let (response, mut up) = ready.send_request(post, false).unwrap();
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-check", " 2".parse().unwrap());
+        up.send_trailers(trailers).unwrap();
+        if let Ok(response) = response.await {
+            assert!(response.status().as_u16() >= 400);
+        }
+    });
+    assert!(
+        app.requests()
+            .iter()
+            .all(|request| request.trailers.is_empty())
+    );
+}
+
+#[test]
 fn what_http_1_would_refuse_is_refused() {
     let app = App::saying("hello");
     let world = World::serving(app.address);
