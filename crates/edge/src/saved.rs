@@ -275,7 +275,7 @@ mod tests {
         for generation in 1..10_000 {
             let route = route(1, &format!("host-{generation}"));
             saved
-                .note(Generation(generation), &[route.clone()], &[])
+                .note(Generation(generation), std::slice::from_ref(&route), &[])
                 .unwrap();
             if saved.is_due() {
                 saved.store(Generation(generation), vec![&route]).unwrap();
