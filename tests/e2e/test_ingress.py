@@ -81,6 +81,34 @@ class Ingress(EkidenCase):
             "ingress", "show", "redirects", "--output", "json"))
         self.assertEqual(shown["canonical_host"], "elsewhere.example")
 
+    def test_causes_are_counted_and_shown_by_command(self):
+        web = self.running("counted")
+        self.set(web, "deny_paths=/whoami")
+
+        def traffic():
+            return json.loads(self.ekiden.cli(
+                "ingress", "traffic", "counted", "--output", "json"))
+
+        def counted(denied):
+            return until("counted", lambda: (
+                lambda now: now if now["Causes"].get("path_denied") == denied else None)(traffic()))
+
+        for _ in range(3):
+            self.check(web, 403, "path_denied")
+        self.check(web, 200, path="/health")
+        now = counted(3)
+        self.assertGreaterEqual(now["Status4xx"], 3)
+        # Another edge adds to it.
+        old = self.ekiden.pid("edge")
+        host.kill(old)
+        until("another edge", lambda: self.ekiden.pid("edge") not in (old, None))
+        until("it serves", lambda: self.ekiden.serves())
+        self.check(web, 403, "path_denied")
+        self.assertGreaterEqual(counted(4)["Status2xx"], 1)
+        self.assertIn("path_denied", self.ekiden.cli("ingress", "traffic", "counted"))
+        status = self.ekiden.cli("status")
+        self.assertRegex(status, r"requests: \d+ in .*path_denied \d+")
+
     def test_a_login_is_asked_for_and_its_password_is_nowhere(self):
         web = self.running("login")
         said = self.ekiden.cli("ingress", "login", "login", "ann", input=PASSWORD + "\n")

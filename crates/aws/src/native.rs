@@ -3,7 +3,7 @@
 //! Same endpoint, protocol and signature; the target is `Ekiden.<Operation>`. Member names follow
 //! AWS's habits, so that any awsJson client can call them.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,8 @@ operations! {
         DescribeIngress,
         /// [`UpdateIngressRequest`] in, [`UpdateIngressResponse`] out.
         UpdateIngress,
+        /// [`DescribeTrafficRequest`] in, [`DescribeTrafficResponse`] out.
+        DescribeTraffic,
         /// [`CompleteConnectionRequest`] in, [`CompleteConnectionResponse`] out.
         CompleteConnection,
         /// [`GetLogsRequest`] in, [`GetLogsResponse`] out.
@@ -210,6 +212,50 @@ pub struct DescribeIngressResponse {
     pub service_arn: String,
     /// Every setting of its front door, as a JSON document. Of users only the names.
     pub ingress: String,
+}
+
+/// Input of `DescribeTraffic`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DescribeTrafficRequest {
+    /// The service.
+    pub service_arn: String,
+}
+
+/// Output of `DescribeTraffic`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DescribeTrafficResponse {
+    /// The service.
+    pub service_arn: String,
+    /// What became of its requests.
+    pub traffic: Traffic,
+}
+
+/// Requests that are over, as the front door has told: about a second late.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Traffic {
+    /// Since when they are counted: when the control plane was started. Seconds since the Unix
+    /// epoch.
+    pub since: u64,
+    /// All of them.
+    pub requests: u64,
+    /// Those whose clients were sent a status of 1xx.
+    pub status_1xx: u64,
+    /// The same of 2xx.
+    pub status_2xx: u64,
+    /// The same of 3xx.
+    pub status_3xx: u64,
+    /// The same of 4xx.
+    pub status_4xx: u64,
+    /// The same of 5xx.
+    pub status_5xx: u64,
+    /// Those whose clients were sent none.
+    pub unanswered: u64,
+    /// Why the front door answered in the application's place or gave up: how many by cause. Only
+    /// causes that there were.
+    pub causes: BTreeMap<String, u64>,
 }
 
 /// Input of `UpdateIngress`. It may hold passwords, and has no `Debug` that shows them.
@@ -642,6 +688,10 @@ pub struct GetStatusResponse {
     pub instances: u32,
     /// What somebody should look at about certificates: how many of them.
     pub certificate_warnings: u32,
+    /// What became of all requests at the front door.
+    pub traffic: Traffic,
+    /// Of these, the ones that led to no service.
+    pub unrouted_traffic: Traffic,
     /// Requests refused for their signature since the control plane was started.
     pub authentication_failures: u64,
     /// Requests whose sender is known and may not, since then.

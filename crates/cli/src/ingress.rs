@@ -7,14 +7,15 @@ use std::{
 
 use clap::Subcommand;
 use ekiden_aws::native::{
-    DescribeIngressRequest, DescribeIngressResponse, UpdateIngressRequest, UpdateIngressResponse,
+    DescribeIngressRequest, DescribeIngressResponse, DescribeTrafficRequest,
+    DescribeTrafficResponse, Traffic, UpdateIngressRequest, UpdateIngressResponse,
 };
 use serde_json::{Map, Value};
 
 use crate::{
     api::Api,
     failure::{Failure, Outcome},
-    output::{OutputFormat, print, table},
+    output::{OutputFormat, age, print, table, unix_now},
 };
 
 /// The longest file that is read, in bytes: the longest that the API takes.
@@ -38,6 +39,11 @@ const LISTS: [&str; 6] = [
 pub enum Ingress {
     /// Show how a service's front door is set
     Show {
+        /// The service
+        service: String,
+    },
+    /// Show what became of a service's requests: how many, by status and by cause
+    Traffic {
         /// The service
         service: String,
     },
@@ -87,6 +93,16 @@ impl Ingress {
             Self::Show { service } => {
                 let document = describe(api, &api.arn(service).await?).await?;
                 Ok(print(format, &document, text)?)
+            }
+            Self::Traffic { service } => {
+                let request = DescribeTrafficRequest {
+                    service_arn: api.arn(service).await?,
+                };
+                let response: DescribeTrafficResponse =
+                    api.native("DescribeTraffic", &request).await?;
+                Ok(print(format, &response.traffic, |traffic| {
+                    traffic_text(traffic, unix_now())
+                })?)
             }
             Self::Set {
                 service,
@@ -163,6 +179,26 @@ fn text(document: &Map<String, Value>) -> String {
         }
     }
     table(&["SETTING", "VALUE"], rows)
+}
+
+fn traffic_text(traffic: &Traffic, now: u64) -> String {
+    let counts = [
+        ("requests", traffic.requests),
+        ("1xx", traffic.status_1xx),
+        ("2xx", traffic.status_2xx),
+        ("3xx", traffic.status_3xx),
+        ("4xx", traffic.status_4xx),
+        ("5xx", traffic.status_5xx),
+        ("unanswered", traffic.unanswered),
+    ];
+    let causes = traffic
+        .causes
+        .iter()
+        .map(|(name, count)| (name.as_str(), *count));
+    let rows = counts.into_iter().chain(causes);
+    let rows = rows.map(|(name, count)| vec![name.to_owned(), count.to_string()]);
+    let time = format!("COUNT IN {}", age(now.saturating_sub(traffic.since)));
+    table(&["WHAT", &time], rows)
 }
 
 fn shown(value: &Value) -> String {
@@ -322,6 +358,23 @@ mod tests {
             "queue": { "requests": null },
         });
         assert_eq!(document, want);
+    }
+
+    #[test]
+    fn traffic_is_shown_by_status_and_cause() {
+        let traffic = Traffic {
+            since: 1000,
+            requests: 3,
+            status_2xx: 1,
+            status_5xx: 2,
+            causes: [("queue_full".to_owned(), 2)].into(),
+            ..Traffic::default()
+        };
+        assert_eq!(
+            traffic_text(&traffic, 1060),
+            "WHAT        COUNT IN 60s\nrequests    3\n1xx         0\n2xx         1\n3xx         0\n\
+             4xx         0\n5xx         2\nunanswered  0\nqueue_full  2"
+        );
     }
 
     #[test]

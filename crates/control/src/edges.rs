@@ -29,6 +29,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::{clock, traffic::Traffic};
+
 /// Edge processes served at once: one per host, and those that it has replaced, as long as they
 /// have requests.
 const EDGES_MAX: usize = 64;
@@ -76,6 +78,7 @@ pub(crate) struct Edges {
     table: Mutex<Table>,
     reports: StdMutex<HashMap<u64, Report>>,
     state: watch::Sender<EdgeState>,
+    traffic: Traffic,
     wanted: mpsc::Sender<String>,
 }
 
@@ -130,6 +133,7 @@ impl Edges {
             table: Mutex::new(table),
             reports: StdMutex::default(),
             state: watch::Sender::new(EdgeState::default()),
+            traffic: Traffic::new(clock::now()),
             wanted,
         };
         Ok((edges, names))
@@ -178,6 +182,11 @@ impl Edges {
     /// What the edges serve by, kept current.
     pub(crate) fn state(&self) -> watch::Receiver<EdgeState> {
         self.state.subscribe()
+    }
+
+    /// What became of requests.
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// A service's route as it was last published, and a generation that has it.
@@ -237,6 +246,7 @@ impl Edges {
             Some(_) => vec![],
             None => {
                 table.routes.remove(&service);
+                self.traffic.forget(service);
                 vec![service]
             }
         };
@@ -372,6 +382,12 @@ impl Edges {
                         warn!(edge, certificates = ?unusable, "an edge cannot use certificates");
                     }
                     self.report(edge, |report| report.presenting = Some(generation));
+                }
+                FromEdge::Counts { counts } => {
+                    // Held until they are added: a service that goes is forgotten after it.
+                    let table = self.table.lock().await;
+                    let has_route = |service| table.routes.contains_key(&service);
+                    self.traffic.add(&counts, has_route);
                 }
                 FromEdge::CertificateWanted { name } => {
                     if self.wanted.try_send(name).is_err() {

@@ -23,6 +23,7 @@ mod keyring;
 mod observations;
 mod probe;
 mod services;
+mod traffic;
 mod vault;
 mod worker;
 

@@ -5,6 +5,7 @@
 mod support;
 
 use ekiden_aws::native;
+use ekiden_model::{request_counts::RequestCounts, route::ServiceCounts};
 use serde_json::Value;
 
 use crate::support::World;
@@ -109,4 +110,54 @@ async fn a_paused_service_has_its_front_door_set_too() {
             .served
     );
     assert_eq!(shown(&world, &arn).await["request_id"], "keep");
+}
+
+async fn traffic(world: &World, arn: &str) -> native::Traffic {
+    let request = native::DescribeTrafficRequest {
+        service_arn: arn.to_owned(),
+    };
+    let answer: native::DescribeTrafficResponse = world
+        .call("Ekiden.DescribeTraffic", &request)
+        .await
+        .unwrap();
+    answer.traffic
+}
+
+#[tokio::test]
+async fn what_edges_tell_of_requests_adds_up_for_the_service_and_in_all() {
+    let world = World::new().await;
+    let arn = running(&world).await;
+    assert_eq!(traffic(&world, &arn).await.requests, 0);
+    let counts = |service, answered, cause: &str| ServiceCounts {
+        service,
+        counts: RequestCounts {
+            answered,
+            unanswered: 0,
+            causes: [(cause.to_owned(), 1)].into(),
+        },
+    };
+    let service = Some(world.route("web1").unwrap().service);
+    // An edge, and the one that takes its place.
+    for _ in 0..2 {
+        world
+            .tell(vec![
+                counts(service, [0, 9, 0, 0, 1], "app_timed_out"),
+                counts(None, [0, 0, 0, 3, 0], "no_such_host"),
+            ])
+            .await;
+    }
+    let own = traffic(&world, &arn).await;
+    assert_eq!((own.requests, own.status_2xx, own.status_5xx), (20, 18, 2));
+    assert_eq!(own.causes, [("app_timed_out".to_owned(), 2)].into());
+    let status: native::GetStatusResponse = world
+        .call("Ekiden.GetStatus", &native::GetStatusRequest {})
+        .await
+        .unwrap();
+    assert_eq!(
+        (status.traffic.requests, status.traffic.status_4xx),
+        (26, 6)
+    );
+    assert_eq!(status.traffic.causes.len(), 2);
+    assert_eq!(status.unrouted_traffic.requests, 6);
+    assert_eq!(status.traffic.since, own.since);
 }

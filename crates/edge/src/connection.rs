@@ -258,7 +258,7 @@ impl Connection {
         let mut slot = None;
         match dispatch::forward(self, scratch, &mut request, &mut slot).await {
             Ok(delivered) => {
-                dispatch::log(self, scratch, &request, slot.as_ref(), None);
+                dispatch::note(self, scratch, &request, slot.as_ref(), None);
                 match delivered {
                     Delivered {
                         keep_alive: true, ..
@@ -269,13 +269,13 @@ impl Connection {
                     _ => Next::Linger,
                 }
             }
-            Err(Undelivered::Answer(cause)) => {
-                dispatch::log(self, scratch, &request, slot.as_ref(), Some(cause));
+            Err(how @ Undelivered::Answer(cause)) => {
+                dispatch::note(self, scratch, &request, slot.as_ref(), Some(how));
                 drop(slot);
                 self.answer(scratch, &request, cause).await
             }
-            Err(Undelivered::Abort(cause)) => {
-                dispatch::log(self, scratch, &request, slot.as_ref(), Some(cause));
+            Err(how @ Undelivered::Abort(_)) => {
+                dispatch::note(self, scratch, &request, slot.as_ref(), Some(how));
                 Next::Reset
             }
         }
@@ -302,7 +302,8 @@ impl Connection {
 
     /// Answers what could not be read as a request.
     async fn refuse(&mut self, scratch: &mut Scratch, cause: Cause) -> Next {
-        self.worker.log_refused(&self.origin, cause);
+        self.worker
+            .note_refused(&self.origin, Some(cause.status()), cause);
         let asked = Asked {
             version: Version::Http11,
             head_only: false,

@@ -11,7 +11,8 @@ use ekiden_engine::frame::{read_frame, write_frame};
 use ekiden_model::{
     id::InstanceId,
     route::{
-        CertificateGeneration, FromEdge, Generation, ROUTE_PROTOCOL_VERSION, RouteHello, ToEdge,
+        CertificateGeneration, FromEdge, Generation, ROUTE_PROTOCOL_COUNTS, ROUTE_PROTOCOL_VERSION,
+        RouteHello, ServiceCounts, ToEdge,
     },
 };
 use tokio::{
@@ -43,6 +44,12 @@ const CONTROL_TIME: Duration = Duration::from_secs(10);
 /// Certificates are saved so long after they changed, so that many changes in a row are saved once.
 const SAVE_DELAY: Duration = Duration::from_millis(500);
 
+/// Counts of requests are told at most so often.
+const COUNTS_EVERY: Duration = Duration::from_secs(1);
+
+/// Services whose counts are in one message; more go into several.
+const COUNTS_PER_MESSAGE_MAX: usize = 1024;
+
 /// Messages read from control and not yet acted upon.
 const MESSAGES_MAX: usize = 4;
 
@@ -62,6 +69,8 @@ pub(crate) struct Control {
     pub(crate) adopted: Arc<Notify>,
     /// Told when an instance that left the table holds no request any more.
     pub(crate) drained: Arc<Notify>,
+    /// Counts that were taken and that control may not have been told.
+    pub(crate) untold: Vec<ServiceCounts>,
     /// True when the edge is to stop.
     pub(crate) stop: watch::Receiver<bool>,
     /// True when every worker has ended.
@@ -76,6 +85,8 @@ pub(crate) struct WorkerEnd {
 
 /// One connection to control.
 struct Conversation {
+    /// Of the protocol, which both speak.
+    version: u32,
     messages: mpsc::Receiver<io::Result<ToEdge>>,
     out: OwnedWriteHalf,
     /// Whether the whole table has come, which has to be first.
@@ -142,6 +153,7 @@ impl Control {
         save_at: &mut Option<Instant>,
     ) -> io::Result<()> {
         let mut over = self.over.clone();
+        let mut count_at = Instant::now() + COUNTS_EVERY;
         loop {
             let due = *save_at;
             let save = async {
@@ -166,7 +178,15 @@ impl Control {
                     *save_at = None;
                     self.save_certificates();
                 }
-                _ = over.wait_for(|over| *over) => return Ok(()),
+                () = sleep_until(count_at) => {
+                    count_at = Instant::now() + COUNTS_EVERY;
+                    self.tell_counts(conversation).await?;
+                }
+                _ = over.wait_for(|over| *over) => {
+                    // The last there will be, behind those that were not told yet.
+                    self.tell_counts(conversation).await?;
+                    return self.tell_counts(conversation).await;
+                }
             }
             self.tell(conversation).await?;
         }
@@ -295,6 +315,25 @@ impl Control {
         Ok(())
     }
 
+    /// Tells control what was counted since the last time, and before that what it was not told then.
+    async fn tell_counts(&mut self, conversation: &mut Conversation) -> io::Result<()> {
+        if self.untold.is_empty() {
+            self.untold = self.publisher.take_counts();
+        }
+        if conversation.version < ROUTE_PROTOCOL_COUNTS {
+            self.untold.clear();
+        }
+        while !self.untold.is_empty() {
+            let rest = self.untold.len().saturating_sub(COUNTS_PER_MESSAGE_MAX);
+            let message = FromEdge::Counts {
+                counts: self.untold[rest..].to_vec(),
+            };
+            timeout(CONTROL_TIME, write_frame(&mut conversation.out, &message)).await??;
+            self.untold.truncate(rest);
+        }
+        Ok(())
+    }
+
     fn save_certificates(&self) {
         if *self.stop.borrow() {
             return;
@@ -353,6 +392,7 @@ async fn connect(socket: &std::path::Path) -> io::Result<Conversation> {
     // the conversation does.
     tokio::spawn(read_messages(input, sender));
     Ok(Conversation {
+        version: theirs.version.min(ROUTE_PROTOCOL_VERSION),
         messages,
         out,
         begun: false,
@@ -443,11 +483,13 @@ mod tests {
             workers,
             adopted: Arc::clone(&notify),
             drained: notify,
+            untold: Vec::new(),
             over: stop.clone(),
             stop,
         };
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let mut conversation = Conversation {
+            version: ROUTE_PROTOCOL_VERSION,
             messages: mpsc::channel(1).1,
             out: ours.into_split().1,
             begun: false,

@@ -538,15 +538,32 @@ async fn open(slot: &Slot) -> io::Result<LinkKind> {
     Ok(LinkKind::H2c(exchange))
 }
 
-/// The one place where all that is known of a finished request comes together.
-pub(crate) fn log<C: Client>(
+/// The one place where all that is known of a finished request comes together: it is counted, and
+/// logged. `undelivered` says how it ended if not with its application's response.
+pub(crate) fn note<C: Client>(
     client: &C,
     scratch: &Scratch,
     request: &Request,
     slot: Option<&Slot>,
-    cause: Option<Cause>,
+    undelivered: Option<Undelivered>,
 ) {
-    let (Some(log), Some(stages)) = (&client.worker().log, &request.stages) else {
+    let worker = client.worker();
+    let (own_status, cause) = match undelivered {
+        None => (None, None),
+        Some(Undelivered::Answer(cause)) => {
+            let redirect = request.redirect.as_ref();
+            let status = redirect.map_or(cause.status(), |redirect| redirect.status);
+            (Some(status), Some(cause))
+        }
+        Some(Undelivered::Abort(cause)) => (None, Some(cause)),
+    };
+    let sent = request.status.or(own_status);
+    let counters = match &request.service {
+        Some(service) => &service.shared.counters,
+        None => &worker.unrouted,
+    };
+    counters.count(sent, cause);
+    let (Some(log), Some(stages)) = (&worker.log, &request.stages) else {
         return;
     };
     log.record(&Completion {
@@ -559,11 +576,7 @@ pub(crate) fn log<C: Client>(
         request_line: &scratch.request_line,
         service: request.service.as_ref().map(|service| &*service.shared),
         slot,
-        status: request
-            .status
-            .or(request.redirect.as_ref().map(|redirect| redirect.status))
-            .or(cause.map(Cause::status))
-            .unwrap_or_default(),
+        status: sent.or(cause.map(Cause::status)).unwrap_or_default(),
         cause,
         body_bytes: request.body_bytes,
         stages,

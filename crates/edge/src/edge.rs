@@ -158,6 +158,7 @@ impl Edge {
                 served: Arc::clone(&served),
                 tls: Arc::clone(&tls),
                 log: log.as_ref().map(AccessLog::buffer),
+                unrouted: Arc::clone(publisher.unrouted()),
                 stop: stopped.clone(),
             };
             workers.push(spawn(format!("edge-{index}"), &end, move || {
@@ -176,6 +177,7 @@ impl Edge {
             workers: ends,
             adopted,
             drained,
+            untold: Vec::new(),
             stop: stopped,
             over: is_over,
         };

@@ -214,7 +214,9 @@ impl Stream {
                     // It has been waited for.
                     Instead::Wait | Instead::KeyAuthorization(_) => Cause::NoRoutes,
                 };
-                self.shared.worker.log_refused(&self.shared.origin, cause);
+                let status = Some(cause.status());
+                let Shared { worker, origin, .. } = &*self.shared;
+                worker.note_refused(origin, status, cause);
                 let reply = Reply::to_nobody(cause, SystemTime::now());
                 let head_only = parts.method == Method::HEAD;
                 return Box::pin(self.answer(scratch, &compose(&reply), head_only)).await;
@@ -228,14 +230,14 @@ impl Stream {
         };
         match forwarded {
             Ok(delivered) => {
-                dispatch::log(self, scratch, &request, slot.as_ref(), None);
+                dispatch::note(self, scratch, &request, slot.as_ref(), None);
                 if !delivered.request_read {
                     // RFC 9113 section 8.1: the response is whole, and the rest is not wanted.
                     self.respond.send_reset(Reason::NO_ERROR);
                 }
             }
-            Err(Undelivered::Answer(cause)) => {
-                dispatch::log(self, scratch, &request, slot.as_ref(), Some(cause));
+            Err(how @ Undelivered::Answer(cause)) => {
+                dispatch::note(self, scratch, &request, slot.as_ref(), Some(how));
                 drop(slot);
                 let head_only = request.method == head::Method::Head;
                 let mut head = std::mem::take(&mut scratch.to_app);
@@ -243,8 +245,8 @@ impl Stream {
                 Box::pin(self.answer(scratch, &compose(&reply), head_only)).await;
                 scratch.to_app = head;
             }
-            Err(Undelivered::Abort(cause)) => {
-                dispatch::log(self, scratch, &request, slot.as_ref(), Some(cause));
+            Err(how @ Undelivered::Abort(cause)) => {
+                dispatch::note(self, scratch, &request, slot.as_ref(), Some(how));
                 self.reset(match cause {
                     Cause::ClientLeft => Reason::CANCEL,
                     _ => Reason::INTERNAL_ERROR,

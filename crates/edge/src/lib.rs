@@ -3,7 +3,7 @@
 //!
 //! One thread per core, each with its own event loop, listening sockets and connections to
 //! instances; a thread more talks to control and makes the tables. What all workers share is little:
-//! per instance one count of requests in flight, per service one queue.
+//! per instance one count of requests in flight, per service one queue and its counters.
 //!
 //! A request's way through the modules: [`worker`] accepts, [`tls`] shakes hands, [`connection`]
 //! reads a head, or [`http2`] writes one for a stream; both are a [`client`] from there on. [`head`]
@@ -11,7 +11,7 @@
 //! slot in [`routes`] ([`queue`], when there is none), [`link`] is the way to the instance ([`h2c`],
 //! when that speaks HTTP/2), [`exchange`] moves both bodies ([`body`], [`chunked`]), or [`tunnel`]
 //! what follows a change of protocol, [`answer`] says why where the edge answers itself ([`cause`]),
-//! and [`access_log`] is where all that is known of it comes together. A table's way:
+//! and [`access_log`] and [`counters`] take in what became of it. A table's way:
 //! [`control`], [`publisher`], [`routes`], and back through [`worker`]'s acknowledgement.
 //!
 //! A certificate's way: [`control`], [`tls`], and from there into the next handshake.
@@ -33,6 +33,7 @@ mod compression;
 pub mod config;
 mod connection;
 mod control;
+mod counters;
 mod dispatch;
 mod edge;
 mod exchange;

@@ -9,12 +9,13 @@ use std::{
 
 use ekiden_model::{
     id::{InstanceId, ServiceId},
-    route::{Generation, Route},
+    route::{Generation, Route, ServiceCounts},
 };
 use tokio::sync::Notify;
 
 use crate::{
     access_log::service_text,
+    counters::Counters,
     ingress::Rules,
     instance::Instance,
     queue::Queue,
@@ -33,6 +34,10 @@ pub(crate) struct Publisher {
     /// slot taken before a service left and given back after it returned has to wake the queue of
     /// today.
     queues: HashMap<ServiceId, Weak<Queue>>,
+    /// Each service's counters, until all that they have counted is taken.
+    counters: HashMap<ServiceId, Arc<Counters>>,
+    /// Those of requests that lead to no service.
+    unrouted: Arc<Counters>,
     /// Instances that are in `instances` but in no service.
     retired: HashSet<InstanceId>,
     drained: Arc<Notify>,
@@ -49,6 +54,8 @@ impl Publisher {
             services: HashMap::new(),
             instances: HashMap::new(),
             queues: HashMap::new(),
+            counters: HashMap::new(),
+            unrouted: Arc::default(),
             retired: HashSet::new(),
             drained,
             epoch: Instant::now(),
@@ -59,6 +66,27 @@ impl Publisher {
     /// The generation of the table.
     pub(crate) fn generation(&self) -> Generation {
         self.generation
+    }
+
+    /// The counters of requests that lead to no service.
+    pub(crate) fn unrouted(&self) -> &Arc<Counters> {
+        &self.unrouted
+    }
+
+    /// Takes what was counted since the last time.
+    pub(crate) fn take_counts(&mut self) -> Vec<ServiceCounts> {
+        let of = |service, counters: &Counters| {
+            let counts = counters.take()?;
+            Some(ServiceCounts { service, counts })
+        };
+        let mut taken: Vec<_> = of(None, &self.unrouted).into_iter().collect();
+        self.counters.retain(|id, counters| {
+            // Nobody else's: the service has left, and the last of its requests is counted.
+            let is_left = Arc::get_mut(counters).is_some();
+            taken.extend(of(Some(*id), counters));
+            !is_left
+        });
+        taken
     }
 
     /// Every route, in the order of the services' ids.
@@ -148,6 +176,7 @@ impl Publisher {
         let known = self.queues.get(&route.service).and_then(Weak::upgrade);
         let queue = known.unwrap_or_default();
         self.queues.insert(route.service, Arc::downgrade(&queue));
+        let counters = Arc::clone(self.counters.entry(route.service).or_default());
         let instances = route
             .upstreams
             .iter()
@@ -172,6 +201,7 @@ impl Publisher {
             log_text: service_text(&route),
             route,
             queue,
+            counters,
             instances,
         });
         self.services.insert(id, Arc::clone(&service));

@@ -22,8 +22,8 @@ use ekiden_model::{
 use fnv::FnvBuildHasher;
 
 use crate::{
-    cause::Cause, h2c::SharedLinks, ingress::Rules, instance::Instance, link::IdleLinks,
-    listener::Door, queue::Queue, sticky::Sessions, watch::Clock,
+    cause::Cause, counters::Counters, h2c::SharedLinks, ingress::Rules, instance::Instance,
+    link::IdleLinks, listener::Door, queue::Queue, sticky::Sessions, watch::Clock,
 };
 
 /// A route and what its workers share; immutable, replaced whole.
@@ -37,6 +37,8 @@ pub(crate) struct SharedService {
     /// What the access log says of it.
     pub(crate) log_text: Box<[u8]>,
     pub(crate) queue: Arc<Queue>,
+    /// What became of its requests.
+    pub(crate) counters: Arc<Counters>,
     /// One for each of the route's upstreams, in their order.
     pub(crate) instances: Vec<Arc<Instance>>,
 }

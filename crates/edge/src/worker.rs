@@ -28,6 +28,7 @@ use crate::{
     client_address::{ClientConnection, ClientConnections, Origin, TooMany, TrustedProxies},
     config::{Bounds, TICK},
     connection::Connection,
+    counters::Counters,
     head::Version,
     listener::{Entrance, Preamble, Transport},
     proxy_protocol,
@@ -63,6 +64,7 @@ pub(crate) struct Start {
     pub(crate) served: Arc<Served>,
     pub(crate) tls: Arc<Tls>,
     pub(crate) log: Option<LogBuffer>,
+    pub(crate) unrouted: Arc<Counters>,
     /// True when the edge is to stop.
     pub(crate) stop: watch::Receiver<bool>,
 }
@@ -85,6 +87,8 @@ pub(crate) struct Worker {
     pub(crate) trusted: TrustedProxies,
     clients: Arc<ClientConnections>,
     pub(crate) log: Option<LogBuffer>,
+    /// What became of requests that lead to no service.
+    pub(crate) unrouted: Arc<Counters>,
     /// Whether the table is a saved one, which may be older than what control has promised since.
     unsure: Cell<bool>,
     /// Told when it is not unsure any more.
@@ -142,6 +146,7 @@ async fn serve(start: Start) -> io::Result<()> {
         trusted,
         clients,
         log,
+        unrouted,
         mut stop,
     } = start;
     let worker = Rc::new(Worker {
@@ -153,6 +158,7 @@ async fn serve(start: Start) -> io::Result<()> {
         trusted,
         clients,
         log,
+        unrouted,
         unsure: Cell::new(true),
         sure: Notify::new(),
         stopping: Cell::new(false),
@@ -303,12 +309,15 @@ async fn admit(
             Err(TooMany) => {
                 let stream = ClientStream::Plain(stream);
                 let origin = origin(worker, entrance, &stream, (peer, local));
-                worker.log_refused(&origin, Cause::TooManyConnections);
-                if let (ClientStream::Plain(stream), Transport::Plain) =
-                    (stream, entrance.transport)
-                {
-                    say_too_many(&stream);
-                }
+                let cause = Cause::TooManyConnections;
+                let status = match (stream, entrance.transport) {
+                    (ClientStream::Plain(stream), Transport::Plain) => {
+                        say_too_many(&stream);
+                        Some(cause.status())
+                    }
+                    _ => None,
+                };
+                worker.note_refused(&origin, status, cause);
                 return None;
             }
         },
@@ -463,8 +472,9 @@ impl Worker {
         }
     }
 
-    /// Notes what could not be read as a request.
-    pub(crate) fn log_refused(&self, origin: &Origin, cause: Cause) {
+    /// Notes what could not be read as a request, and the status that its client is sent, if it is.
+    pub(crate) fn note_refused(&self, origin: &Origin, status: Option<u16>, cause: Cause) {
+        self.unrouted.count(status, Some(cause));
         let Some(log) = &self.log else { return };
         log.record(&Completion {
             connection: &origin.log_text,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ekiden_agent::doctor::{self, Finding, Health};
-use ekiden_aws::native::{GetStatusRequest, GetStatusResponse};
+use ekiden_aws::native::{GetStatusRequest, GetStatusResponse, Traffic};
 use ekiden_cli::{
     api::Api,
     command::Context,
@@ -136,7 +136,7 @@ fn text(report: &Report) -> String {
 fn api_text(report: &Report) -> String {
     match &report.api {
         Some(api) => format!(
-            "{} services, {} instances; the edge {}, the engine {}{}",
+            "{} services, {} instances; the edge {}, the engine {}\n{}{}{}",
             api.services,
             api.instances,
             if api.edge_current {
@@ -149,6 +149,8 @@ fn api_text(report: &Report) -> String {
             } else {
                 "does not answer"
             },
+            traffic_text(&api.traffic, unix_now()),
+            refused_text(api),
             match api.certificate_warnings {
                 0 => String::new(),
                 count => format!(
@@ -157,6 +159,33 @@ fn api_text(report: &Report) -> String {
             },
         ),
         None => report.api_error.clone().unwrap_or_default(),
+    }
+}
+
+fn traffic_text(traffic: &Traffic, now: u64) -> String {
+    let causes: Vec<_> = traffic
+        .causes
+        .iter()
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    format!(
+        "requests: {} in {}, {} of them 5xx{}{}",
+        traffic.requests,
+        age(now.saturating_sub(traffic.since)),
+        traffic.status_5xx,
+        if causes.is_empty() { "" } else { "; " },
+        causes.join(", ")
+    )
+}
+
+/// What the API refused, if it did.
+fn refused_text(api: &GetStatusResponse) -> String {
+    match (api.authentication_failures, api.access_denied) {
+        (0, 0) => String::new(),
+        (failures, denied) => format!(
+            "\nrefused by the api: {failures} failed authentications, {denied} without permission; \
+             `ekiden audit` lists them"
+        ),
     }
 }
 

@@ -17,6 +17,7 @@ pub mod instance;
 pub mod name;
 pub mod parameter;
 pub mod plan;
+pub mod request_counts;
 pub mod revision;
 pub mod route;
 pub mod scale;

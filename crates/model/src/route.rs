@@ -18,6 +18,7 @@ use crate::{
     ingress::Ingress,
     instance::RevisionNumber,
     name::ServiceName,
+    request_counts::RequestCounts,
 };
 
 /// The number of a publication; a later one has a greater number, across restarts too.
@@ -138,6 +139,15 @@ pub enum Challenge {
     },
 }
 
+/// Requests of one service that are over, or of none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceCounts {
+    /// Which service; `None` for requests that led to none.
+    pub service: Option<ServiceId>,
+    /// How many, and what became of them.
+    pub counts: RequestCounts,
+}
+
 /// Certificates that are not presented any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -151,8 +161,11 @@ pub enum Removed {
 /// The first version of the protocol that has certificates.
 pub const ROUTE_PROTOCOL_CERTIFICATES: u32 = 2;
 
+/// The first version of the protocol that has counts of requests.
+pub const ROUTE_PROTOCOL_COUNTS: u32 = 3;
+
 /// The version of the messages below; it grows when an older peer could not read them.
-pub const ROUTE_PROTOCOL_VERSION: u32 = 2;
+pub const ROUTE_PROTOCOL_VERSION: u32 = 3;
 
 /// The first frame in each direction, sent without waiting for the other's. Both then speak the
 /// lower of the two versions.
@@ -225,5 +238,11 @@ pub enum FromEdge {
     CertificateWanted {
         /// The name, in lower case.
         name: String,
+    },
+    /// Requests that are over and that this edge has not told of before. Since version 3; about
+    /// once a second while there are any, and when the edge ends.
+    Counts {
+        /// Only services that had some.
+        counts: Vec<ServiceCounts>,
     },
 }

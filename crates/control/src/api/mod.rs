@@ -452,6 +452,7 @@ impl<E: Engine> Api<E> {
             Native::ListDomains => call.run_native(|r| self.list_domains(caller, r)).await,
             Native::DescribeIngress => call.run_native(|r| self.describe_ingress(caller, r)).await,
             Native::UpdateIngress => call.run_native(|r| self.update_ingress(caller, r)).await,
+            Native::DescribeTraffic => call.run_native(|r| self.describe_traffic(caller, r)).await,
             Native::CompleteConnection => {
                 call.run_native(|r| self.complete_connection(caller, r))
                     .await

@@ -3,10 +3,11 @@
 use ekiden_aws::{
     error::ApiError,
     native::{
-        DescribeOperationRequest, DescribeOperationResponse, Failure as WireFailure,
-        GetLogsRequest, GetLogsResponse, GetStatusRequest, GetStatusResponse,
-        Instance as WireInstance, ListInstancesRequest, ListInstancesResponse, LogLine,
-        Operation as WireOperation, OperationStep as WireStep,
+        DescribeOperationRequest, DescribeOperationResponse, DescribeTrafficRequest,
+        DescribeTrafficResponse, Failure as WireFailure, GetLogsRequest, GetLogsResponse,
+        GetStatusRequest, GetStatusResponse, Instance as WireInstance, ListInstancesRequest,
+        ListInstancesResponse, LogLine, Operation as WireOperation, OperationStep as WireStep,
+        Traffic as WireTraffic,
     },
 };
 use ekiden_engine::{Engine, EngineError, LOG_LINES_MAX, LogCursor, LogQuery, LogStream};
@@ -14,7 +15,9 @@ use ekiden_model::{
     health::Verdict,
     instance::InstanceState,
     plan::{InstanceView, Traffic},
+    request_counts::RequestCounts,
     service::{Operation, OperationStep},
+    time::Timestamp,
 };
 
 use super::{Api, Caller, store_error};
@@ -98,6 +101,19 @@ impl<E: Engine> Api<E> {
         })
     }
 
+    pub(super) async fn describe_traffic(
+        &self,
+        caller: &Caller,
+        request: DescribeTrafficRequest,
+    ) -> Result<DescribeTrafficResponse, ApiError> {
+        let snapshot = self.find(caller, Some(&request.service_arn))?;
+        let traffic = self.edges.traffic();
+        Ok(DescribeTrafficResponse {
+            service_arn: request.service_arn,
+            traffic: wire_traffic(traffic.since(), traffic.of(snapshot.stored.service.id)),
+        })
+    }
+
     pub(super) async fn get_status(
         &self,
         _caller: &Caller,
@@ -106,6 +122,8 @@ impl<E: Engine> Api<E> {
         let certificate_warnings = self.certificate_warnings().await?;
         let whole = self.observations.whole();
         let counts = self.audit.counts();
+        let traffic = self.edges.traffic();
+        let (all, unrouted) = traffic.whole();
         Ok(GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             edge_current: self.edges.state().borrow().serving.is_some(),
@@ -113,6 +131,8 @@ impl<E: Engine> Api<E> {
             services: self.services.count() as u32,
             instances: whole.instances.len() as u32,
             certificate_warnings,
+            traffic: wire_traffic(traffic.since(), all),
+            unrouted_traffic: wire_traffic(traffic.since(), unrouted),
             authentication_failures: counts.unauthenticated,
             access_denied: counts.denied,
             audit_events_left_out: counts.left_out,
@@ -145,6 +165,21 @@ impl<E: Engine> Api<E> {
             }
         };
         views.into_iter().map(wire).collect()
+    }
+}
+
+fn wire_traffic(since: Timestamp, counts: RequestCounts) -> WireTraffic {
+    let [status_1xx, status_2xx, status_3xx, status_4xx, status_5xx] = counts.answered;
+    WireTraffic {
+        since: since.as_secs(),
+        requests: counts.requests(),
+        status_1xx,
+        status_2xx,
+        status_3xx,
+        status_4xx,
+        status_5xx,
+        unanswered: counts.unanswered,
+        causes: counts.causes,
     }
 }
 

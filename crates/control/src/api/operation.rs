@@ -141,6 +141,7 @@ const fn of_native(operation: Native) -> Access {
         | O::DescribeOperation
         | O::DescribeDomain
         | O::DescribeIngress
+        | O::DescribeTraffic
         | O::ListDomains
         | O::ListRevisions
         | O::DescribeCertificateAuthority
@@ -254,6 +255,7 @@ const fn named_by_native(operation: Native) -> Named {
         | O::DescribeDomain
         | O::DescribeIngress
         | O::DescribeOperation
+        | O::DescribeTraffic
         | O::GetLogs
         | O::ListDomains
         | O::ListInstances

@@ -22,16 +22,21 @@ use ekiden_control::{
 };
 use ekiden_engine::{
     Engine,
-    frame::{read_frame, write_frame},
+    frame::{encode_frame, read_frame, write_frame},
     simulated::SimulatedEngine,
 };
 use ekiden_model::{
     instance::InstanceState,
     plan::Timing,
-    route::{FromEdge, ROUTE_PROTOCOL_VERSION, Route, RouteHello, ToEdge},
+    route::{FromEdge, ROUTE_PROTOCOL_VERSION, Route, RouteHello, ServiceCounts, ToEdge},
 };
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{net::UnixStream, sync::watch, task::JoinHandle};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+    sync::watch,
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 
 /// No state may take longer than this to come about, however slow the machine.
@@ -250,6 +255,23 @@ impl World {
 
     pub(crate) fn route(&self, name: &str) -> Option<Route> {
         self.routes.borrow().get(name).cloned()
+    }
+
+    /// Tells control of requests, as an edge of its own.
+    pub(crate) async fn tell(&self, counts: Vec<ServiceCounts>) {
+        let socket = self.dir.path().join("edge.sock");
+        let mut stream = UnixStream::connect(socket).await.unwrap();
+        let version = ROUTE_PROTOCOL_VERSION;
+        for frame in [
+            encode_frame(&RouteHello { version }).unwrap(),
+            encode_frame(&FromEdge::Counts { counts }).unwrap(),
+        ] {
+            stream.write_all(&frame).await.unwrap();
+        }
+        stream.shutdown().await.unwrap();
+        // Control closes once it has read the last.
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
     }
 
     pub(crate) fn running(&self) -> usize {

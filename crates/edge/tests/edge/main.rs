@@ -6,6 +6,7 @@
 
 mod bodies;
 mod capacity;
+mod counts;
 mod failures;
 mod forwarding;
 mod http2;

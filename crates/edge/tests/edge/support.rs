@@ -23,9 +23,10 @@ use ekiden_engine::frame::encode_frame;
 use ekiden_model::{
     id::{InstanceId, ServiceId},
     instance::RevisionNumber,
+    request_counts::RequestCounts,
     route::{
-        FromEdge, Generation, ROUTE_PROTOCOL_VERSION, Route, RouteHello, RouteState, ToEdge,
-        Upstream,
+        FromEdge, Generation, ROUTE_PROTOCOL_VERSION, Route, RouteHello, RouteState, ServiceCounts,
+        ToEdge, Upstream,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -104,6 +105,13 @@ impl World {
         Client::connect(self.address)
     }
 
+    /// Stops the edge and waits until it has.
+    pub(crate) fn stopped(&mut self) {
+        let edge = self.edge.take().unwrap();
+        edge.stop();
+        edge.join().unwrap();
+    }
+
     /// Begins to stop.
     pub(crate) fn stop(&self) {
         self.edge.as_ref().unwrap().stop();
@@ -153,36 +161,43 @@ pub(crate) struct FakeControl {
     listener: UnixListener,
     stream: UnixStream,
     generation: u64,
+    /// What of the protocol it says that it speaks.
+    pub(crate) version: u32,
+    /// What it was told of requests.
+    pub(crate) counts: Vec<ServiceCounts>,
 }
 
 impl FakeControl {
     fn new(listener: UnixListener) -> Self {
-        let stream = Self::accept(&listener);
+        let stream = Self::accept(&listener, ROUTE_PROTOCOL_VERSION);
         Self {
             listener,
             stream,
             generation: 0,
+            version: ROUTE_PROTOCOL_VERSION,
+            counts: Vec::new(),
         }
     }
 
-    fn accept(listener: &UnixListener) -> UnixStream {
+    fn accept(listener: &UnixListener, version: u32) -> UnixStream {
         let (mut stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let hello: RouteHello = read_frame(&mut stream);
         assert_eq!(hello.version, ROUTE_PROTOCOL_VERSION);
-        write_frame(
-            &mut stream,
-            &RouteHello {
-                version: ROUTE_PROTOCOL_VERSION,
-            },
-        );
+        write_frame(&mut stream, &RouteHello { version });
         stream
     }
 
     /// Drops the connection and takes the next.
     pub(crate) fn restart(&mut self) {
+        self.restart_after(|| {});
+    }
+
+    /// The same, with something that happens in between.
+    pub(crate) fn restart_after(&mut self, meanwhile: impl FnOnce()) {
         self.stream.shutdown(Shutdown::Both).unwrap();
-        self.stream = Self::accept(&self.listener);
+        meanwhile();
+        self.stream = Self::accept(&self.listener, self.version);
     }
 
     pub(crate) fn send(&mut self, message: &ToEdge) {
@@ -208,13 +223,45 @@ impl FakeControl {
     }
 
     pub(crate) fn receive(&mut self) -> (Generation, Vec<InstanceId>) {
-        match read_frame(&mut self.stream) {
-            FromEdge::Serving {
-                generation,
-                draining,
-            } => (generation, draining),
-            other => panic!("{other:?}"),
+        loop {
+            match read_frame(&mut self.stream) {
+                FromEdge::Serving {
+                    generation,
+                    draining,
+                } => return (generation, draining),
+                FromEdge::Counts { counts } => self.counts.extend(counts),
+                other => panic!("{other:?}"),
+            }
         }
+    }
+
+    /// What it was told of one service's requests, or of those of none: waits until there were so
+    /// many.
+    pub(crate) fn counted(&mut self, service: Option<ServiceId>, requests: u64) -> RequestCounts {
+        loop {
+            let mut sum = RequestCounts::default();
+            let of_it = self.counts.iter().filter(|one| one.service == service);
+            of_it.for_each(|one| sum.add(&one.counts));
+            if sum.requests() >= requests {
+                return sum;
+            }
+            if let FromEdge::Counts { counts } = read_frame(&mut self.stream) {
+                self.counts.extend(counts);
+            }
+        }
+    }
+
+    /// Reads until the edge has gone, and says whether it has told of requests.
+    pub(crate) fn was_told_counts_until_the_end(&mut self) -> bool {
+        let mut told = !self.counts.is_empty();
+        let mut length = [0; 4];
+        while self.stream.read_exact(&mut length).is_ok() {
+            let mut body = vec![0; u32::from_be_bytes(length) as usize];
+            self.stream.read_exact(&mut body).unwrap();
+            let message = serde_json::from_slice(&body).unwrap();
+            told |= matches!(message, FromEdge::Counts { .. });
+        }
+        told
     }
 
     /// Sends a table and waits until it is served; gives what is draining then.
