@@ -538,6 +538,21 @@ impl Config {
                 "it needs `acme.dns_server`, a name server that takes updates",
             ));
         }
+        if acme.default_domain && acme.directory.is_none() {
+            return Err(unfit(
+                "acme.default_domain",
+                true,
+                "it needs `acme.directory`, the authority to get the certificates from",
+            ));
+        }
+        if acme.default_domain && acme.challenge != AcmeChallenge::Dns01 {
+            return Err(unfit(
+                "acme.default_domain",
+                true,
+                "authorities give certificates for wildcards by `dns-01` only: set \
+                 `acme.challenge = \"dns-01\"` and `acme.dns_server`, or leave it out",
+            ));
+        }
         if acme.dns_key_name.is_some() != acme.dns_key_file.is_some() {
             return Err(unfit(
                 "acme.dns_key_name",
@@ -712,6 +727,21 @@ mod tests {
             "data_dir = \"/var\"",
             "`data_dir` cannot be `/var`: expected an absolute path without `.` and `..` of at \
              least two parts, for a directory that is Ekiden's alone",
+        );
+        refused(
+            "[acme]\ndefault_domain = true",
+            "`acme.default_domain` cannot be `true`: it needs `acme.directory`, the authority to get \
+             the certificates from",
+        );
+        let with_directory = "[acme]\ndefault_domain = true\ndirectory = \"https://acme.test/\"\n";
+        refused(
+            with_directory,
+            "`acme.default_domain` cannot be `true`: authorities give certificates for wildcards by \
+             `dns-01` only: set `acme.challenge = \"dns-01\"` and `acme.dns_server`, or leave it out",
+        );
+        check(
+            &format!("{with_directory}challenge = \"dns-01\"\ndns_server = \"127.0.0.1:53\"\n"),
+            Ok(|config: &Config| config.acme.default_domain),
         );
         refused(
             "[users]\nedge = 64802",
