@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 
 use ekiden_model::{
     access::Role,
+    certificate::{Attempts, Certificate, Source},
     domain::{CustomDomain, DomainEvent, ValidationToken},
     health::HealthCheck,
-    id::{OperationId, ServiceId},
+    id::{CertificateId, OperationId, ServiceId},
     image::{Digest, ImageConfig, PreparedImage},
     instance::{RevisionNumber, UserNamespace},
     revision::{Exposure, Scaling, Settings},
@@ -19,6 +20,7 @@ use ekiden_model::{
 use ekiden_store::{
     OPERATIONS_KEPT_MAX, REVISIONS_KEPT_MAX, Store, StoreError, StoredService,
     access_keys::{AccessKey, AccessKeyFacts, LastUsed},
+    certificates::{StoredAttempts, StoredAuthority, StoredCertificate},
     domains::CreateDomainError,
 };
 use sqlx::{Connection, SqliteConnection};
@@ -686,4 +688,171 @@ async fn access_keys_keep_secret_and_last_use_when_their_facts_change() {
     store.delete_access_key("EKIAONE").await.unwrap();
     store.delete_access_key("EKIAONE").await.unwrap();
     assert!(store.access_keys().await.unwrap().is_empty());
+}
+
+fn certificate(number: u8) -> StoredCertificate {
+    StoredCertificate {
+        certificate: Certificate {
+            id: CertificateId::from_bytes([number; 16]),
+            names: vec![format!("{number}.test")],
+            source: Source::Local,
+            serial: "0a".into(),
+            not_before: at(1),
+            not_after: at(100),
+            renew_at: at(60),
+            revoked_at: None,
+            on_demand: false,
+        },
+        chain: format!("chain {number}"),
+        sealed: vec![number],
+    }
+}
+
+fn attempts(failures: u32) -> StoredAttempts {
+    StoredAttempts {
+        attempts: Attempts {
+            failures,
+            reason: Some("no answer".into()),
+            next_at: at(9),
+            order: None,
+        },
+        sealed: Some(vec![7]),
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_takes_the_place_of_others_and_of_the_attempts_to_get_it() {
+    let world = World::new().await;
+    let store = &world.store;
+    for number in [2, 1, 3] {
+        let put = store.put_certificate(&certificate(number), &[], None).await;
+        put.unwrap();
+    }
+    for key in ["1.test", "2.test"] {
+        let put = store
+            .put_certificate_attempts(key, Some(&attempts(1)))
+            .await;
+        put.unwrap();
+    }
+    let new = certificate(4);
+    let replaced = [1, 2].map(|number| certificate(number).certificate.id);
+    let put = store.put_certificate(&new, &replaced, Some("1.test")).await;
+    put.unwrap();
+    // What is recorded of one changes; its chain and key never do.
+    let mut revoked = certificate(3);
+    revoked.certificate.revoked_at = Some(at(5));
+    let other = StoredCertificate {
+        chain: "another".into(),
+        sealed: vec![99],
+        ..revoked.clone()
+    };
+    store.put_certificate(&other, &[], None).await.unwrap();
+    let store = world.reopen().await;
+    assert_eq!(store.certificates().await.unwrap(), [revoked, new]);
+    let left = store.certificate_attempts().await.unwrap();
+    assert_eq!(left, [("2.test".to_owned(), attempts(1))].into());
+
+    let id = certificate(4).certificate.id;
+    assert!(store.remove_certificate(id).await.unwrap());
+    assert!(!store.remove_certificate(id).await.unwrap());
+    assert_eq!(store.certificates().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn attempts_and_authorities_are_what_was_put_last() {
+    let world = World::new().await;
+    let store = &world.store;
+    for stored in [attempts(1), attempts(2)] {
+        let put = store
+            .put_certificate_attempts("a.test", Some(&stored))
+            .await;
+        put.unwrap();
+    }
+    let authority = |n: u8| StoredAuthority {
+        chain: format!("chain {n}"),
+        sealed: vec![n],
+    };
+    let put = async |name, n| {
+        let put = store.put_certificate_authority(name, &authority(n)).await;
+        put.unwrap();
+    };
+    put("local", 1).await;
+    put("https://acme.test/", 2).await;
+    put("local", 3).await;
+    let reopened = world.reopen().await;
+    let read = reopened.certificate_attempts().await.unwrap();
+    assert_eq!(read, [("a.test".to_owned(), attempts(2))].into());
+    for (name, want) in [
+        ("local", Some(3)),
+        ("https://acme.test/", Some(2)),
+        ("https://other.test/", None),
+    ] {
+        let read = reopened.certificate_authority(name).await.unwrap();
+        assert_eq!(read, want.map(authority), "{name}");
+    }
+    let forget = reopened.put_certificate_attempts("a.test", None).await;
+    forget.unwrap();
+    assert!(reopened.certificate_attempts().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_control_plane_that_was_replaced_changes_no_certificates() {
+    let world = World::new().await;
+    let put = world
+        .store
+        .put_certificate(&certificate(1), &[], None)
+        .await;
+    put.unwrap();
+    let new = world.reopen().await;
+    let id = certificate(1).certificate.id;
+    let authority = StoredAuthority {
+        chain: String::new(),
+        sealed: vec![],
+    };
+    let old = &world.store;
+    assert!(
+        old.put_certificate(&certificate(2), &[], None)
+            .await
+            .is_err()
+    );
+    assert!(old.remove_certificate(id).await.is_err());
+    assert!(
+        old.put_certificate_attempts("a.test", Some(&attempts(1)))
+            .await
+            .is_err()
+    );
+    assert!(
+        old.put_certificate_authority("local", &authority)
+            .await
+            .is_err()
+    );
+    assert_eq!(new.certificates().await.unwrap(), [certificate(1)]);
+    assert!(new.certificate_attempts().await.unwrap().is_empty());
+    assert_eq!(new.certificate_authority("local").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn names_are_certified_once_their_domain_is_bound_until_it_goes() {
+    let world = World::new().await;
+    two_services(&world).await;
+    let mut domain = domain("example.com", true, 1, 5);
+    world.store.create_domain(&domain, 5).await.unwrap();
+    let mut seen = Vec::new();
+    for event in [
+        DomainEvent::RecordsKnown,
+        DomainEvent::Validated,
+        DomainEvent::Bound,
+        DomainEvent::Disassociated,
+    ] {
+        domain.apply(event, at(7)).unwrap();
+        let name = domain.name.clone();
+        let moved = world
+            .store
+            .update_domain(domain.service, &name, |domain| domain.apply(event, at(7)))
+            .await;
+        assert!(moved.unwrap().is_some());
+        seen.push(world.store.certified_domains().await.unwrap());
+    }
+    let names = vec![domain.hosts()];
+    assert_eq!(seen, [vec![], names.clone(), names, vec![]]);
 }
