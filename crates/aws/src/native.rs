@@ -529,6 +529,9 @@ pub struct ListCertificatesResponse {
     pub certificates: Vec<Certificate>,
     /// What is wanted and not there.
     pub missing: Vec<MissingCertificate>,
+    /// What to do about Ekiden's own authority, if it can issue nothing: a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authority_warning: Option<String>,
 }
 
 /// A certificate; its key is never shown.

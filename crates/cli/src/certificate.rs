@@ -179,7 +179,11 @@ fn list_text(response: &ListCertificatesResponse, now: u64) -> String {
         "NEXT",
         "ATTENTION",
     ];
-    table(&header, there.chain(missing))
+    let text = table(&header, there.chain(missing));
+    match &response.authority_warning {
+        Some(warning) => format!("{text}\n{warning}"),
+        None => text,
+    }
 }
 
 #[cfg(test)]
@@ -207,8 +211,10 @@ mod tests {
                 failure: Some("needs dns-01".to_owned()),
                 next_attempt_at: 1060,
             }],
+            authority_warning: Some("the key is lost".to_owned()),
         };
         let text = list_text(&response, 1000);
+        assert!(text.ends_with("\nthe key is lost"), "{text}");
         let lines: Vec<Vec<&str>> = text
             .lines()
             .map(|line| {

@@ -163,6 +163,11 @@ impl Certificates {
         self.local.chain()
     }
 
+    /// What somebody should do about the local authority, if it cannot issue.
+    pub(crate) fn authority_warning(&self) -> Option<&'static str> {
+        self.local.warning()
+    }
+
     /// Says that what is wanted may have changed.
     pub(crate) fn wake(&self) {
         self.changed.notify_one();

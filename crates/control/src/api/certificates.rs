@@ -38,6 +38,7 @@ impl<E: Engine> Api<E> {
         Ok(ListCertificatesResponse {
             certificates: shown.into_iter().map(wire_shown).collect(),
             missing: missing.into_iter().map(wire_missing).collect(),
+            authority_warning: self.certificates.authority_warning().map(str::to_owned),
         })
     }
 
@@ -71,13 +72,14 @@ impl<E: Engine> Api<E> {
         answer(self.certificates.revoke(&request.certificate).await)
     }
 
-    /// How many certificates somebody should look at.
+    /// How many certificates somebody should look at, Ekiden's own authority included.
     pub(super) async fn certificate_warnings(&self) -> Result<u32, ApiError> {
         let listed = self.certificates.list().await;
         let (shown, missing) = listed.map_err(|error| store_error(&error))?;
         let told = shown.iter().filter(|shown| shown.warning.is_some()).count();
         let failed = missing.iter().filter(|one| one.failure.is_some()).count();
-        Ok((told + failed) as u32)
+        let authority = usize::from(self.certificates.authority_warning().is_some());
+        Ok((told + failed + authority) as u32)
     }
 }
 

@@ -230,7 +230,7 @@ impl Certificates {
     ) -> Result<(), StoreError> {
         let issued = self.local.issue(&wanted.names, now);
         let made = issued
-            .map_err(|error| error.to_string())
+            .map_err(|error| Chain(&error).to_string())
             .and_then(|(chain, key)| {
                 let parsed = parse::read(&chain).map_err(|error| error.to_string())?;
                 let certificate = parsed.certificate(Source::Local, wanted.on_demand);

@@ -30,43 +30,62 @@ const LEAF_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Lives begin so long ago, for clients whose clocks are slow.
 const SKEW: Duration = Duration::from_secs(3600);
 
+/// What to do when the authority's key is lost.
+const KEY_LOST: &str = "the key of Ekiden's own authority does not open with this installation's \
+    key, and no certificate can be issued: put the `installation.key` that belongs to the database \
+    back into control's directory and restart, or import certificates of your own";
+
 /// The local authority.
 pub(super) struct LocalAuthority {
     chain: String,
-    key: PrivateKeyPem,
+    /// `None` if the one that is stored does not open.
+    key: Option<PrivateKeyPem>,
+}
+
+/// Why it does not issue.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum IssueError {
+    #[error("{}", KEY_LOST)]
+    KeyLost,
+    #[error("the certificate cannot be made")]
+    Make(#[from] rcgen::Error),
 }
 
 impl LocalAuthority {
-    /// The one that is stored, or a new one.
+    /// The one that is stored, or a new one if there is none. One whose key is lost is never
+    /// replaced: clients trust it, and its key may come back.
     pub(super) async fn load_or_make(store: &Store, keyring: &Keyring) -> Result<Self, StoreError> {
         if let Some(stored) = store.certificate_authority(NAME).await? {
             let key = keyring.open(PLACE, &stored.sealed).ok();
-            if let Some(key) = key.and_then(|key| super::text(&key)) {
-                let chain = stored.chain;
-                return Ok(Self { chain, key });
+            let key = key.and_then(|key| super::text(&key));
+            if key.is_none() {
+                tracing::error!("{KEY_LOST}");
             }
-            tracing::error!(
-                "the local authority's key is lost; a new authority is made, which clients have to trust anew"
-            );
+            let chain = stored.chain;
+            return Ok(Self { chain, key });
         }
-        let made = Self::made(clock::now()).map_err(corrupt)?;
+        let (chain, key) = make(clock::now()).map_err(corrupt)?;
         let stored = StoredAuthority {
-            chain: made.chain.clone(),
-            sealed: keyring.seal(PLACE, made.key.0.as_bytes()),
+            chain: chain.clone(),
+            sealed: keyring.seal(PLACE, key.0.as_bytes()),
         };
         store.put_certificate_authority(NAME, &stored).await?;
         tracing::info!("made a local certificate authority; `ekiden ca` prints it");
-        Ok(made)
+        let key = Some(key);
+        Ok(Self { chain, key })
     }
 
     /// A new one.
+    #[cfg(test)]
     pub(super) fn made(now: Timestamp) -> Result<Self, rcgen::Error> {
-        let key = KeyPair::generate()?;
-        let mut params = authority_params(&key);
-        set_life(&mut params, now, AUTHORITY_LIFE);
-        let chain = params.self_signed(&key)?.pem();
-        let key = PrivateKeyPem(Zeroizing::new(key.serialize_pem()));
+        let (chain, key) = make(now)?;
+        let key = Some(key);
         Ok(Self { chain, key })
+    }
+
+    /// What somebody should do about it, if it cannot issue.
+    pub(super) fn warning(&self) -> Option<&'static str> {
+        self.key.is_none().then_some(KEY_LOST)
     }
 
     /// Its certificate, in PEM.
@@ -79,8 +98,9 @@ impl LocalAuthority {
         &self,
         names: &[String],
         now: Timestamp,
-    ) -> Result<(String, PrivateKeyPem), rcgen::Error> {
-        let own = KeyPair::from_pem(&self.key.0)?;
+    ) -> Result<(String, PrivateKeyPem), IssueError> {
+        let key = self.key.as_ref().ok_or(IssueError::KeyLost)?;
+        let own = KeyPair::from_pem(&key.0)?;
         let issuer = Issuer::new(authority_params(&own), own);
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(names)?;
@@ -98,6 +118,14 @@ impl LocalAuthority {
         let chain = params.signed_by(&key, &issuer)?.pem();
         Ok((chain, PrivateKeyPem(Zeroizing::new(key.serialize_pem()))))
     }
+}
+
+fn make(now: Timestamp) -> Result<(String, PrivateKeyPem), rcgen::Error> {
+    let key = KeyPair::generate()?;
+    let mut params = authority_params(&key);
+    set_life(&mut params, now, AUTHORITY_LIFE);
+    let chain = params.self_signed(&key)?.pem();
+    Ok((chain, PrivateKeyPem(Zeroizing::new(key.serialize_pem()))))
 }
 
 /// What its certificate says but its life; the name has a part of its key, so that two
