@@ -1,12 +1,16 @@
-//! Scaling: how many instances a service should have.
+//! Scaling: how many instances a service should have. docs/scaling-rule.md explains the rule and shows
+//! what it comes to in a simulation.
 //!
-//! What is asked for now counts at once; what was asked for within [`ScaleSettings::scale_in_delay`]
-//! still counts, so that instances go only when they were not needed for that long. An instance
-//! that is starting is one of those that there should be: the demand that it is about to serve
-//! orders no second one. Where instances keep failing to start, one at a time is tried.
+//! What is asked for now counts at once, queued requests like those in flight. It is held in two
+//! windows: a peak for [`PEAK_HOLD_MIN`] or the time that two starts take, and what lasted, smoothed
+//! over [`SMOOTHING`], for [`ScaleSettings::scale_in_delay`]. An instance that is starting is one of
+//! those that there should be: the demand that it is about to serve orders no second one, and no
+//! more than [`GROWTH_MAX`] are ordered for each that has proven itself. Where instances keep failing
+//! to start, one at a time is tried.
 //!
-//! Time is what the scaler was told, and passes no further than it asked to be called again: a
-//! clock that is set back or forward takes no instances away and holds none.
+//! Time is what the scaler was told, and while something is awaited it passes no further than the
+//! scaler asked to be called again: a clock that is set back or forward takes no instances away and
+//! holds none.
 
 use std::{collections::VecDeque, fmt, time::Duration};
 
@@ -23,11 +27,27 @@ pub const IDLE_TO_ZERO: Duration = Duration::from_secs(15 * 60);
 /// How much of an instance's concurrency is used before there is another, in percent.
 pub const UTILISATION: u32 = 100;
 
-/// Peaks that a scaler remembers.
+/// Requests in flight are averaged over about this long, to tell what lasts from what does not.
+pub const SMOOTHING: Duration = Duration::from_secs(2);
+
+/// The least time that a peak is held for, unless the scale-in delay is shorter.
+pub const PEAK_HOLD_MIN: Duration = Duration::from_secs(4);
+
+/// A peak is held for so many times of what a start takes: the dearer a start, the longer.
+pub const PEAK_HOLD_STARTS: u32 = 2;
+
+/// Instances that there may be for each that has been ready for as long as a start takes, and one
+/// more. A queue that grows while instances start says little of how many will be needed after.
+pub const GROWTH_MAX: u32 = 16;
+
+/// The shortest time that a start is taken to need.
+const START_TIME_MIN: Duration = Duration::from_millis(1);
+
+/// Values that a window remembers.
 const PEAKS_MAX: usize = 64;
 
-/// Peaks closer together than this part of the delay are one.
-const PEAKS_PER_DELAY: u32 = 32;
+/// Values closer together than this part of a window are one.
+const PEAKS_PER_WINDOW: u32 = 32;
 
 /// How a service is scaled: its auto scaling configuration, and Ekiden's own settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +60,7 @@ pub struct ScaleSettings {
     pub concurrency_per_instance: u32,
     /// How much of the concurrency is used before there is another instance: 1 to 100 percent.
     pub utilisation: u32,
-    /// How long the demand must have been lower before instances are taken away.
+    /// How long a demand that lasted must have been lower before instances are taken away.
     pub scale_in_delay: Duration,
     /// With a minimum of 0: how long nothing may have been asked for before the last one is stopped.
     pub idle_to_zero: Duration,
@@ -79,9 +99,17 @@ pub struct Scaler {
     /// How soon the last decision asked to be looked at again.
     asked: Option<Duration>,
     /// What was asked for at the last call, and has been until this one.
-    requests: u32,
-    /// The highest demands, oldest first, each lower than the one before it.
-    peaks: VecDeque<Peak>,
+    demand: Demand,
+    /// Requests in flight, smoothed.
+    smooth: f64,
+    /// Requests in flight, smoothed, of the scale-in delay.
+    lasting: Peaks,
+    /// The demand of the time that peaks are held for.
+    short: Peaks,
+    /// Instances that have been ready for as long as a start takes.
+    proven: u32,
+    /// More than these are ready, and since when.
+    proving: Option<(u32, Duration)>,
     /// When there last was a reason to have an instance: a request, or one that was started without
     /// any. `None` when that is longer ago than the idle delay.
     needed: Option<Duration>,
@@ -89,11 +117,15 @@ pub struct Scaler {
     inhabited: bool,
 }
 
+/// The highest values of a window, oldest first, each lower than the one before it.
+#[derive(Debug, Clone, Default)]
+struct Peaks(VecDeque<Peak>);
+
 #[derive(Debug, Clone, Copy)]
 struct Peak {
     requests: u32,
     began: Duration,
-    /// When there last was as much demand as this, or almost.
+    /// When there last were as many, or almost.
     ended: Duration,
 }
 
@@ -122,6 +154,8 @@ pub enum Reason {
     Holding,
     /// Nothing has been asked for, for long enough.
     Idle,
+    /// More seem needed, and will be ordered when those that were are seen to be too few.
+    Growing,
     /// More are needed, but they keep failing to start.
     FailingToStart,
 }
@@ -134,6 +168,7 @@ impl fmt::Display for Reason {
             Self::Demand => "what is asked for needs as many",
             Self::Holding => "less is asked for, but not for long enough",
             Self::Idle => "nothing is asked for",
+            Self::Growing => "more seem needed, and these come first",
             Self::FailingToStart => "more are needed, but instances fail to start",
         })
     }
@@ -191,69 +226,86 @@ impl Scaler {
         demand: Demand,
         fleet: &Fleet,
     ) -> Decision {
-        self.note(now, settings, demand, fleet);
-        let mut decision = self.sized(settings, demand);
+        let hold = peak_hold(settings, fleet);
+        self.note(now, settings, demand, fleet, hold);
+        let growth_wait = self.prove(fleet);
+        let mut decision = self.sized(settings, demand, hold);
+        let (least, _) = settings.bounds();
+        let there = fleet.ready.saturating_add(fleet.starting);
+        let growth = self.proven.saturating_add(1).saturating_mul(GROWTH_MAX);
+        decision.limit(growth.max(there).max(least), Reason::Growing, growth_wait);
         if let Some(left) = failing(now, fleet) {
-            let (least, _) = settings.bounds();
             let tried = fleet.ready.saturating_add(fleet.starting.max(1)).max(least);
-            if tried < decision.wanted {
-                decision.wanted = tried;
-                decision.reason = Reason::FailingToStart;
-                decision.look_again_in = sooner(decision.look_again_in, Some(left));
-            }
+            decision.limit(tried, Reason::FailingToStart, Some(left));
         }
         self.asked = decision.look_again_in;
         decision
     }
 
     /// Lets time pass and remembers the demand.
-    fn note(&mut self, now: Timestamp, settings: &ScaleSettings, demand: Demand, fleet: &Fleet) {
+    fn note(
+        &mut self,
+        now: Timestamp,
+        settings: &ScaleSettings,
+        demand: Demand,
+        fleet: &Fleet,
+        hold: Duration,
+    ) {
         let there = fleet.ready.saturating_add(fleet.starting);
+        let before = self.at;
         match self.called {
-            Some(called) => self.at += now.since(called).min(self.asked.unwrap_or_default()),
-            None => self.requests = settings.requests_per_instance().saturating_mul(there),
-        }
-        self.called = Some(now);
-        // What was asked for at the last call was asked for until now.
-        self.peak(self.requests, settings);
-        self.peak(demand.requests(), settings);
-        let appeared = there > 0 && !self.inhabited;
-        self.inhabited = there > 0;
-        if self.requests > 0 || demand.requests() > 0 || appeared {
-            self.needed = Some(self.at);
-        }
-        self.requests = demand.requests();
-    }
-
-    fn peak(&mut self, requests: u32, settings: &ScaleSettings) {
-        let at = self.at;
-        let (delay, apart) = (
-            settings.scale_in_delay,
-            settings.scale_in_delay / PEAKS_PER_DELAY,
-        );
-        let counts = |peak: &Peak| at - peak.ended < delay;
-        while self.peaks.front().is_some_and(|peak| !counts(peak)) {
-            self.peaks.pop_front();
-        }
-        let mut began = at;
-        while let Some(lower) = self.peaks.pop_back_if(|peak| peak.requests <= requests) {
-            if lower.requests == requests {
-                began = lower.began;
+            Some(called) => {
+                let most = self.asked.unwrap_or(settings.scale_in_delay);
+                self.at = self.at.saturating_add(now.since(called).min(most));
+            }
+            None => {
+                self.demand.in_flight = settings.requests_per_instance().saturating_mul(there);
+                self.smooth = f64::from(self.demand.in_flight);
+                self.proven = fleet.ready;
             }
         }
-        let full = self.peaks.len() >= PEAKS_MAX;
-        match self.peaks.back_mut() {
-            Some(last) if full || at - last.began < apart => last.ended = at,
-            _ => self.peaks.push_back(Peak {
-                requests,
-                began,
-                ended: at,
-            }),
+        self.called = Some(now);
+        let passed = (self.at - before).as_secs_f64();
+        // What was asked for at the last call was asked for until now.
+        let was = f64::from(self.demand.in_flight);
+        self.smooth += (was - self.smooth) * (1.0 - (-passed / SMOOTHING.as_secs_f64()).exp());
+        let delay = settings.scale_in_delay;
+        self.lasting
+            .note(self.at, delay, self.smooth.round() as u32);
+        self.short.note(self.at, hold, self.demand.requests());
+        self.short.note(self.at, hold, demand.requests());
+        let appeared = there > 0 && !self.inhabited;
+        self.inhabited = there > 0;
+        if self.demand.requests() > 0 || demand.requests() > 0 || appeared {
+            self.needed = Some(self.at);
         }
+        self.demand = demand;
+    }
+
+    /// Counts the instances that have been ready for as long as a start takes, and says when there
+    /// will be more.
+    fn prove(&mut self, fleet: &Fleet) -> Option<Duration> {
+        let (ready, takes) = (fleet.ready, fleet.start_time.max(START_TIME_MIN));
+        self.proven = self.proven.min(ready);
+        let (more, since) = match self.proving {
+            Some((more, since)) if more.min(ready) > self.proven => (more.min(ready), since),
+            _ => (ready, self.at),
+        };
+        let mut left = takes.saturating_sub(self.at - since);
+        self.proving = Some((more, since));
+        if left.is_zero() {
+            self.proven = more;
+            self.proving = Some((ready, self.at));
+            left = takes;
+        }
+        if ready == self.proven {
+            self.proving = None;
+        }
+        self.proving.map(|_| left)
     }
 
     /// How many instances the demand needs, whatever becomes of them.
-    fn sized(&mut self, settings: &ScaleSettings, demand: Demand) -> Decision {
+    fn sized(&mut self, settings: &ScaleSettings, demand: Demand, hold: Duration) -> Decision {
         let (least, most) = settings.bounds();
         let need = |requests: u32| requests.div_ceil(settings.requests_per_instance());
         let needed_now = need(demand.requests());
@@ -262,11 +314,12 @@ impl Scaler {
             let left = idle_for.and_then(|idle| settings.idle_to_zero.checked_sub(idle));
             match left {
                 Some(left) if !left.is_zero() => {
-                    return self.held(settings, needed_now, (1, most), Some(left));
+                    return self.held(settings, needed_now, (1, most), Some(left), hold);
                 }
                 _ => {
                     self.needed = None;
-                    self.peaks.clear();
+                    self.lasting.0.clear();
+                    self.short.0.clear();
                     return Decision {
                         wanted: 0,
                         reason: Reason::Idle,
@@ -275,7 +328,7 @@ impl Scaler {
                 }
             }
         }
-        self.held(settings, needed_now, (least, most), None)
+        self.held(settings, needed_now, (least, most), None, hold)
     }
 
     /// The higher of what is needed now and what was needed lately, within bounds.
@@ -285,27 +338,80 @@ impl Scaler {
         needed_now: u32,
         (least, most): (u32, u32),
         look_again_in: Option<Duration>,
+        hold: Duration,
     ) -> Decision {
-        let highest = self.peaks.front();
-        let lately = highest.map_or(0, |peak| {
-            peak.requests.div_ceil(settings.requests_per_instance())
-        });
-        let needed = needed_now.max(lately);
-        let wanted = needed.clamp(least, most);
-        let holds = wanted > needed_now.clamp(least, most);
-        let over = highest.map(|peak| settings.scale_in_delay.saturating_sub(self.at - peak.ended));
-        Decision {
-            wanted,
-            reason: match () {
-                () if holds || look_again_in.is_some() => Reason::Holding,
-                () if needed_now > most => Reason::Maximum,
-                () if needed_now <= least && settings.bounds().0 > 0 => Reason::Minimum,
-                () => Reason::Demand,
+        let lately = |peaks: &Peaks, delay: Duration| {
+            let highest = peaks.0.front()?;
+            let need = highest.requests.div_ceil(settings.requests_per_instance());
+            let need = need.clamp(least, most);
+            let over = delay.saturating_sub(self.at - highest.ended);
+            (need > needed_now.clamp(least, most)).then_some((need, over))
+        };
+        let held = [
+            lately(&self.lasting, settings.scale_in_delay),
+            lately(&self.short, hold),
+        ];
+        let highest = held
+            .into_iter()
+            .flatten()
+            .max_by_key(|(need, over)| (*need, *over));
+        match highest {
+            Some((wanted, over)) => Decision {
+                wanted,
+                reason: Reason::Holding,
+                look_again_in: sooner(look_again_in, Some(over)),
             },
-            look_again_in: match holds {
-                true => sooner(look_again_in, over),
-                false => look_again_in,
+            None => Decision {
+                wanted: needed_now.clamp(least, most),
+                reason: match () {
+                    () if look_again_in.is_some() => Reason::Holding,
+                    () if needed_now > most => Reason::Maximum,
+                    () if needed_now <= least && settings.bounds().0 > 0 => Reason::Minimum,
+                    () => Reason::Demand,
+                },
+                look_again_in,
             },
+        }
+    }
+}
+
+impl Decision {
+    fn limit(&mut self, most: u32, reason: Reason, look_again_in: Option<Duration>) {
+        if self.wanted > most {
+            self.wanted = most;
+            self.reason = reason;
+            self.look_again_in = sooner(self.look_again_in, look_again_in);
+        }
+    }
+}
+
+/// How long a peak is held.
+fn peak_hold(settings: &ScaleSettings, fleet: &Fleet) -> Duration {
+    let starts = fleet.start_time.saturating_mul(PEAK_HOLD_STARTS);
+    starts.max(PEAK_HOLD_MIN).min(settings.scale_in_delay)
+}
+
+impl Peaks {
+    /// Forgets what is older than the window and adds a value.
+    fn note(&mut self, at: Duration, window: Duration, requests: u32) {
+        let apart = window / PEAKS_PER_WINDOW;
+        while self.0.front().is_some_and(|peak| at - peak.ended >= window) {
+            self.0.pop_front();
+        }
+        let mut began = at;
+        while let Some(lower) = self.0.pop_back_if(|peak| peak.requests <= requests) {
+            if lower.requests == requests {
+                began = lower.began;
+            }
+        }
+        let full = self.0.len() >= PEAKS_MAX;
+        match self.0.back_mut() {
+            Some(last) if full || at - last.began < apart => last.ended = at,
+            _ => self.0.push_back(Peak {
+                requests,
+                began,
+                ended: at,
+            }),
         }
     }
 }
@@ -357,9 +463,12 @@ mod tests {
         fn new(settings: ScaleSettings) -> Self {
             Self {
                 scaler: Scaler::new(),
-                settings,
                 now: Timestamp::from_millis(1_000_000_000),
-                fleet: Fleet::default(),
+                fleet: Fleet {
+                    ready: settings.instances_min.min(settings.instances_max.max(1)),
+                    ..Fleet::default()
+                },
+                settings,
                 last: Decision {
                     wanted: 0,
                     reason: Reason::Idle,
@@ -412,11 +521,48 @@ mod tests {
     fn instances_go_when_they_were_not_needed_for_the_delay() {
         let mut world = World::new(settings(1, 25, 10));
         world.decide(demand(200, 0));
-        assert_eq!(world.pass(SECOND, demand(200, 0)).wanted, 20);
+        assert_eq!(world.pass(SECOND * 20, demand(200, 0)).wanted, 20);
         world.check(demand(1, 0), 20, Reason::Holding);
         assert_eq!(world.pass(SECOND * 59, demand(1, 0)).wanted, 20);
         assert_eq!(world.pass(SECOND * 3, demand(1, 0)).wanted, 1);
         assert_eq!(world.last.look_again_in, None);
+    }
+
+    #[test]
+    fn a_peak_that_did_not_last_is_held_for_a_few_seconds() {
+        let mut world = World::new(settings(1, 25, 10));
+        world.decide(demand(10, 190));
+        world.check(demand(1, 0), 20, Reason::Holding);
+        assert_eq!(world.pass(SECOND * 3, demand(1, 0)).wanted, 20);
+        assert_eq!(world.pass(SECOND * 2, demand(1, 0)).wanted, 1);
+        // A start that takes longer makes it longer.
+        world.fleet.start_time = SECOND * 10;
+        world.decide(demand(10, 190));
+        assert_eq!(world.pass(SECOND * 19, demand(1, 0)).wanted, 20);
+        assert_eq!(world.pass(SECOND * 2, demand(1, 0)).wanted, 1);
+    }
+
+    #[test]
+    fn a_queue_that_grows_during_a_start_orders_no_more_than_the_growth() {
+        let mut scaler = Scaler::new();
+        let settings = settings(0, 1_000, 10);
+        let mut fleet = Fleet {
+            start_time: SECOND * 3,
+            ..Fleet::default()
+        };
+        let mut check = |seconds: u64, fleet: &Fleet, queued, want, look| {
+            let now = Timestamp::from_millis(seconds * 1000);
+            let decision = scaler.decide(now, &settings, demand(0, queued), fleet);
+            assert_eq!((decision.wanted, decision.reason), (want, Reason::Growing));
+            assert_eq!(decision.look_again_in, look);
+        };
+        check(0, &fleet, 200, 16, None);
+        fleet.starting = 16;
+        check(2, &fleet, 5_000, 16, None);
+        (fleet.ready, fleet.starting) = (16, 0);
+        check(3, &fleet, 8_000, 16, Some(SECOND * 3));
+        check(5, &fleet, 8_000, 16, Some(SECOND));
+        check(6, &fleet, 8_000, 17 * 16, None);
     }
 
     #[test]
@@ -516,6 +662,7 @@ mod tests {
         for jump in [0, 1, 900_000_000, 1_100_000_000, u64::MAX] {
             let mut world = World::new(settings(0, 25, 10));
             world.decide(demand(200, 0));
+            world.pass(SECOND * 20, demand(200, 0));
             world.check(demand(1, 0), 20, Reason::Holding);
             world.pass(SECOND * 10, demand(1, 0));
             world.now = Timestamp::from_millis(jump.min(u64::MAX - 10_000_000_000));
@@ -600,7 +747,7 @@ mod tests {
             assert!(decision.wanted >= settings.instances_min.min(most));
             assert!(decision.wanted > 0 || in_flight + queued.min(1) == 0);
             assert_ne!(decision.look_again_in, Some(Duration::ZERO));
-            assert!(scaler.peaks.len() <= PEAKS_MAX);
+            assert!(scaler.lasting.0.len().max(scaler.short.0.len()) <= PEAKS_MAX);
             fleet.starting = starting.min(decision.wanted);
             fleet.ready = decision.wanted - fleet.starting;
         }
@@ -635,27 +782,30 @@ mod tests {
             prop_assert_eq!(wanted(demand(requests, 0)), wanted(demand(0, requests)));
         }
 
-        /// What was needed within the delay is still there.
+        /// What was needed a moment ago is still there, and what lasted for as long as the delay.
         #[test]
-        fn nothing_goes_that_was_needed_within_the_delay(
-            steps in prop::collection::vec((1..5_000u64, 0..300u32), 1..200),
+        fn nothing_goes_that_was_needed_lately(
+            steps in prop::collection::vec((prop_oneof![1..5_000u64, 1..90_000u64], 0..300u32), 1..200),
         ) {
             let mut world = World::new(settings(1, 25, 10));
-            let mut needs: Vec<(Timestamp, u32)> = Vec::new();
+            let mut needs: Vec<(Timestamp, Timestamp, u32)> = Vec::new();
             for (ms, requests) in steps {
+                let now = world.now;
                 let wanted = world.decide(demand(requests, 0)).wanted;
-                needs.push((world.now, requests.div_ceil(10).clamp(1, 25)));
-                let since = |at: &Timestamp| world.now.since(*at) < SCALE_IN_DELAY;
-                let highest = needs.iter().filter(|(at, _)| since(at)).map(|(_, need)| *need).max();
-                prop_assert!(wanted >= highest.unwrap_or_default());
+                for (from, until, need) in &needs {
+                    let lasted = until.since(*from) >= SMOOTHING * 8;
+                    let hold = if lasted { SCALE_IN_DELAY } else { PEAK_HOLD_MIN };
+                    prop_assert!(now.since(*until) >= hold || wanted >= *need);
+                }
                 world.pass(Duration::from_millis(ms), demand(requests, 0));
+                needs.push((now, world.now, requests.div_ceil(10).clamp(1, 25)));
             }
         }
 
-        /// A demand that goes up and down within the delay moves nothing after its first rise.
+        /// A demand that lasts and goes down for less than the delay moves nothing.
         #[test]
         fn a_swing_within_the_delay_moves_nothing(
-            low in 0..300u32, high in 0..300u32, up in 1..40_000u64, down in 1..40_000u64,
+            low in 0..300u32, high in 0..300u32, up in 16_000..90_000u64, down in 1..59_000u64,
         ) {
             let mut world = World::new(settings(1, 25, 10));
             let wanted = world.decide(demand(low.max(high), 0)).wanted;
