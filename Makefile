@@ -12,10 +12,13 @@ bench: ## The benchmarks, side by side with their peers
 bench-edge: ## The edge, side by side with nginx and HAProxy
 	@bench/edge/run
 
+bench-scale: ## Scaling, simulated side by side with the rules of Knative and App Runner
+	@bench/scale/run
+
 demo-down: ## Remove every trace of the demo
 	@examples/demo/down
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
-.PHONY: demo test bench bench-edge demo-down help
+.PHONY: demo test bench bench-edge bench-scale demo-down help

@@ -42,6 +42,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     // Programs that measure Ekiden from outside know nothing of its inside.
     ("ekiden-bench", &[]),
+    // Simulates a decision of the model.
+    ("ekiden-scale", &["ekiden-model"]),
 ];
 
 #[test]
