@@ -234,24 +234,20 @@ impl Connection {
 
     /// Forwards or answers the request whose head is in the buffer.
     async fn serve_request(&mut self, scratch: &mut Scratch, length: usize) -> Next {
-        let mut begun = dispatch::begin(&self.worker, scratch, length, &self.origin, true);
-        if let Err(Instead::Wait) = begun {
-            Box::pin(self.worker.told()).await;
-            begun = dispatch::begin(&self.worker, scratch, length, &self.origin, true);
-        }
-        let mut request = match begun {
-            Ok(request) => request,
-            // It has been waited for.
-            Err(Instead::Wait) => return self.refuse(scratch, Cause::NoRoutes).await,
-            Err(Instead::Refuse(cause)) => return self.refuse(scratch, cause).await,
-            Err(Instead::KeyAuthorization(text)) => {
-                let asked = Asked {
-                    version: Version::Http11,
-                    head_only: false,
-                    keep_alive: false,
-                };
-                acme::write_key_authorization(scratch.to_client.bytes(), &text, asked);
-                return self.send_answer(scratch, asked).await;
+        let mut request = loop {
+            match dispatch::begin(&self.worker, scratch, length, &self.origin, true) {
+                Ok(request) => break request,
+                Err(Instead::Wait) => Box::pin(self.worker.told()).await,
+                Err(Instead::Refuse(cause)) => return self.refuse(scratch, cause).await,
+                Err(Instead::KeyAuthorization(text)) => {
+                    let asked = Asked {
+                        version: Version::Http11,
+                        head_only: false,
+                        keep_alive: false,
+                    };
+                    acme::write_key_authorization(scratch.to_client.bytes(), &text, asked);
+                    return self.send_answer(scratch, asked).await;
+                }
             }
         };
         scratch.from_client.consume(length);

@@ -195,31 +195,26 @@ impl Stream {
     }
 
     async fn run(&mut self, parts: &Parts, scratch: &mut Scratch) {
-        let mut begun = self.begin(parts, scratch);
-        if let Err(Instead::Wait) = begun {
-            let worker = Rc::clone(&self.shared.worker);
-            Box::pin(worker.told()).await;
-            begun = self.begin(parts, scratch);
-        }
-        let mut request = match begun {
-            Ok(request) => request,
-            Err(Instead::KeyAuthorization(_)) => {
-                // Authorities ask over HTTP/1.
-                let reply = Reply::to_nobody(Cause::NoSuchHost, SystemTime::now());
-                return Box::pin(self.answer(scratch, &compose(&reply), false)).await;
-            }
-            Err(refused) => {
-                let cause = match refused {
-                    Instead::Refuse(cause) => cause,
-                    // It has been waited for.
-                    Instead::Wait | Instead::KeyAuthorization(_) => Cause::NoRoutes,
-                };
-                let status = Some(cause.status());
-                let Shared { worker, origin, .. } = &*self.shared;
-                worker.note_refused(origin, status, cause);
-                let reply = Reply::to_nobody(cause, SystemTime::now());
-                let head_only = parts.method == Method::HEAD;
-                return Box::pin(self.answer(scratch, &compose(&reply), head_only)).await;
+        let mut request = loop {
+            match self.begin(parts, scratch) {
+                Ok(request) => break request,
+                Err(Instead::Wait) => {
+                    let worker = Rc::clone(&self.shared.worker);
+                    Box::pin(async move { worker.told().await }).await;
+                }
+                Err(Instead::KeyAuthorization(_)) => {
+                    // Authorities ask over HTTP/1.
+                    let reply = Reply::to_nobody(Cause::NoSuchHost, SystemTime::now());
+                    return Box::pin(self.answer(scratch, &compose(&reply), false)).await;
+                }
+                Err(Instead::Refuse(cause)) => {
+                    let status = Some(cause.status());
+                    let Shared { worker, origin, .. } = &*self.shared;
+                    worker.note_refused(origin, status, cause);
+                    let reply = Reply::to_nobody(cause, SystemTime::now());
+                    let head_only = parts.method == Method::HEAD;
+                    return Box::pin(self.answer(scratch, &compose(&reply), head_only)).await;
+                }
             }
         };
         let mut slot = None;
@@ -259,13 +254,16 @@ impl Stream {
     #[cold]
     fn ends_empty(&mut self) -> Pin<Box<dyn Future<Output = bool> + '_>> {
         self.watch.arm(self.shared.worker.bounds.body_idle);
-        Box::pin(poll_fn(|cx| match self.up.poll_data(cx) {
-            Poll::Ready(None) => Poll::Ready(true),
-            Poll::Ready(Some(data)) => {
-                Poll::Ready(data.is_ok_and(|data| data.is_empty()) && self.up.is_end_stream())
+        Box::pin(poll_fn(|cx| {
+            loop {
+                return Poll::Ready(match self.up.poll_data(cx) {
+                    Poll::Ready(None) => true,
+                    Poll::Ready(Some(Ok(data))) if data.is_empty() => continue,
+                    Poll::Ready(Some(_)) => false,
+                    Poll::Pending if self.watch.expired() => false,
+                    Poll::Pending => return Poll::Pending,
+                });
             }
-            Poll::Pending if self.watch.expired() => Poll::Ready(false),
-            Poll::Pending => Poll::Pending,
         }))
     }
 

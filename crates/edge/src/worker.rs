@@ -168,6 +168,7 @@ async fn serve(start: Start) -> io::Result<()> {
     });
     if let Some(saved) = saved {
         worker.adopt(&saved, &served);
+        worker.unsure.set(true);
     }
     let accepting = listeners
         .into_iter()
@@ -191,21 +192,14 @@ async fn serve(start: Start) -> io::Result<()> {
         tokio::select! {
             // All are cancel-safe per their docs.
             update = updates.recv() => match update {
-                Some(update) => {
-                    worker.adopt(&update, &served);
-                    worker.trust();
-                }
+                Some(update) => worker.adopt(&update, &served),
                 None => break,
             },
-            () = &mut control_limit, if worker.is_unsure() => {
-                tracing::warn!("control has not spoken; serving by what was saved");
-                worker.trust();
-            }
+            () = &mut control_limit, if worker.is_unsure() => worker.trust_saved(),
             stopped = stop.wait_for(|stop| *stop) => { drop(stopped); break }
         }
     }
     worker.stopping.set(true);
-    worker.trust();
     for accepting in accepting {
         if accepting.await.is_err() {
             tracing::error!("a listener's task panicked");
@@ -222,8 +216,9 @@ async fn serve(start: Start) -> io::Result<()> {
                 tracing::warn!(connections, "stopped with requests in flight: the drain limit has passed");
                 break;
             }
-            // Requests in the queue still need tables.
+            // Requests that wait still need tables.
             Some(update) = updates.recv() => worker.adopt(&update, &served),
+            () = &mut control_limit, if worker.is_unsure() => worker.trust_saved(),
         }
     }
     // It holds nothing but the worker.
@@ -433,10 +428,11 @@ impl Drop for Held {
 }
 
 impl Worker {
-    /// Serves by the next table, and says so.
+    /// Serves by control's next table, and says so.
     fn adopt(&self, update: &Update, served: &Served) {
         self.routes.borrow_mut().adopt(update);
         served.adopted(update.sequence);
+        self.trust();
     }
 
     /// Whether a host that seems to lead nowhere may lead somewhere by the table that control is
@@ -449,6 +445,11 @@ impl Worker {
     fn trust(&self) {
         self.unsure.set(false);
         self.sure.notify_waiters();
+    }
+
+    fn trust_saved(&self) {
+        tracing::warn!("control has not spoken; serving by what was saved");
+        self.trust();
     }
 
     /// Waits until control has sent a table, within [`Bounds::control_wait`].

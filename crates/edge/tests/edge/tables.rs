@@ -335,6 +335,20 @@ fn a_saved_table_that_is_older_than_its_services_refuses_nobody_before_control_h
 }
 
 #[test]
+fn an_edge_that_stops_before_control_has_spoken_goes_on_waiting_for_it() {
+    let app = App::saying("hello");
+    let mut world = World::new();
+    let mut client = world.client();
+    client.send(GET);
+    // The edge has taken the connection when it has read all of a head that it can answer.
+    let mut other = world.client();
+    other.ask("GET /two HTTP/2.7\r\n\r\n");
+    world.stop();
+    world.serve(&[app.address]);
+    assert_eq!(client.response().text(), "hello");
+}
+
+#[test]
 fn a_change_that_is_served_is_on_disk_for_the_next_edge() {
     let (old, new) = (App::saying("old"), App::saying("new"));
     let mut world = World::new();
