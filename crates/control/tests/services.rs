@@ -183,6 +183,8 @@ async fn an_engine_that_is_away_is_waited_for() {
 #[tokio::test]
 async fn refusals_have_app_runners_codes_and_words() {
     let world = World::new().await;
+    // The operation that they meet does not end before they have.
+    world.engine.hold_images(true);
     let arn = world
         .create("web1", "ok", 7007)
         .await
@@ -199,6 +201,7 @@ async fn refusals_have_app_runners_codes_and_words() {
     );
     let early = world.simple("StartDeployment", &arn).await.unwrap_err();
     assert_eq!(early.code(), Some("InvalidRequestException"));
+    world.engine.hold_images(false);
     world.settled(&arn).await;
     let nothing = world.simple("UpdateService", &arn).await.unwrap_err();
     assert!(
