@@ -30,17 +30,7 @@ async fn listed(
     world: &World,
     is_so: impl Fn(&native::ListCertificatesResponse) -> bool,
 ) -> native::ListCertificatesResponse {
-    let wait = async {
-        loop {
-            let list = list(world).await;
-            if is_so(&list) {
-                return list;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-    };
-    let waited = tokio::time::timeout(support::PATIENCE, wait).await;
-    waited.expect("the state comes about")
+    support::eventually(async || Some(list(world).await).filter(&is_so)).await
 }
 
 #[tokio::test]

@@ -9,7 +9,6 @@ use std::{
     net::{SocketAddr, UdpSocket},
     sync::{Mutex, OnceLock},
     thread,
-    time::Duration,
 };
 
 use ekiden_aws::{apprunner::shapes as wire, client::ClientError, native};
@@ -22,7 +21,7 @@ use ekiden_model::{
 use ekiden_store::Store;
 use serde_json::{Value, json};
 
-use self::support::{PATIENCE, World};
+use self::support::{World, eventually};
 
 fn assumed(config: &mut ControlConfig) {
     config.domain_validation = DomainValidation::Assumed;
@@ -162,18 +161,7 @@ impl World {
         name: &str,
         is_so: impl Fn(&native::Domain) -> bool,
     ) -> native::Domain {
-        let wait = async {
-            loop {
-                let domain = self.domain(arn, name).await;
-                if is_so(&domain) {
-                    return domain;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, wait)
-            .await
-            .expect("the domain comes to it")
+        eventually(async || Some(self.domain(arn, name).await).filter(&is_so)).await
     }
 
     async fn until_active(&self, arn: &str, name: &str) -> native::Domain {
@@ -182,14 +170,7 @@ impl World {
     }
 
     async fn until_gone(&self, arn: &str) {
-        let wait = async {
-            while !self.domains(arn).await.is_empty() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, wait)
-            .await
-            .expect("the domain goes");
+        eventually(async || self.domains(arn).await.is_empty().then_some(())).await;
     }
 
     fn hosts(&self, service: &str) -> Vec<String> {
@@ -558,16 +539,14 @@ async fn a_domain_that_moves_to_another_service_never_leads_to_both() {
         for (from, to) in [(&one, &two), (&two, &one)] {
             world.disassociate(from, "example.com").await;
             // Until the old owner has lost it, it cannot be had.
-            let wait = async {
-                while let Err(error) = world.associate(to, "example.com").await {
-                    assert!(
-                        error.to_string().contains("is already associated with"),
-                        "{error}"
-                    );
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
-            };
-            tokio::time::timeout(PATIENCE, wait).await.unwrap();
+            eventually(async || {
+                let refused = world.associate(to, "example.com").await.err();
+                let text = refused.map(|error| error.to_string());
+                let is_early = |text: &String| text.contains("is already associated with");
+                assert!(text.iter().all(is_early), "{text:?}");
+                text.is_none().then_some(())
+            })
+            .await;
             world.until_active(to, "example.com").await;
         }
     }

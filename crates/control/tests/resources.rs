@@ -4,8 +4,6 @@
 
 mod support;
 
-use std::time::Duration;
-
 use ekiden_aws::client::ClientError;
 use ekiden_control::{Handshake, References};
 use ekiden_model::id::ResourceId;
@@ -16,7 +14,7 @@ use ekiden_store::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::support::{PATIENCE, World};
+use crate::support::{World, eventually};
 
 const ACCOUNT: &str = "arn:aws:apprunner:us-east-1:100000000001";
 
@@ -86,20 +84,13 @@ fn ingress(service: &Value, name: &str) -> Value {
 
 /// Waits until an ingress connection has a status.
 async fn ingress_status(world: &World, arn: &str, status: &str) -> Value {
-    let wait = async {
-        loop {
-            let input = json!({ "VpcIngressConnectionArn": arn });
-            let answer = ok(world, "DescribeVpcIngressConnection", input).await;
-            let found = &answer["VpcIngressConnection"];
-            if found["Status"] == status {
-                return found.clone();
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, wait)
-        .await
-        .expect("the status comes about")
+    eventually(async || {
+        let input = json!({ "VpcIngressConnectionArn": arn });
+        let answer = ok(world, "DescribeVpcIngressConnection", input).await;
+        let found = answer["VpcIngressConnection"].clone();
+        (found["Status"] == status).then_some(found)
+    })
+    .await
 }
 
 #[tokio::test]

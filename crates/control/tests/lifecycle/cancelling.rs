@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::{ask, refused, running, support::World, wanted};
+use crate::{
+    ask, refused, running,
+    support::{World, eventually},
+    wanted,
+};
 
 async fn cancel(world: &World, arn: &str) -> Value {
     let request = json!({ "ServiceArn": arn });
@@ -13,14 +17,7 @@ async fn cancel(world: &World, arn: &str) -> Value {
 
 /// Waits until the newest operation is at a step.
 async fn reaches(world: &World, arn: &str, step: &str) {
-    let wait = async {
-        while world.newest_operation(arn).await.step != step {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(crate::support::PATIENCE, wait)
-        .await
-        .expect("the step comes");
+    eventually(async || (world.newest_operation(arn).await.step == step).then_some(())).await;
 }
 
 /// A world in which nobody is too late.

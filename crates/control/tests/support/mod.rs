@@ -136,14 +136,7 @@ impl World {
     }
 
     pub(crate) async fn until(&self, is_so: impl Fn(&Self) -> bool) {
-        let wait = async {
-            while !is_so(self) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, wait)
-            .await
-            .expect("the state comes about");
+        eventually(async || is_so(self).then_some(())).await;
     }
 
     /// Where the API listens.
@@ -206,18 +199,11 @@ impl World {
 
     /// Waits for the operation on its way to end; answers the status after it.
     pub(crate) async fn settled(&self, arn: &str) -> String {
-        let wait = async {
-            loop {
-                let status = self.describe(arn).await.status.unwrap();
-                if status != "OPERATION_IN_PROGRESS" {
-                    return status;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, wait)
-            .await
-            .expect("the operation ends")
+        eventually(async || {
+            let status = self.describe(arn).await.status.unwrap();
+            (status != "OPERATION_IN_PROGRESS").then_some(status)
+        })
+        .await
     }
 
     pub(crate) async fn newest_operation(&self, arn: &str) -> native::Operation {
@@ -304,6 +290,20 @@ pub(crate) fn source(image: &str, port: u16) -> wire::SourceConfiguration {
         }),
         ..Default::default()
     }
+}
+
+/// Looks until there is something to see.
+pub(crate) async fn eventually<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let wait = async {
+        loop {
+            if let Some(seen) = look().await {
+                return seen;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(PATIENCE, wait).await;
+    waited.expect("the state comes about")
 }
 
 /// Acknowledges every table at once, over as many connections as it takes.
