@@ -41,6 +41,10 @@ operations! {
         UpdateIngress,
         /// [`DescribeTrafficRequest`] in, [`DescribeTrafficResponse`] out.
         DescribeTraffic,
+        /// [`DescribeScalingRequest`] in, [`ScalingResponse`] out.
+        DescribeScaling,
+        /// [`UpdateScalingRequest`] in, [`ScalingResponse`] out.
+        UpdateScaling,
         /// [`CompleteConnectionRequest`] in, [`CompleteConnectionResponse`] out.
         CompleteConnection,
         /// [`GetLogsRequest`] in, [`GetLogsResponse`] out.
@@ -286,6 +290,74 @@ pub struct UpdateIngressResponse {
     pub ingress: String,
     /// Whether the front door serves by it already; if not, it will as soon as it can.
     pub served: bool,
+}
+
+/// Input of `DescribeScaling`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DescribeScalingRequest {
+    /// The service.
+    pub service_arn: String,
+}
+
+/// Input of `UpdateScaling`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct UpdateScalingRequest {
+    /// The service.
+    pub service_arn: String,
+    /// A JSON document of the settings to change; the others stay, and `null` is the default.
+    pub settings: String,
+}
+
+/// Output of `DescribeScaling` and `UpdateScaling`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ScalingResponse {
+    /// The service.
+    pub service_arn: String,
+    /// The service's own settings, as a JSON document; what is not in it is not set.
+    pub settings: String,
+    /// What it scales by now. Absent until it is known, and while the service does not run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub now: Option<ScalingDecision>,
+    /// Instances that are kept.
+    pub instances_min: u32,
+    /// The most instances.
+    pub instances_max: u32,
+    /// Requests that one instance holds at once.
+    pub concurrency_per_instance: u32,
+    /// How much of that is used before there is another instance, in percent.
+    pub utilisation: u32,
+    /// How long less must have been asked for before instances are taken away.
+    pub scale_in_seconds: u64,
+    /// With a minimum of 0: how long nothing may have been asked for before the last one is stopped.
+    pub idle_seconds: u64,
+    /// Why the host starts no more instances, if it refused the newest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// The last decisions that changed the number, newest first; forgotten when control restarts.
+    pub decisions: Vec<ScalingDecision>,
+}
+
+/// How many instances there should be, and what that was decided by.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ScalingDecision {
+    /// Seconds since the Unix epoch.
+    pub at: u64,
+    /// Instances there should be.
+    pub wanted: u32,
+    /// Why, as a sentence.
+    pub reason: String,
+    /// Requests that instances held.
+    pub in_flight: u32,
+    /// Requests that waited for an instance.
+    pub queued: u32,
+    /// Instances that served.
+    pub ready: u32,
+    /// Instances on their way.
+    pub starting: u32,
 }
 
 /// Input of `ListRevisions`.

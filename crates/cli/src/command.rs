@@ -21,6 +21,7 @@ use crate::{
     operations::{self, Operations},
     output::OutputFormat,
     revisions::{self, Rollback},
+    scale::Scale,
     secrets::Secret,
     services,
 };
@@ -104,6 +105,8 @@ pub enum Command {
     /// Look at and change the front doors of services: who is let in, redirects, sessions, pages
     #[command(subcommand)]
     Ingress(Ingress),
+    /// Show how a service scales and why, and change it; takes effect at once
+    Scale(Scale),
     /// List connections to source code providers, and complete their handshakes
     #[command(subcommand)]
     Connection(Connection),
@@ -164,6 +167,7 @@ impl Command {
             Self::Ca => certificate::authority(&context.api()?).await,
             Self::Certificate(certificate) => certificate.run(&context.api()?, format).await,
             Self::Ingress(ingress) => ingress.run(&context.api()?, format).await,
+            Self::Scale(scale) => scale.run(&context.api()?, format).await,
             Self::Connection(connection) => connection.run(&context.api()?, format).await,
             Self::Key(key) => key.run(&context.api()?, format).await,
             Self::Audit(audit) => audit.run(&context.api()?, format).await,

@@ -19,6 +19,7 @@ pub mod operations;
 pub mod output;
 pub mod progress;
 pub mod revisions;
+pub mod scale;
 pub mod secrets;
 pub mod services;
 pub mod status;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf};
 
-use ekiden_model::{image::ImageReference, plan::Timing};
+use ekiden_model::{image::ImageReference, plan::Timing, scaling::ScalingDefaults};
 use serde::{Deserialize, Serialize};
 
 use crate::certificates::DnsUpdates;
@@ -21,6 +21,8 @@ pub struct ControlConfig {
     pub domain: String,
     /// How long things may take.
     pub timing: Timing,
+    /// How services scale that do not say otherwise.
+    pub scaling: ScalingDefaults,
     /// How many of what there may be.
     pub quotas: Quotas,
     /// How a new connection to a source code provider becomes available.

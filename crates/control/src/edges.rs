@@ -29,7 +29,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::{clock, traffic::Traffic};
+use crate::{
+    clock,
+    demand::{DEMAND_KEPT, Demands},
+    traffic::Traffic,
+};
 
 /// Edge processes served at once: one per host, and those that it has replaced, as long as they
 /// have requests.
@@ -77,6 +81,7 @@ pub(crate) struct Edges {
     store: Arc<Store>,
     table: Mutex<Table>,
     reports: StdMutex<HashMap<u64, Report>>,
+    demands: Demands,
     state: watch::Sender<EdgeState>,
     traffic: Traffic,
     wanted: mpsc::Sender<String>,
@@ -132,6 +137,7 @@ impl Edges {
             store,
             table: Mutex::new(table),
             reports: StdMutex::default(),
+            demands: Demands::default(),
             state: watch::Sender::new(EdgeState::default()),
             traffic: Traffic::new(clock::now()),
             wanted,
@@ -187,6 +193,11 @@ impl Edges {
     /// What became of requests.
     pub(crate) fn traffic(&self) -> &Traffic {
         &self.traffic
+    }
+
+    /// What is asked of services.
+    pub(crate) fn demands(&self) -> &Demands {
+        &self.demands
     }
 
     /// A service's route as it was last published, and a generation that has it.
@@ -270,6 +281,7 @@ impl Edges {
         stop: CancellationToken,
     ) {
         let connections = tokio_util::task::TaskTracker::new();
+        let gone = tokio_util::task::TaskTracker::new();
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break, // cancel-safe: nothing is in flight here
@@ -287,12 +299,26 @@ impl Edges {
                 warn!("an edge connection was refused");
                 continue;
             }
-            let (edges, stop) = (Arc::clone(&self), stop.clone());
+            let (edges, stop, gone) = (Arc::clone(&self), stop.clone(), gone.clone());
             connections.spawn(async move {
+                let mut edge = None;
                 let ended = tokio::select! {
                     () = stop.cancelled() => Ok(()), // the edge goes on by its last table
-                    ended = edges.serve_edge(stream) => ended,
+                    ended = edges.serve_edge(stream, &mut edge) => ended,
                 };
+                if let Some(edge) = edge {
+                    edges.demands.leaves(edge);
+                    let forgetting = async move {
+                        loop {
+                            tokio::time::sleep(DEMAND_KEPT).await;
+                            if edges.demands.forget_edge(edge) {
+                                return;
+                            }
+                        }
+                    };
+                    // Nothing is in flight in it: it is dropped when control stops.
+                    gone.spawn(async move { stop.run_until_cancelled(forgetting).await });
+                }
                 info!(
                     error = ended.err().map(tracing::field::display),
                     "an edge disconnected"
@@ -301,9 +327,12 @@ impl Edges {
         }
         connections.close();
         connections.wait().await;
+        gone.close();
+        gone.wait().await;
     }
 
-    async fn serve_edge(&self, mut stream: UnixStream) -> io::Result<()> {
+    /// Serves one edge until it goes away; `number` is its own once it has one.
+    async fn serve_edge(&self, mut stream: UnixStream, number: &mut Option<u64>) -> io::Result<()> {
         write_frame(
             &mut stream,
             &RouteHello {
@@ -321,6 +350,7 @@ impl Edges {
         let (reader, writer) = stream.into_split();
         let (edge, changes) = self.enter(version).await?;
         let _leave = Leave { edges: self, edge };
+        *number = Some(edge);
         info!(edge, "an edge connected");
         tokio::select! {
             ended = send_all(writer, changes) => ended,
@@ -389,6 +419,7 @@ impl Edges {
                     let has_route = |service| table.routes.contains_key(&service);
                     self.traffic.add(&counts, has_route);
                 }
+                FromEdge::Demand { whole, services } => self.demands.told(edge, whole, services),
                 FromEdge::CertificateWanted { name } => {
                     if self.wanted.try_send(name).is_err() {
                         warn!(edge, "too many names want a certificate at once");

@@ -14,6 +14,7 @@ mod audit;
 mod certificates;
 mod clock;
 mod config;
+mod demand;
 mod domains;
 mod edges;
 mod host;
@@ -157,6 +158,7 @@ pub async fn run<E: Engine>(
         edges: Arc::clone(&edges),
         observations: Arc::clone(&observations),
         timing: config.timing,
+        scaling: config.scaling,
         counts: Arc::default(),
         images_changed: Arc::clone(&images_changed),
     });

@@ -9,6 +9,7 @@
 //! stored route are taken to be healthy until their probes say otherwise.
 
 mod calls;
+mod scaling;
 mod seen;
 
 use std::{
@@ -24,6 +25,8 @@ use ekiden_model::{
     plan::{self, ImageProgress, InstanceView, Plan, Step, Timing, View},
     revision::Revision,
     route::{Generation, Route},
+    scale::Demand,
+    scaling::ScalingDefaults,
     secret_env::SecretEnv,
     service::{FAILURE_LOG_LINES_MAX, Failure, ServiceStatus, Transition},
     time::Timestamp,
@@ -32,11 +35,16 @@ use ekiden_store::{Store, StoreError, StoredService};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
     task::JoinSet,
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use self::calls::{CallKind, CallState, Done};
+pub(crate) use self::scaling::Decided;
+use self::{
+    calls::{CallKind, CallState, Done},
+    scaling::{Scaling, Shown},
+};
 use crate::{
     clock,
     edges::{EdgeState, Edges},
@@ -65,6 +73,7 @@ pub(crate) struct Tools<E> {
     pub(crate) edges: Arc<Edges>,
     pub(crate) observations: Arc<Observations>,
     pub(crate) timing: Timing,
+    pub(crate) scaling: ScalingDefaults,
     /// How many services there are; a worker counts its own out when it is deleted.
     pub(crate) counts: Arc<Counts>,
     /// Told when the set of images in use may have changed.
@@ -108,6 +117,8 @@ pub(crate) struct Snapshot {
     pub(crate) published: Option<Route>,
     /// What an operation waits for, as a sentence.
     pub(crate) waiting_for: Option<String>,
+    /// How it scales.
+    pub(crate) scaling: Arc<Shown>,
 }
 
 /// Why a round of steps could not be finished.
@@ -139,6 +150,9 @@ pub(crate) struct Worker<E> {
     published_in: Generation,
     observed: watch::Receiver<ServiceObservation>,
     edge: watch::Receiver<EdgeState>,
+    demand: watch::Receiver<Option<Demand>>,
+    scaling: Scaling,
+    shown: Arc<Shown>,
     probers: HashMap<InstanceId, Prober>,
     health_changed: Arc<Notify>,
     /// Instances that this worker started itself: no edge knows them unless they are `routed`.
@@ -168,16 +182,21 @@ impl<E: Engine> Worker<E> {
         let id = stored.service.id;
         let (published, published_in) = tools.edges.published(id).await;
         let stored = Arc::new(stored);
+        let shown = Arc::new(Shown::default());
         let snapshot = Snapshot {
             stored: Arc::clone(&stored),
             instances: Vec::new(),
             published: published.clone(),
             waiting_for: None,
+            scaling: Arc::clone(&shown),
         };
         let (sender, receiver) = watch::channel(Arc::new(snapshot));
         let worker = Self {
             observed: tools.observations.subscribe(id),
             edge: tools.edges.state(),
+            demand: tools.edges.demands().subscribe(id),
+            scaling: Scaling::default(),
+            shown,
             tools,
             stored,
             snapshot: sender,
@@ -209,8 +228,9 @@ impl<E: Engine> Worker<E> {
         stop: CancellationToken,
     ) {
         self.observed();
+        let mut wait = self.rounds().await;
+        let mut waits_since = Instant::now();
         loop {
-            let wait = self.rounds().await;
             if self.stored.service.settled == ServiceStatus::Deleted {
                 break;
             }
@@ -227,9 +247,20 @@ impl<E: Engine> Worker<E> {
                 _ = self.observed.changed() => Event::Observed,
                 _ = self.edge.changed(), if edge_matters => Event::Looked,
                 () = self.health_changed.notified() => Event::Looked,
+                _ = self.demand.changed() => Event::Demand,
                 () = tokio::time::sleep(wait) => Event::Looked,
             };
+            let began = std::mem::replace(&mut waits_since, Instant::now());
             match event {
+                // Most changes of the demand change nothing else.
+                Event::Demand if !self.decide() => {
+                    wait = wait.saturating_sub(began.elapsed());
+                    wait = self
+                        .scales_in()
+                        .map_or(wait, |scales_in| scales_in.min(wait));
+                    continue;
+                }
+                Event::Demand => {}
                 Event::Request(request) => self.request(request).await,
                 Event::Done(Ok((task, Done::Image(_)))) if Some(task) != self.preparing => {}
                 Event::Done(Ok((_, done))) => self.done(done),
@@ -237,8 +268,11 @@ impl<E: Engine> Worker<E> {
                 Event::Observed => self.observed(),
                 Event::Looked => {}
             }
+            wait = self.rounds().await;
+            waits_since = Instant::now();
         }
         self.tools.observations.forget(self.id());
+        self.tools.edges.demands().forget(self.id());
         self.tools.images_changed.notify_one();
     }
 
@@ -256,7 +290,8 @@ impl<E: Engine> Worker<E> {
             self.probe();
             self.repeat_stops();
             let instances = self.instances();
-            let plan = self.plan(&instances);
+            let wanted = self.scale(&instances);
+            let plan = self.plan(&instances, wanted);
             let again = plan.steps.iter().any(|step| {
                 matches!(
                     step,
@@ -270,7 +305,12 @@ impl<E: Engine> Worker<E> {
                 Ok(()) if again => continue,
                 Ok(()) => {
                     let retry = self.retry_after.map(|at| at.since(clock::now()));
-                    let waits = [plan.look_again_in, retry, self.settles_in()];
+                    let waits = [
+                        plan.look_again_in,
+                        retry,
+                        self.settles_in(),
+                        self.scales_in(),
+                    ];
                     // An hour: nothing is lost by looking at a service that does not change.
                     return waits
                         .into_iter()
@@ -282,7 +322,15 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    fn plan(&self, instances: &[InstanceView]) -> Plan {
+    fn plan(&self, instances: &[InstanceView], wanted: Option<u32>) -> Plan {
+        plan::plan(&View {
+            wanted,
+            ..self.view(instances)
+        })
+    }
+
+    /// What is recorded and seen, but for the number of instances that there should be.
+    fn view<'a>(&'a self, instances: &'a [InstanceView]) -> View<'a> {
         let service = &self.stored.service;
         let candidate = service
             .operation
@@ -293,18 +341,19 @@ impl<E: Engine> Worker<E> {
                 .and_then(|number| self.revisions.get(&number))
                 .map(AsRef::as_ref)
         };
-        plan::plan(&View {
+        View {
             now: clock::now(),
             timing: self.tools.timing,
             service,
             active: revision(service.active),
             candidate: revision(candidate),
+            wanted: None,
             image: &self.image,
             engine_current: self.observed.borrow().current,
             instances,
             published: self.published.as_ref(),
             acknowledged: self.acknowledged(),
-        })
+        }
     }
 
     fn acknowledged(&self) -> bool {
@@ -478,6 +527,7 @@ impl<E: Engine> Worker<E> {
             instances,
             published: self.published.clone(),
             waiting_for,
+            scaling: Arc::clone(&self.shown),
         };
         self.snapshot.send_replace(Arc::new(snapshot));
     }
@@ -520,6 +570,7 @@ enum Event {
     Request(Request),
     Done(Result<(tokio::task::Id, Done), tokio::task::JoinError>),
     Observed,
+    Demand,
     Looked,
 }
 

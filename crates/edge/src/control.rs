@@ -11,8 +11,8 @@ use ekiden_engine::frame::{read_frame, write_frame};
 use ekiden_model::{
     id::InstanceId,
     route::{
-        CertificateGeneration, FromEdge, Generation, ROUTE_PROTOCOL_COUNTS, ROUTE_PROTOCOL_VERSION,
-        RouteHello, ServiceCounts, ToEdge,
+        CertificateGeneration, FromEdge, Generation, ROUTE_PROTOCOL_COUNTS, ROUTE_PROTOCOL_DEMAND,
+        ROUTE_PROTOCOL_VERSION, RouteHello, ServiceCounts, ToEdge,
     },
 };
 use tokio::{
@@ -25,6 +25,7 @@ use tokio::{
 };
 
 use crate::{
+    demand::{Reporter, SERVICES_PER_REPORT_MAX},
     publisher::Publisher,
     routes::Update,
     saved::SavedTable,
@@ -101,6 +102,8 @@ struct Conversation {
     presenting: Option<CertificateGeneration>,
     /// Whether certificates have come, and so control knows of them.
     certified: bool,
+    /// What control was told of demand; absent when it would not understand.
+    demand: Option<Reporter>,
 }
 
 impl Control {
@@ -154,7 +157,16 @@ impl Control {
     ) -> io::Result<()> {
         let mut over = self.over.clone();
         let mut count_at = Instant::now() + COUNTS_EVERY;
+        let marks = self.publisher.marks();
         loop {
+            let demand = conversation.demand.as_ref();
+            let demand_due = demand.and_then(|reporter| reporter.due(&marks));
+            let report = async {
+                match demand_due {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
             let due = *save_at;
             let save = async {
                 match due {
@@ -174,6 +186,11 @@ impl Control {
                 Some(name) = self.wanted.recv() => want(conversation, name).await?,
                 () = self.adopted.notified() => {}
                 () = self.drained.notified() => {}
+                () = marks.raised() => continue,
+                () = report => {
+                    self.report_demand(conversation).await?;
+                    continue;
+                }
                 () = save => {
                     *save_at = None;
                     self.save_certificates();
@@ -189,6 +206,28 @@ impl Control {
                 }
             }
             self.tell(conversation).await?;
+        }
+    }
+
+    /// Tells control what is asked of services, as far as it changed.
+    async fn report_demand(&self, conversation: &mut Conversation) -> io::Result<()> {
+        let Some(reporter) = &mut conversation.demand else {
+            return Ok(());
+        };
+        let (mut whole, news) = reporter.report(&self.publisher.marks(), &self.publisher);
+        if news.is_empty() && !whole {
+            return Ok(());
+        }
+        let mut rest = news.as_slice();
+        loop {
+            let (services, more) = rest.split_at(rest.len().min(SERVICES_PER_REPORT_MAX));
+            let services = services.to_vec();
+            let message = FromEdge::Demand { whole, services };
+            timeout(CONTROL_TIME, write_frame(&mut conversation.out, &message)).await??;
+            (whole, rest) = (false, more);
+            if rest.is_empty() {
+                return Ok(());
+            }
         }
     }
 
@@ -265,6 +304,10 @@ impl Control {
         conversation
             .outstanding
             .push_back((update.sequence, self.publisher.generation()));
+        if let Some(reporter) = &mut conversation.demand {
+            let set = update.set.iter().map(|service| service.route.service);
+            reporter.look_at(set.chain(update.remove.iter().copied()));
+        }
         let update = Arc::new(update);
         for worker in &self.workers {
             // A worker that is gone ends the edge; its supervisor starts another.
@@ -387,6 +430,7 @@ async fn connect(socket: &std::path::Path) -> io::Result<Conversation> {
             "control speaks no version of the route protocol",
         ));
     }
+    let tells_demand = theirs.version >= ROUTE_PROTOCOL_DEMAND;
     let (sender, messages) = mpsc::channel(MESSAGES_MAX);
     // Reading a frame is not cancel-safe: it has a task of its own, which ends when the socket or
     // the conversation does.
@@ -401,6 +445,7 @@ async fn connect(socket: &std::path::Path) -> io::Result<Conversation> {
         told: None,
         presenting: None,
         certified: false,
+        demand: tells_demand.then(Reporter::new),
     })
 }
 
@@ -498,6 +543,7 @@ mod tests {
             told: None,
             presenting: None,
             certified: false,
+            demand: None,
         };
         control
             .publish(&mut conversation, table(5, vec![upstream()]))

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use crate::{
     access_log::instance_text,
     config::{EJECTION_MAX, EJECTION_MIN},
+    demand::Signal,
 };
 
 /// One instance, for as long as it is in the table or holds requests from when it was.
@@ -26,6 +27,7 @@ pub(crate) struct Instance {
     drained: Arc<Notify>,
     /// The moment from which `passed_over_until` counts.
     epoch: Instant,
+    demand: Signal,
     shared: Shared,
 }
 
@@ -36,6 +38,8 @@ pub(crate) struct Instance {
 struct Shared {
     in_flight: AtomicU32,
     retired: AtomicBool,
+    /// Whether `demand` has been told that requests came or went.
+    marked: AtomicBool,
     failures: AtomicU32,
     /// Milliseconds since `epoch`; zero when it is not passed over.
     passed_over_until: AtomicU64,
@@ -47,12 +51,14 @@ impl Instance {
         revision: RevisionNumber,
         drained: Arc<Notify>,
         epoch: Instant,
+        demand: Signal,
     ) -> Self {
         Self {
             id,
             log_text: instance_text(id, revision),
             drained,
             epoch,
+            demand,
             shared: Shared::default(),
         }
     }
@@ -64,10 +70,20 @@ impl Instance {
 
     /// Counts one request more, if it holds `seen` requests now.
     pub(crate) fn try_take(&self, seen: u32) -> bool {
-        self.shared
+        let taken = self
+            .shared
             .in_flight
             .compare_exchange(seen, seen + 1, Ordering::SeqCst, Ordering::Relaxed)
-            .is_ok()
+            .is_ok();
+        if taken {
+            self.demand.touch(&self.shared.marked);
+        }
+        taken
+    }
+
+    /// Whether requests came or went since this was last asked; the count is to be read after it.
+    pub(crate) fn take_mark(&self) -> bool {
+        self.shared.marked.swap(false, Ordering::SeqCst)
     }
 
     /// Counts one request less.
@@ -76,6 +92,7 @@ impl Instance {
     /// whoever retired it sees the lower count.
     pub(crate) fn release(&self) {
         let before = self.shared.in_flight.fetch_sub(1, Ordering::SeqCst);
+        self.demand.touch(&self.shared.marked);
         if before == 1 && self.shared.retired.load(Ordering::SeqCst) {
             self.drained.notify_one();
         }

@@ -34,6 +34,7 @@ pub mod config;
 mod connection;
 mod control;
 mod counters;
+mod demand;
 mod dispatch;
 mod edge;
 mod exchange;

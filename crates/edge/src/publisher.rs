@@ -2,7 +2,7 @@
 //! between workers and between tables, and the instances that have left it but still hold requests.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Weak},
     time::Instant,
 };
@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use crate::{
     access_log::service_text,
     counters::Counters,
+    demand::{self, Marks, Signal},
     ingress::Rules,
     instance::Instance,
     queue::Queue,
@@ -28,7 +29,7 @@ use crate::{
 pub(crate) struct Publisher {
     generation: Generation,
     sequence: u64,
-    services: HashMap<ServiceId, Arc<SharedService>>,
+    services: BTreeMap<ServiceId, Arc<SharedService>>,
     instances: HashMap<InstanceId, Arc<Instance>>,
     /// Each service's queue, as long as it is in the table or one of its requests is in flight: a
     /// slot taken before a service left and given back after it returned has to wake the queue of
@@ -41,6 +42,7 @@ pub(crate) struct Publisher {
     /// Instances that are in `instances` but in no service.
     retired: HashSet<InstanceId>,
     drained: Arc<Notify>,
+    marks: Arc<Marks>,
     epoch: Instant,
     https_port: u16,
 }
@@ -51,13 +53,14 @@ impl Publisher {
         Self {
             generation: Generation::default(),
             sequence: 0,
-            services: HashMap::new(),
+            services: BTreeMap::new(),
             instances: HashMap::new(),
             queues: HashMap::new(),
             counters: HashMap::new(),
             unrouted: Arc::default(),
             retired: HashSet::new(),
             drained,
+            marks: Marks::new(),
             epoch: Instant::now(),
             https_port,
         }
@@ -91,13 +94,47 @@ impl Publisher {
 
     /// Every route, in the order of the services' ids.
     pub(crate) fn routes(&self) -> Vec<&Route> {
-        let mut routes: Vec<_> = self
-            .services
-            .values()
-            .map(|service| &service.route)
-            .collect();
-        routes.sort_by_key(|route| route.service);
-        routes
+        let services = self.services.values();
+        services.map(|service| &service.route).collect()
+    }
+
+    /// Where requests leave their marks.
+    pub(crate) fn marks(&self) -> Arc<Marks> {
+        Arc::clone(&self.marks)
+    }
+
+    /// Every service in the table.
+    pub(crate) fn services(&self) -> impl Iterator<Item = ServiceId> {
+        self.services.keys().copied()
+    }
+
+    /// The services in the table that have a mark.
+    pub(crate) fn marked(&self, mark: u16) -> impl Iterator<Item = ServiceId> {
+        let marked = self.services.range(demand::marked(mark));
+        marked.map(|(service, _)| *service)
+    }
+
+    /// Whether a service has had a request since this was last asked; its demand is to be read
+    /// after it.
+    pub(crate) fn take_marks(&self, service: ServiceId) -> bool {
+        let Some(service) = self.services.get(&service) else {
+            return false;
+        };
+        let instances = service.instances.iter();
+        let marked = instances.filter(|instance| instance.take_mark()).count();
+        service.queue.take_mark() || marked > 0
+    }
+
+    /// Requests that the instances of a service in the table hold, and that wait for one.
+    pub(crate) fn demand(&self, service: ServiceId) -> (u32, u32) {
+        let Some(service) = self.services.get(&service) else {
+            return (0, 0);
+        };
+        let held = service
+            .instances
+            .iter()
+            .map(|instance| instance.in_flight());
+        (held.sum(), service.queue.waiting() as u32)
     }
 
     /// Replaces the whole table. Only what differs is for the workers to adopt: a restarted control
@@ -174,7 +211,8 @@ impl Publisher {
 
     fn set(&mut self, route: Route) -> Arc<SharedService> {
         let known = self.queues.get(&route.service).and_then(Weak::upgrade);
-        let queue = known.unwrap_or_default();
+        let signal = || Signal::new(&self.marks, route.service);
+        let queue = known.unwrap_or_else(|| Arc::new(Queue::new(signal())));
         self.queues.insert(route.service, Arc::downgrade(&queue));
         let counters = Arc::clone(self.counters.entry(route.service).or_default());
         let instances = route
@@ -187,6 +225,7 @@ impl Publisher {
                         upstream.revision,
                         Arc::clone(&self.drained),
                         self.epoch,
+                        signal(),
                     ))
                 });
                 instance.retire(false);

@@ -9,17 +9,22 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::Waker,
 };
 
+use crate::demand::Signal;
+
 /// One service's line. Shared by all workers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Queue {
     /// The line's length, so that the request path need not lock.
     waiting: AtomicUsize,
     line: Mutex<Line>,
+    demand: Signal,
+    /// Whether `demand` has been told that somebody came or left.
+    marked: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -36,9 +41,37 @@ pub(crate) struct Place {
 }
 
 impl Queue {
+    /// A line in which nobody stands.
+    pub(crate) fn new(demand: Signal) -> Self {
+        Self {
+            waiting: AtomicUsize::new(0),
+            line: Mutex::default(),
+            demand,
+            marked: AtomicBool::new(false),
+        }
+    }
+
+    /// How many wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
+    /// Whether somebody came or left since this was last asked; the length is to be read after it.
+    pub(crate) fn take_mark(&self) -> bool {
+        self.marked.swap(false, Ordering::SeqCst)
+    }
+
+    fn set_waiting(&self, waiting: usize) {
+        let before = self.waiting.swap(waiting, Ordering::SeqCst);
+        match before {
+            0 => self.demand.urge(&self.marked),
+            _ => self.demand.touch(&self.marked),
+        }
+    }
+
     /// Whether nobody waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.load(Ordering::SeqCst) == 0
+        self.waiting() == 0
     }
 
     /// Stands at the end of the line; `None` when `places_max` wait already.
@@ -49,7 +82,7 @@ impl Queue {
         }
         let ticket = line.ticket();
         line.waiters.push_back((ticket, task.clone()));
-        self.waiting.store(line.waiters.len(), Ordering::SeqCst);
+        self.set_waiting(line.waiters.len());
         Some(Place {
             queue: Arc::clone(self),
             ticket,
@@ -62,7 +95,7 @@ impl Queue {
         let mut line = self.line();
         let ticket = line.ticket();
         line.waiters.push_front((ticket, task.clone()));
-        self.waiting.store(line.waiters.len(), Ordering::SeqCst);
+        self.set_waiting(line.waiters.len());
         Place {
             queue: Arc::clone(self),
             ticket,
@@ -124,9 +157,7 @@ impl Drop for Place {
             .position(|(ticket, _)| *ticket == self.ticket)
         {
             line.waiters.remove(index);
-            self.queue
-                .waiting
-                .store(line.waiters.len(), Ordering::SeqCst);
+            self.queue.set_waiting(line.waiters.len());
             if index == 0 {
                 line.wake_first();
             }
@@ -152,6 +183,14 @@ mod tests {
         }
     }
 
+    fn queue() -> Arc<Queue> {
+        let service = ekiden_model::id::ServiceId::from_bytes([1; 16]);
+        Arc::new(Queue::new(Signal::new(
+            &crate::demand::Marks::new(),
+            service,
+        )))
+    }
+
     fn waiter() -> (Arc<Count>, Waker) {
         let count = Arc::new(Count::default());
         (Arc::clone(&count), Waker::from(count))
@@ -159,7 +198,7 @@ mod tests {
 
     #[test]
     fn first_come_is_first_served_and_the_next_is_woken_when_the_first_leaves() {
-        let queue = Arc::new(Queue::default());
+        let queue = queue();
         let ((first_woken, first), (second_woken, second)) = (waiter(), waiter());
         let first = queue.enter(&first, 2).unwrap();
         let second = queue.enter(&second, 2).unwrap();
@@ -179,7 +218,7 @@ mod tests {
 
     #[test]
     fn whoever_comes_back_stands_in_front_even_of_a_full_line() {
-        let queue = Arc::new(Queue::default());
+        let queue = queue();
         let newcomer = queue.enter(Waker::noop(), 1).unwrap();
         let back = queue.enter_front(Waker::noop());
         assert!(back.is_first() && !newcomer.is_first());
@@ -187,7 +226,7 @@ mod tests {
 
     #[test]
     fn leaving_from_the_middle_wakes_nobody() {
-        let queue = Arc::new(Queue::default());
+        let queue = queue();
         let (woken, task) = waiter();
         let _first = queue.enter(&task, 3).unwrap();
         let middle = queue.enter(&task, 3).unwrap();

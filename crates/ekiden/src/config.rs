@@ -18,6 +18,7 @@ use std::{
 };
 
 use ekiden_control::Quotas;
+use ekiden_model::scale::{IDLE_TO_ZERO, SCALE_IN_DELAY};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
@@ -196,6 +197,10 @@ pub struct Service {
     pub stop_grace: Duration,
     /// How long a new instance may take to become healthy.
     pub start_limit: Duration,
+    /// How long the demand must have been lower before instances are taken away.
+    pub scale_in_delay: Duration,
+    /// With `MinSize` 0: how long nothing may have been asked for before the last one is stopped.
+    pub idle_to_zero: Duration,
     /// Custom domains count as validated without a look into the DNS.
     pub assume_domains: bool,
     /// The name server that is asked for validation records; the host's own when absent.
@@ -385,6 +390,8 @@ impl Default for Config {
                 drain_limit: Duration::from_secs(120),
                 stop_grace: Duration::from_secs(10),
                 start_limit: Duration::from_secs(300),
+                scale_in_delay: SCALE_IN_DELAY,
+                idle_to_zero: IDLE_TO_ZERO,
                 assume_domains: false,
                 validation_dns: None,
             },

@@ -30,7 +30,7 @@ use ekiden_edge::{
     listener::{Door, Entrance, ListenerGroup, Preamble, Transport},
 };
 use ekiden_engine::remote::AgentClient;
-use ekiden_model::plan::Timing;
+use ekiden_model::{plan::Timing, scaling::ScalingDefaults};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -177,6 +177,11 @@ fn control_config(config: &Config) -> anyhow::Result<ControlConfig> {
             startup_limit: config.service.start_limit,
             drain_limit: config.service.drain_limit,
             stop_grace: config.service.stop_grace,
+        },
+        scaling: ScalingDefaults {
+            scale_in_delay: config.service.scale_in_delay,
+            idle_to_zero: config.service.idle_to_zero,
+            ..ScalingDefaults::default()
         },
         quotas: config.quota,
         handshake: match config.api.automatic_connections {

@@ -30,6 +30,11 @@ macro_rules! hex_id {
                 Self(u128::from_be_bytes(bytes))
             }
 
+            /// The bits as a number, in the order of the digits.
+            pub const fn bits(&self) -> u128 {
+                self.0
+            }
+
             /// The first eight digits: enough for a person to tell a few apart, never an identity.
             pub fn short(&self) -> String {
                 format!("{:08x}", self.0 >> 96)

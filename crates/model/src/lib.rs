@@ -21,6 +21,7 @@ pub mod request_counts;
 pub mod revision;
 pub mod route;
 pub mod scale;
+pub mod scaling;
 pub mod secret;
 pub mod secret_env;
 pub mod secret_reference;

@@ -9,11 +9,12 @@
 //!
 //! 1. Only a healthy instance of the active revision is put into the route. When there is none,
 //!    what is in the route and still healthy stays there: a service never goes from someone to
-//!    nobody while somebody could answer.
+//!    nobody while somebody could answer, unless it is to have nobody ([`View::wanted`]).
 //! 2. An instance is stopped only after the edge has acknowledged a table without it, and then only
 //!    when it holds no request or the drain limit has passed.
-//! 3. A deployment switches only when every wanted instance of its candidate is healthy. Until
-//!    then what served before is kept whole, replacements included.
+//! 3. A deployment switches only when as many instances of its candidate are healthy as the service
+//!    is to have now, and at least one. Until then what served before is kept whole, replacements
+//!    included.
 //! 4. An instance that ended by itself is replaced: at once the first time, then with a back-off
 //!    that doubles, further for one that never served than for one that did; the record of its end
 //!    is kept while it counts.
@@ -28,6 +29,7 @@ use crate::{
     instance::{Exit, ExitCause, InstanceState, RevisionNumber, StopReason},
     revision::{Exposure, Revision},
     route::{Route, RouteState, Upstream},
+    scale::Fleet,
     service::{
         Failure, FailureCause, Operation, OperationKind, Phase, Service, ServiceStatus, Transition,
     },
@@ -98,6 +100,9 @@ pub struct View<'a> {
     pub active: Option<&'a Revision>,
     /// The revision that the operation's `candidate` names.
     pub candidate: Option<&'a Revision>,
+    /// How many instances the active revision is to have, by [`crate::scale`]; `None` while that is
+    /// not known: then those that it has are kept.
+    pub wanted: Option<u32>,
     /// How far the image of the operation is.
     pub image: &'a ImageProgress,
     /// Whether the engine answers: if not, an instance that is missing says nothing.
@@ -215,12 +220,65 @@ pub fn plan(view: &View<'_>) -> Plan {
     }
     let surplus = surplus(view, &goal);
     publish(view, &goal, &surplus, &mut plan);
-    for revision in [goal.serving, goal.trying].into_iter().flatten() {
-        start(view, revision, &mut plan);
+    if let Some(revision) = goal.serving {
+        start(view, revision, serving_count(view, revision), &mut plan);
+    }
+    if let Some(revision) = goal.trying {
+        start(
+            view,
+            revision,
+            trying_count(view, &goal, revision),
+            &mut plan,
+        );
     }
     retire(view, &goal, &surplus, &mut plan);
     finish(view, &mut plan);
     plan
+}
+
+/// The active revision's instances, as scaling sees them; `None` when it is not to serve.
+///
+/// How long starts take is not seen here: whoever knows fills it in.
+///
+/// Instances count as failing to start from the first that ended before it was ever healthy, until
+/// one that was started no earlier is healthy.
+pub fn fleet(view: &View<'_>) -> Option<Fleet> {
+    let revision = goal(view).serving?;
+    let ready = healthy(view, revision.number).count();
+    let there = counted(view, revision.number).len();
+    let failed = crashes(view, revision.number)
+        .filter(|(instance, _)| instance.traffic == Traffic::Never)
+        .max_by_key(|(_, exit)| exit.at)
+        .filter(|(failed, _)| {
+            !healthy(view, revision.number).any(|other| other.created_at >= failed.created_at)
+        });
+    Some(Fleet {
+        ready: ready as u32,
+        starting: there.saturating_sub(ready) as u32,
+        failing_until: failed.map(|(_, exit)| exit.at.plus(CRASH_WINDOW)),
+        start_time: Duration::ZERO,
+    })
+}
+
+/// How many instances of the serving revision there should be.
+fn serving_count(view: &View<'_>, revision: &Revision) -> usize {
+    let (least, most) = view.service.scaling.bounds(&revision.settings.scaling);
+    let there = || counted(view, revision.number).len() as u32;
+    let wanted = view.wanted.unwrap_or_else(there).clamp(least, most);
+    let operation = view.service.operation.as_ref();
+    // A deployment has succeeded once the edge has somebody to serve.
+    let switches = operation.is_some_and(|operation| operation.phase == Phase::Switch);
+    wanted.max(u32::from(switches)) as usize
+}
+
+/// How many instances of a candidate must be healthy before it may serve: one, its minimum, and as
+/// many as serve in its place, so that a deployment under load makes the service no smaller.
+fn trying_count(view: &View<'_>, goal: &Goal<'_>, candidate: &Revision) -> usize {
+    let (least, most) = view.service.scaling.bounds(&candidate.settings.scaling);
+    let now = goal
+        .serving
+        .map_or(0, |revision| serving_count(view, revision));
+    now.clamp(least.max(1) as usize, most as usize)
 }
 
 fn goal<'a>(view: &View<'a>) -> Goal<'a> {
@@ -283,7 +341,7 @@ fn transition(view: &View<'_>, goal: &Goal<'_>, plan: &mut Plan) -> Option<Trans
         },
         Phase::Start => {
             let candidate = goal.trying?;
-            if healthy(view, candidate.number).count() >= candidate.instances_wanted() {
+            if healthy(view, candidate.number).count() >= trying_count(view, goal, candidate) {
                 return Some(Transition::Switch);
             }
             start_failure(view, candidate, plan)
@@ -446,8 +504,11 @@ fn publish(view: &View<'_>, goal: &Goal<'_>, surplus: &[InstanceId], plan: &mut 
         return;
     };
     let mut upstreams = match goal.serving {
-        Some(revision) => upstreams(view, revision, surplus),
-        None => Vec::new(),
+        // What cannot be seen now is not taken out.
+        Some(revision) if serving_count(view, revision) > 0 || !view.engine_current => {
+            upstreams(view, revision, surplus)
+        }
+        Some(_) | None => Vec::new(),
     };
     upstreams.sort_by_key(|upstream| upstream.instance);
     let concurrency = goal
@@ -571,12 +632,10 @@ fn counts(exit: &Exit) -> bool {
     }
 }
 
-/// Starts what is missing of `revision`, no sooner than its back-off allows.
-fn start(view: &View<'_>, revision: &Revision, plan: &mut Plan) {
-    let alive = of_revision(view, revision.number)
-        .filter(|instance| is_alive(instance) && bad(view, instance).is_none())
-        .count();
-    let missing = revision.instances_wanted().saturating_sub(alive);
+/// Starts what is missing of `count` instances of `revision`, no sooner than its back-off allows.
+fn start(view: &View<'_>, revision: &Revision, count: usize, plan: &mut Plan) {
+    let there = counted(view, revision.number).len();
+    let missing = count.saturating_sub(there);
     if missing == 0 || !view.engine_current {
         return;
     }
@@ -605,6 +664,13 @@ fn backoff(view: &View<'_>, revision: RevisionNumber) -> Duration {
     };
     let wait = (BACKOFF_MIN * (1 << doublings.min(CRASHES_KEPT_MAX))).min(longest);
     wait.saturating_sub(view.now.since(newest.at))
+}
+
+/// A revision's instances that serve, or may come to.
+fn counted<'a>(view: &View<'a>, revision: RevisionNumber) -> Vec<&'a InstanceView> {
+    of_revision(view, revision)
+        .filter(|instance| is_alive(instance) && bad(view, instance).is_none())
+        .collect()
 }
 
 fn is_alive(instance: &InstanceView) -> bool {
@@ -658,18 +724,16 @@ fn wanted(goal: &Goal<'_>, instance: &InstanceView) -> bool {
 }
 
 /// Living instances of the serving revision beyond its number: first who is not healthy, then the
-/// newest.
+/// youngest.
 fn surplus(view: &View<'_>, goal: &Goal<'_>) -> Vec<InstanceId> {
     let Some(revision) = goal.serving else {
         return Vec::new();
     };
-    let mut alive: Vec<_> = of_revision(view, revision.number)
-        .filter(|instance| is_alive(instance) && bad(view, instance).is_none())
-        .collect();
+    let mut alive = counted(view, revision.number);
     alive.sort_by_key(|instance| (!is_healthy(instance), instance.created_at, instance.id));
     alive
         .iter()
-        .skip(revision.instances_wanted())
+        .skip(serving_count(view, revision))
         .map(|instance| instance.id)
         .collect()
 }
@@ -730,12 +794,5 @@ fn finish(view: &View<'_>, plan: &mut Plan) {
 impl Plan {
     fn look_again(&mut self, after: Duration) {
         self.look_again_in = Some(self.look_again_in.map_or(after, |other| other.min(after)));
-    }
-}
-
-impl Revision {
-    /// Instances to keep at all times; a deployment tries at least one.
-    pub fn instances_wanted(&self) -> usize {
-        self.settings.scaling.instances_min.max(1) as usize
     }
 }

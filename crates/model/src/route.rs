@@ -164,8 +164,11 @@ pub const ROUTE_PROTOCOL_CERTIFICATES: u32 = 2;
 /// The first version of the protocol that has counts of requests.
 pub const ROUTE_PROTOCOL_COUNTS: u32 = 3;
 
+/// The first version of the protocol by which edges tell of demand.
+pub const ROUTE_PROTOCOL_DEMAND: u32 = 4;
+
 /// The version of the messages below; it grows when an older peer could not read them.
-pub const ROUTE_PROTOCOL_VERSION: u32 = 3;
+pub const ROUTE_PROTOCOL_VERSION: u32 = 4;
 
 /// The first frame in each direction, sent without waiting for the other's. Both then speak the
 /// lower of the two versions.
@@ -245,4 +248,23 @@ pub enum FromEdge {
         /// Only services that had some.
         counts: Vec<ServiceCounts>,
     },
+    /// What is asked of services now, pushed when it changes. Since version 4; the first on a
+    /// connection, which comes before any table need be there, tells of every service.
+    Demand {
+        /// Services that are not named are asked for nothing; otherwise they are as before.
+        whole: bool,
+        /// Those that changed.
+        services: Vec<ServiceDemand>,
+    },
+}
+
+/// What an edge has of one service's requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceDemand {
+    /// Which service.
+    pub service: ServiceId,
+    /// Requests that instances hold; at least 1 when there was one since it was last told.
+    pub in_flight: u32,
+    /// Requests that wait for an instance with room.
+    pub queued: u32,
 }

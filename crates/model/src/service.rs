@@ -29,6 +29,7 @@ use crate::{
     instance::{ExitCause, RevisionNumber},
     name::ServiceName,
     revision::{Revision, Settings},
+    scaling::ScalingOptions,
     time::Timestamp,
 };
 
@@ -187,6 +188,9 @@ pub struct Service {
     /// How its front door is set: no revision's, and effective at once.
     #[serde(default)]
     pub ingress: Ingress,
+    /// How it scales, beside its configuration: no revision's, and effective at once.
+    #[serde(default, skip_serializing_if = "ScalingOptions::is_default")]
+    pub scaling: ScalingOptions,
     /// The revision that serves, or would if the service were not paused.
     pub active: Option<RevisionNumber>,
     /// Revisions that were active, in the order in which they became so, the active one last; at
@@ -525,6 +529,7 @@ impl Service {
             settings: change.settings.clone(),
             configuration: change.configuration.clone(),
             ingress: Ingress::default(),
+            scaling: ScalingOptions::default(),
             active: None,
             served: Vec::new(),
             revision_newest: RevisionNumber(0),

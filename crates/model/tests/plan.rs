@@ -11,7 +11,7 @@ use ekiden_model::{
     image::{Digest, ImageConfig, PreparedImage},
     instance::{Exit, ExitCause, InstanceState, RevisionNumber, StopReason, UserNamespace},
     plan::{
-        BACKOFF_MIN, CRASH_WINDOW, CRASHES_KEPT_MAX, ENGINE_PATIENCE, FIRST_PROBE_WAIT,
+        self, BACKOFF_MIN, CRASH_WINDOW, CRASHES_KEPT_MAX, ENGINE_PATIENCE, FIRST_PROBE_WAIT,
         ImageProgress, InstanceView, START_ATTEMPTS_MAX, STARTS_AT_ONCE_MAX, Step, Timing, Traffic,
         View, plan,
     },
@@ -94,6 +94,7 @@ struct Scene {
     instances: Vec<InstanceView>,
     published: Option<Route>,
     acknowledged: bool,
+    wanted: Option<u32>,
 }
 
 impl Scene {
@@ -116,6 +117,7 @@ impl Scene {
             instances: Vec::new(),
             published: None,
             acknowledged: true,
+            wanted: None,
         }
     }
 
@@ -172,6 +174,12 @@ impl Scene {
         self
     }
 
+    /// So many instances of the active revision are to be.
+    fn wanted(mut self, wanted: u32) -> Self {
+        self.wanted = Some(wanted);
+        self
+    }
+
     fn engine_gone(mut self) -> Self {
         self.engine_current = false;
         self
@@ -217,23 +225,28 @@ impl Scene {
         self
     }
 
-    /// The steps, in words, and when to look again.
-    fn plan(&self) -> (Vec<String>, Option<Duration>) {
+    fn view(&self) -> View<'_> {
         let revision =
             |number| (self.revisions.iter()).find(|revision| Some(revision.number) == number);
         let candidate = self.service.operation.as_ref().and_then(|o| o.candidate);
-        let plan = plan(&View {
+        View {
             now: NOW,
             timing: self.timing,
             service: &self.service,
             active: revision(self.service.active),
             candidate: revision(candidate),
+            wanted: self.wanted,
             image: &self.image,
             engine_current: self.engine_current,
             instances: &self.instances,
             published: self.published.as_ref(),
             acknowledged: self.acknowledged,
-        });
+        }
+    }
+
+    /// The steps, in words, and when to look again.
+    fn plan(&self) -> (Vec<String>, Option<Duration>) {
+        let plan = plan(&self.view());
         let steps = plan.steps.iter().map(words).collect();
         (steps, plan.look_again_in)
     }
@@ -454,8 +467,12 @@ fn starts_at_once_are_bounded() {
 }
 
 #[test]
-fn at_least_one_instance_is_wanted() {
-    Scene::running(0).routed("").gives(&["start 1"]);
+fn a_service_of_minimum_0_starts_with_one_instance() {
+    let begun = [Transition::Begin, Transition::Deploy(image())];
+    Scene::created(0)
+        .then(begun)
+        .published(RouteState::NotDeployed, "")
+        .gives(&["start 1"]);
 }
 
 #[test]
@@ -535,10 +552,12 @@ fn surplus_is_taken_from_the_unhealthy_then_from_the_newest() {
     Scene::running(1)
         .has([newer(healthy('a', 1)), serving('b', 1)])
         .routed("b1")
+        .wanted(1)
         .gives(&["stop a NotNeeded"]);
     Scene::running(1)
         .has([starting('a', 1, secs(9)), newer(serving('b', 1))])
         .routed("b1")
+        .wanted(1)
         .gives(&["stop a NotNeeded"]);
 }
 
@@ -551,6 +570,7 @@ fn surplus_leaves_the_route_before_it_is_stopped() {
     Scene::running(1)
         .has([serving('a', 1), newer])
         .routed("a1 b1")
+        .wanted(1)
         .gives(&["publish serving a1"]);
 }
 
@@ -1160,4 +1180,146 @@ fn a_cancelled_deployment_is_undone() {
     scene.gives(&["stop b NotNeeded"]);
     scene.instances.truncate(1);
     scene.gives(&["undone"]);
+}
+
+// ---- scaling ---------------------------------------------------------------------------------
+
+#[test]
+fn as_many_instances_as_are_wanted_are_started_within_the_bounds() {
+    let scene = || Scene::running(1).has([serving('a', 1)]).routed("a1");
+    scene().wanted(1).gives(&[]);
+    scene().wanted(3).gives(&["start 1", "start 1"]);
+    scene().wanted(0).gives(&[]); // the minimum is 1
+    let mut small = scene().wanted(9);
+    small.revisions[0].settings.scaling.instances_max = 2;
+    small.gives(&["start 1"]);
+}
+
+#[test]
+fn what_is_too_many_leaves_the_route_first_the_youngest_before_all() {
+    let mut old = serving('b', 1);
+    old.created_at = ago(secs(3600));
+    let young = InstanceView {
+        created_at: ago(secs(60)),
+        ..serving('a', 1)
+    };
+    let draining = InstanceView {
+        created_at: ago(secs(60)),
+        ..unrouted('a', 1, secs(1), true)
+    };
+    Scene::running(1)
+        .has([old.clone(), young])
+        .routed("a1 b1")
+        .wanted(1)
+        .gives(&["publish serving b1"]);
+    Scene::running(1)
+        .has([old.clone(), starting('c', 1, secs(1))])
+        .routed("b1")
+        .wanted(1)
+        .gives(&["stop c NotNeeded"]);
+    Scene::running(1)
+        .has([old.clone(), draining.clone()])
+        .routed("b1")
+        .wanted(1)
+        .gives(&[]);
+    // It is not stopped yet, and needed again.
+    Scene::running(1)
+        .has([old, draining])
+        .routed("b1")
+        .wanted(2)
+        .gives(&["publish serving a1 b1"]);
+}
+
+#[test]
+fn a_service_of_minimum_0_goes_to_nobody_when_nobody_is_wanted() {
+    let scene = || Scene::running(0).has([serving('a', 1)]);
+    scene().routed("a1").wanted(0).gives(&["publish serving"]);
+    Scene::running(0)
+        .has([unrouted('a', 1, secs(1), false)])
+        .routed("")
+        .wanted(0)
+        .gives(&["stop a NotNeeded"]);
+    Scene::running(0).routed("").wanted(0).gives(&[]);
+    Scene::running(0).routed("").wanted(1).gives(&["start 1"]);
+    // Instances of the revision before go too.
+    Scene::running(0)
+        .has([serving('z', 0)])
+        .routed("z0")
+        .wanted(0)
+        .gives(&["publish serving"]);
+}
+
+#[test]
+fn what_there_is_is_kept_while_the_demand_is_unknown() {
+    let three = || [serving('a', 1), serving('b', 1), serving('c', 1)];
+    Scene::running(1).has(three()).routed("a1 b1 c1").gives(&[]);
+    Scene::running(0).has(three()).routed("a1 b1 c1").gives(&[]);
+    Scene::running(0).routed("").gives(&[]);
+}
+
+#[test]
+fn a_deployment_under_load_keeps_the_scale() {
+    let three = || [serving('a', 1), serving('b', 1), serving('c', 1)];
+    let scene = || Scene::updating(1).has(three()).routed("a1 b1 c1").wanted(3);
+    scene().gives(&["start 2", "start 2", "start 2"]);
+    scene()
+        .has([healthy('d', 2), healthy('e', 2)])
+        .gives(&["start 2"]);
+    scene()
+        .has([healthy('d', 2), healthy('e', 2), healthy('f', 2)])
+        .gives(&["switch"]);
+}
+
+#[test]
+fn a_deployment_of_minimum_0_proves_one_instance_and_ends_with_it_in_the_route() {
+    let scene = || Scene::updating(0).wanted(0).routed("");
+    scene().gives(&["start 2"]);
+    scene().has([healthy('d', 2)]).gives(&["switch"]);
+    scene()
+        .then([Transition::Switch])
+        .has([healthy('d', 2)])
+        .gives(&["publish serving d2"]);
+}
+
+#[test]
+fn a_manual_minimum_takes_the_place_of_the_configured_one() {
+    let mut scene = Scene::running(1)
+        .has([serving('a', 1)])
+        .routed("a1")
+        .wanted(1);
+    scene.service.scaling.instances_min = Some(3);
+    scene.gives(&["start 1", "start 1"]);
+    let mut none = Scene::running(1)
+        .has([serving('a', 1)])
+        .routed("a1")
+        .wanted(0);
+    none.service.scaling.instances_min = Some(0);
+    none.gives(&["publish serving"]);
+}
+
+#[test]
+fn instances_fail_to_start_from_one_that_ended_unhealthy_until_one_is_healthy() {
+    let fleet = |scene: Scene| {
+        plan::fleet(&scene.view()).map(|f| (f.ready, f.starting, f.failing_until.is_some()))
+    };
+    let scene = || Scene::running(1).has([starting('b', 1, secs(1))]);
+    assert_eq!(fleet(scene()), Some((0, 1, false)));
+    assert_eq!(
+        fleet(scene().has([crashed('a', 1, secs(2))])),
+        Some((0, 1, true))
+    );
+    let healthy_since = |age| InstanceView {
+        created_at: ago(age),
+        ..healthy('c', 1)
+    };
+    let failed = || scene().has([crashed('a', 1, secs(2))]);
+    assert_eq!(
+        fleet(failed().has([healthy_since(secs(0))])),
+        Some((1, 1, false))
+    );
+    assert_eq!(
+        fleet(failed().has([healthy_since(secs(2 * 3600))])),
+        Some((1, 1, true))
+    );
+    assert_eq!(fleet(Scene::paused()), None);
 }

@@ -23,6 +23,7 @@ pub(crate) mod page;
 mod parameters;
 mod resources;
 mod revisions;
+mod scaling;
 mod secret_references;
 mod secrets;
 mod services;
@@ -453,6 +454,8 @@ impl<E: Engine> Api<E> {
             Native::DescribeIngress => call.run_native(|r| self.describe_ingress(caller, r)).await,
             Native::UpdateIngress => call.run_native(|r| self.update_ingress(caller, r)).await,
             Native::DescribeTraffic => call.run_native(|r| self.describe_traffic(caller, r)).await,
+            Native::DescribeScaling => call.run_native(|r| self.describe_scaling(caller, r)).await,
+            Native::UpdateScaling => call.run_native(|r| self.update_scaling(caller, r)).await,
             Native::CompleteConnection => {
                 call.run_native(|r| self.complete_connection(caller, r))
                     .await

@@ -142,6 +142,7 @@ const fn of_native(operation: Native) -> Access {
         | O::DescribeDomain
         | O::DescribeIngress
         | O::DescribeTraffic
+        | O::DescribeScaling
         | O::ListDomains
         | O::ListRevisions
         | O::DescribeCertificateAuthority
@@ -149,7 +150,9 @@ const fn of_native(operation: Native) -> Access {
         | O::GetLogs
         | O::GetStatus => Access::Read,
         O::ListAccessKeys | O::ListAuditEvents => Access::ReadRestricted,
-        O::CancelOperation | O::RollbackService | O::UpdateIngress => Access::Deploy,
+        O::CancelOperation | O::RollbackService | O::UpdateIngress | O::UpdateScaling => {
+            Access::Deploy
+        }
         // A move needs both services, and a deployer may have one of them only.
         O::MoveCustomDomain
         | O::ImportCertificate
@@ -256,13 +259,15 @@ const fn named_by_native(operation: Native) -> Named {
         | O::DescribeIngress
         | O::DescribeOperation
         | O::DescribeTraffic
+        | O::DescribeScaling
         | O::GetLogs
         | O::ListDomains
         | O::ListInstances
         | O::ListRevisions
         | O::MoveCustomDomain
         | O::RollbackService
-        | O::UpdateIngress => Named::By("ServiceArn"),
+        | O::UpdateIngress
+        | O::UpdateScaling => Named::By("ServiceArn"),
         O::CompleteConnection => Named::By("ConnectionArn"),
         O::DeleteAccessKey | O::UpdateAccessKey => Named::By("AccessKeyId"),
         O::RemoveCertificate | O::RenewCertificate | O::RevokeCertificate => {
@@ -528,6 +533,7 @@ mod tests {
             "CancelOperation",
             "RollbackService",
             "UpdateIngress",
+            "UpdateScaling",
         ];
         assert_eq!(deploys, wanted);
     }

@@ -188,6 +188,9 @@ impl<E: Engine> Worker<E> {
                 kind,
                 result: Ok(()),
             } => {
+                if let CallKind::Start(_) = kind {
+                    self.shown.update(|shown| shown.refused = None);
+                }
                 self.calls
                     .insert((instance, kind), CallState::Answered(clock::now()));
             }
@@ -198,6 +201,8 @@ impl<E: Engine> Worker<E> {
             } => {
                 self.calls.remove(&(instance, kind));
                 if let CallKind::Start(revision) = kind {
+                    let refused = error.to_string();
+                    self.shown.update(|shown| shown.refused = Some(refused));
                     self.unanswered.push((revision, instance));
                 }
                 self.hold_off(&error.into());

@@ -11,6 +11,7 @@ mod configurations;
 mod crowds;
 mod restarts;
 mod revisions;
+mod scaling;
 
 use ekiden_aws::client::ClientError;
 use serde_json::{Value, json};

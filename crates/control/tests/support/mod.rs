@@ -28,7 +28,10 @@ use ekiden_engine::{
 use ekiden_model::{
     instance::InstanceState,
     plan::Timing,
-    route::{FromEdge, ROUTE_PROTOCOL_VERSION, Route, RouteHello, ServiceCounts, ToEdge},
+    route::{
+        FromEdge, ROUTE_PROTOCOL_VERSION, Route, RouteHello, ServiceCounts, ServiceDemand, ToEdge,
+    },
+    scaling::ScalingDefaults,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
@@ -52,6 +55,8 @@ pub(crate) struct World {
     control: Option<Control>,
     pub(crate) routes: watch::Receiver<BTreeMap<String, Route>>,
     edge: JoinHandle<()>,
+    /// What the edge tells of every service's demand; nothing while it is `None`.
+    pub(crate) demand: watch::Sender<Option<Vec<ServiceDemand>>>,
 }
 
 struct Control {
@@ -70,7 +75,9 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let engine = SimulatedEngine::new(NEXT_SUBNET.fetch_add(1, Ordering::SeqCst));
         let (sender, routes) = watch::channel(BTreeMap::new());
-        let edge = tokio::spawn(acknowledge_forever(dir.path().join("edge.sock"), sender));
+        let (demand, told) = watch::channel(None);
+        let socket = dir.path().join("edge.sock");
+        let edge = tokio::spawn(acknowledge_forever(socket, sender, told));
         let mut world = Self {
             dir,
             engine,
@@ -78,6 +85,7 @@ impl World {
             control: None,
             routes,
             edge,
+            demand,
         };
         world.start().await;
         world
@@ -95,6 +103,7 @@ impl World {
                 startup_limit: Duration::from_secs(1),
                 ..Timing::default()
             },
+            scaling: ScalingDefaults::default(),
             quotas: Quotas::default(),
             handshake: Handshake::default(),
             references: References::default(),
@@ -307,27 +316,55 @@ pub(crate) async fn eventually<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T
 }
 
 /// Acknowledges every table at once, over as many connections as it takes.
-async fn acknowledge_forever(socket: PathBuf, routes: watch::Sender<BTreeMap<String, Route>>) {
+async fn acknowledge_forever(
+    socket: PathBuf,
+    routes: watch::Sender<BTreeMap<String, Route>>,
+    demand: watch::Receiver<Option<Vec<ServiceDemand>>>,
+) {
     loop {
         if let Ok(stream) = UnixStream::connect(&socket).await {
+            let (reader, mut writer) = stream.into_split();
+            let hello = RouteHello {
+                version: ROUTE_PROTOCOL_VERSION,
+            };
+            let _ = write_frame(&mut writer, &hello).await;
+            let writer = tokio::sync::Mutex::new(writer);
             // Ends when the control plane does; the next one is waited for.
-            let _ = acknowledge(stream, &routes).await;
+            let _ = tokio::try_join!(
+                acknowledge(reader, &writer, &routes),
+                tell(&writer, demand.clone())
+            );
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
+async fn tell(
+    writer: &Writer,
+    mut demand: watch::Receiver<Option<Vec<ServiceDemand>>>,
+) -> std::io::Result<()> {
+    loop {
+        let told = demand.borrow_and_update().clone();
+        if let Some(services) = told {
+            let message = FromEdge::Demand {
+                whole: true,
+                services,
+            };
+            write_frame(&mut *writer.lock().await, &message).await?;
+        }
+        if demand.changed().await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+type Writer = tokio::sync::Mutex<tokio::net::unix::OwnedWriteHalf>;
+
 async fn acknowledge(
-    mut stream: UnixStream,
+    mut stream: tokio::net::unix::OwnedReadHalf,
+    writer: &Writer,
     routes: &watch::Sender<BTreeMap<String, Route>>,
 ) -> std::io::Result<()> {
-    write_frame(
-        &mut stream,
-        &RouteHello {
-            version: ROUTE_PROTOCOL_VERSION,
-        },
-    )
-    .await?;
     let _hello: Option<RouteHello> = read_frame(&mut stream).await?;
     while let Some(message) = read_frame(&mut stream).await? {
         let generation = match message {
@@ -355,12 +392,12 @@ async fn acknowledge(
                     generation,
                     unusable: vec![],
                 };
-                write_frame(&mut stream, &presenting).await?;
+                write_frame(&mut *writer.lock().await, &presenting).await?;
                 continue;
             }
         };
         write_frame(
-            &mut stream,
+            &mut *writer.lock().await,
             &FromEdge::Serving {
                 generation,
                 draining: vec![],
@@ -368,5 +405,5 @@ async fn acknowledge(
         )
         .await?;
     }
-    Ok(())
+    Err(std::io::ErrorKind::UnexpectedEof.into())
 }

@@ -262,3 +262,47 @@ fn a_waiting_request_follows_its_host_to_another_service() {
     world.control.served(sent);
     assert_eq!(client.response().text(), "moved");
 }
+
+#[test]
+fn control_is_told_of_requests_that_are_held_and_that_wait() {
+    let held = Held::new();
+    let mut world = World::with(2, |_| ());
+    world.control.publish(narrow(&[held.app.address], 1));
+    let mut clients: Vec<_> = (0..3).map(|_| world.client()).collect();
+    clients[0].send(GET);
+    world.control.wait_for_demand(1, 0);
+    clients[1].send(GET);
+    clients[2].send(GET);
+    world.control.wait_for_demand(1, 2);
+    // A control that comes back is told everything.
+    world.control.restart();
+    world.control.publish(narrow(&[held.app.address], 1));
+    world.control.wait_for_demand(1, 2);
+    drop(clients.pop());
+    for client in &mut clients {
+        held.answers.send(()).unwrap();
+        client.response();
+    }
+    world.control.wait_for_demand(0, 0);
+    // A request that was over before anybody looked is told of all the same.
+    held.answers.send(()).unwrap();
+    world.client().ask(GET);
+    world.control.wait_for_demand(1, 0);
+    world.control.wait_for_demand(0, 0);
+}
+
+#[test]
+fn a_request_for_a_service_of_no_instance_is_told_of_and_served_by_the_first() {
+    let app = App::new(|_, mut client| {
+        while client.message(true).is_some() {
+            client.send(saying("awake"));
+        }
+    });
+    let mut world = World::with(2, |_| ());
+    world.serve(&[]);
+    let mut client = world.client();
+    client.send(GET);
+    world.control.wait_for_demand(0, 1);
+    world.serve(&[app.address]);
+    assert_eq!(client.response().text(), "awake");
+}

@@ -1,6 +1,7 @@
 //! A small world around one edge.
 
 use std::{
+    collections::HashMap,
     fs,
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
@@ -26,7 +27,7 @@ use ekiden_model::{
     request_counts::RequestCounts,
     route::{
         FromEdge, Generation, ROUTE_PROTOCOL_VERSION, Route, RouteHello, RouteState, ServiceCounts,
-        ToEdge, Upstream,
+        ServiceDemand, ToEdge, Upstream,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -165,6 +166,7 @@ pub(crate) struct FakeControl {
     pub(crate) version: u32,
     /// What it was told of requests.
     pub(crate) counts: Vec<ServiceCounts>,
+    demand: HashMap<ServiceId, (u32, u32)>,
 }
 
 impl FakeControl {
@@ -176,6 +178,7 @@ impl FakeControl {
             generation: 0,
             version: ROUTE_PROTOCOL_VERSION,
             counts: Vec::new(),
+            demand: HashMap::new(),
         }
     }
 
@@ -229,9 +232,17 @@ impl FakeControl {
                     generation,
                     draining,
                 } => return (generation, draining),
-                FromEdge::Counts { counts } => self.counts.extend(counts),
-                other => panic!("{other:?}"),
+                other => self.keep(other),
             }
+        }
+    }
+
+    /// Keeps what a message tells of requests and of demand.
+    fn keep(&mut self, message: FromEdge) {
+        match message {
+            FromEdge::Counts { counts } => self.counts.extend(counts),
+            FromEdge::Demand { whole, services } => self.note(whole, services),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -245,8 +256,9 @@ impl FakeControl {
             if sum.requests() >= requests {
                 return sum;
             }
-            if let FromEdge::Counts { counts } = read_frame(&mut self.stream) {
-                self.counts.extend(counts);
+            match read_frame(&mut self.stream) {
+                FromEdge::Serving { .. } => {}
+                other => self.keep(other),
             }
         }
     }
@@ -262,6 +274,28 @@ impl FakeControl {
             told |= matches!(message, FromEdge::Counts { .. });
         }
         told
+    }
+
+    fn note(&mut self, whole: bool, services: Vec<ServiceDemand>) {
+        if whole {
+            self.demand.clear();
+        }
+        self.demand.extend(
+            services
+                .iter()
+                .map(|one| (one.service, (one.in_flight, one.queued))),
+        );
+    }
+
+    /// Waits until so many requests of `test-1` are told to be in flight and to wait.
+    pub(crate) fn wait_for_demand(&mut self, in_flight: u32, queued: u32) {
+        let service = ServiceId::from_bytes([1; 16]);
+        while self.demand.get(&service) != Some(&(in_flight, queued)) {
+            match read_frame(&mut self.stream) {
+                FromEdge::Serving { .. } => {}
+                other => self.keep(other),
+            }
+        }
     }
 
     /// Sends a table and waits until it is served; gives what is draining then.

@@ -49,6 +49,7 @@ pub const REGISTRIES: &str = "images.registries.";
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Every setting.
 pub const SETTINGS: &[Setting] = &[
@@ -392,6 +393,18 @@ pub const SETTINGS: &[Setting] = &[
         default: "300s",
         form: Form::Time(SECOND, HOUR, |config| &mut config.service.start_limit),
         about: "How long a new instance may take to become healthy before its deployment fails.",
+    },
+    Setting {
+        key: "service.scale_in_delay",
+        default: "60s",
+        form: Form::Time(SECOND, DAY, |config| &mut config.service.scale_in_delay),
+        about: "How long less must have been asked for before instances are taken away. A service's own: `ekiden scale`.",
+    },
+    Setting {
+        key: "service.idle_to_zero",
+        default: "900s",
+        form: Form::Time(SECOND, DAY, |config| &mut config.service.idle_to_zero),
+        about: "With `MinSize` 0, how long nothing may have been asked for before the last instance is stopped. A service's own: `ekiden scale`.",
     },
     Setting {
         key: "service.assume_domains",

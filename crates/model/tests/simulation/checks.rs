@@ -333,7 +333,7 @@ impl World {
         let starts = plan.steps.contains(&Step::Start(revision.number));
         let crashes = of_active().filter(|view| matches!(view.state, InstanceState::Exited(_)));
         let waits = crashes.count() >= 2 && plan.look_again_in.is_some();
-        let whole = alive >= revision.instances_wanted() || starts || waits;
+        let whole = alive >= needed(worker, &revision) || starts || waits;
         (!whole).then(|| {
             let message = format!("{alive} instances of the active revision, and none is started");
             (Rule::FailureChangesNothing, message)
@@ -401,7 +401,7 @@ impl World {
         }
         let could = |view: &&InstanceView| is_healthy(view) && was_in(view.id);
         match views.iter().find(could) {
-            Some(view) if route.upstreams.is_empty() => {
+            Some(view) if route.upstreams.is_empty() && self.needs_someone(worker) => {
                 let message = format!("nobody serves although {} could", view.id.short());
                 Some((Rule::SomeoneServes, message))
             }
@@ -447,7 +447,7 @@ impl World {
                             is_alive(other)
                         }
                 });
-                (left.count() < revision.instances_wanted()).then(|| {
+                (left.count() < needed(worker, &revision)).then(|| {
                     let message = format!("instance {} was needed and stopped", id.short());
                     (Rule::FailureChangesNothing, message)
                 })
@@ -471,7 +471,15 @@ impl World {
                     .iter()
                     .filter(|view| Some(view.revision) == operation.candidate && is_healthy(view));
                 let message = "traffic was switched to a revision that is not whole".to_owned();
-                (healthy.count() < revision.instances_wanted())
+                let serving = match operation.from {
+                    ServiceStatus::Running => self
+                        .store
+                        .revision(worker.service.id, worker.service.active),
+                    _ => None,
+                };
+                let serving = serving.map_or(0, |serving| needed(worker, &serving));
+                let most = revision.settings.scaling.instances_max as usize;
+                (healthy.count() < serving.clamp(needed_first(&revision), most))
                     .then_some((Rule::FailureChangesNothing, message))
             }
             Transition::Fail(failure) => match (&failure.cause, failure.instance) {
@@ -539,12 +547,21 @@ impl World {
             let message = "an instance was started while nobody could see those there are";
             return Some((Rule::StartsAreBounded, message.to_owned()));
         }
-        (alive + starts > revision.instances_wanted() && !self.engine_shows_late(views)).then(
-            || {
-                let message = format!("{starts} were started while {alive} are alive");
-                (Rule::StartsAreBounded, message)
-            },
-        )
+        let mut most = needed_first(&revision);
+        for of in [Some(number), worker.service.active] {
+            if let Some(revision) = self.store.revision(worker.service.id, of) {
+                // While nobody knows the demand what is there is kept.
+                let there = views
+                    .iter()
+                    .filter(|view| view.revision == revision.number && is_alive(view));
+                let unknown = worker.wanted.map_or(there.count(), |_| 0);
+                most = most.max(needed(worker, &revision)).max(unknown);
+            }
+        }
+        (alive + starts > most && !self.engine_shows_late(views)).then(|| {
+            let message = format!("{starts} were started while {alive} are alive");
+            (Rule::StartsAreBounded, message)
+        })
     }
 
     /// Whether an instance is being given up for being late: it is alive and does not count.
@@ -683,7 +700,8 @@ impl World {
             .map(|(id, _)| id)
             .collect();
         let records = of_service().count() - alive.len();
-        if records > CRASHES_KEPT_MAX + revision.instances_wanted() {
+        let wanted = self.wanted_now(service, &revision);
+        if records > CRASHES_KEPT_MAX + wanted.max(1) {
             return Some(format!("it has {records} records of ended instances"));
         }
         if !behaviour.is_steady() {
@@ -694,12 +712,9 @@ impl World {
         if of_service().any(|(_, instance)| instance.revision != revision.number) {
             return Some("it has instances of another revision".to_owned());
         }
-        if alive.len() != revision.instances_wanted() {
-            return Some(format!(
-                "{} instances are alive, {} wanted",
-                alive.len(),
-                revision.instances_wanted()
-            ));
+        if alive.len() != wanted {
+            let alive = alive.len();
+            return Some(format!("{alive} instances are alive, {wanted} wanted"));
         }
         if alive.iter().any(|id| !self.engine.answers(*id, self.now)) {
             return Some("an instance does not answer".to_owned());
@@ -719,6 +734,21 @@ impl World {
             .routes_of(service.id)
             .all(|route| route.is_some_and(|r| serving(r) == alive));
         (!all).then(|| "not every worker knows its instances".to_owned())
+    }
+
+    /// How many instances the service should have by what is asked of it.
+    pub(crate) fn wanted_now(&self, service: &Service, revision: &Revision) -> usize {
+        let (least, most) = service.scaling.bounds(&revision.settings.scaling);
+        let load = self.loads.get(&service.id).copied().unwrap_or_default();
+        load.clamp(least, most) as usize
+    }
+
+    /// Whether the plan was to have somebody serve.
+    fn needs_someone(&self, worker: &Worker) -> bool {
+        let revision = self
+            .store
+            .revision(worker.service.id, worker.service.active);
+        worker.wanted.is_none() || revision.is_none_or(|revision| needed(worker, &revision) > 0)
     }
 
     /// The service's route as each worker of the edge has it.
@@ -756,6 +786,21 @@ fn is_alive(view: &InstanceView) -> bool {
             view.state,
             InstanceState::Running { .. } | InstanceState::Creating
         )
+}
+
+/// How many instances of a serving revision the plan was to have at least.
+fn needed(worker: &Worker, revision: &Revision) -> usize {
+    let service = &worker.service;
+    let (least, most) = service.scaling.bounds(&revision.settings.scaling);
+    let operation = service.operation.as_ref();
+    let switches = operation.is_some_and(|operation| operation.phase == Phase::Switch);
+    let wanted = worker.wanted.unwrap_or_default().clamp(least, most);
+    wanted.max(switches.into()) as usize
+}
+
+/// How many instances a candidate has at least.
+fn needed_first(revision: &Revision) -> usize {
+    revision.settings.scaling.instances_min.max(1) as usize
 }
 
 fn never_seen_failing(view: &InstanceView) -> bool {

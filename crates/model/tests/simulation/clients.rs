@@ -79,6 +79,11 @@ impl Clients {
         }
     }
 
+    /// The service has no instance, as it should: it need not serve at once from then on.
+    pub(crate) fn sleeps(&mut self, service: ServiceId) {
+        self.serving.remove(&service);
+    }
+
     /// Whether nobody asks for the service any more.
     pub(crate) fn is_gone(&self, service: ServiceId) -> bool {
         self.gone.contains(&service)
@@ -100,6 +105,10 @@ impl World {
             return self.create_service(change);
         }
         let service = self.random.pick(&services);
+        if self.random.per_mille(400) {
+            let load = self.random.below(7) as u32;
+            return self.load(service, load);
+        }
         let kind = match self.random.below(20) {
             0..=8 => OperationKind::UpdateService,
             9..=12 => OperationKind::StartDeployment,
@@ -114,6 +123,15 @@ impl World {
             let pause = self.random.below(patience);
             self.after(pause, Event::ClientCancels { service, operation });
         }
+    }
+
+    /// As many instances of a service are needed from now on, within its bounds.
+    pub(crate) fn load(&mut self, service: ServiceId, instances: u32) {
+        if self.loads.insert(service, instances) == Some(instances) {
+            return;
+        }
+        self.note(|| format!("{} needs {instances}", service.short()));
+        self.wake(service);
     }
 
     pub(crate) fn client_cancels(&mut self, service: ServiceId, operation: OperationId) {
@@ -188,7 +206,8 @@ impl World {
             memory_bytes: 2 << 30,
             health: draw_health(random),
             scaling: Scaling {
-                instances_min: random.pick(&[1, 1, 2, 3]),
+                instances_min: random.pick(&[0, 1, 1, 2, 3]),
+                instances_max: random.pick(&[3, 5]),
                 ..Scaling::default()
             },
             user_namespace: UserNamespace::Private,
@@ -205,6 +224,14 @@ impl World {
 
     /// Looks whether the stage is over; it must be, within its bound.
     pub(crate) fn survey(&mut self) {
+        if self.clients.stage == Stage::Settling {
+            // A service that sleeps wakes by the next request; nothing comes to rest around it.
+            for service in self.services_not_deleted() {
+                if self.loads.get(&service).is_none_or(|load| *load == 0) {
+                    self.load(service, 1);
+                }
+            }
+        }
         let unsettled = self.unsettled();
         let rests = unsettled.is_none();
         match (self.clients.stage, unsettled) {
@@ -272,7 +299,13 @@ impl World {
     }
 
     fn serving(&self) -> BTreeSet<ServiceId> {
-        let serves = |s: &&Service| s.status() == ServiceStatus::Running && self.is_steady(s);
+        let inhabited = |s: &Service| {
+            let active = self.store.revision(s.id, s.active);
+            active.is_some_and(|active| self.wanted_now(s, &active) > 0)
+        };
+        let serves = |s: &&Service| {
+            s.status() == ServiceStatus::Running && self.is_steady(s) && inhabited(s)
+        };
         self.store
             .services
             .values()

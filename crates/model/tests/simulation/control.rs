@@ -18,7 +18,7 @@ use ekiden_model::{
     id::{InstanceId, OperationId, ServiceId},
     instance::{InstanceObservation, InstanceState, RevisionNumber, StopReason},
     plan::{self, ImageProgress, InstanceView, Plan, Step, Traffic, View},
-    route::{Generation, Route},
+    route::{Generation, Route, RouteState},
     service::{Change, OperationKind, Service, ServiceStatus, Transition},
     time::Timestamp,
 };
@@ -134,6 +134,8 @@ pub(crate) struct Worker {
     pub(crate) service: Service,
     pub(crate) published: Option<Route>,
     pub(crate) current: bool,
+    /// How many instances the last plan was told that there should be.
+    pub(crate) wanted: Option<u32>,
     observed: Vec<InstanceObservation>,
     image: ImageProgress,
     published_in: Generation,
@@ -188,6 +190,7 @@ impl Worker {
             service,
             published,
             current: false,
+            wanted: None,
             observed: Vec::new(),
             image: ImageProgress::NotAsked,
             published_in,
@@ -703,7 +706,7 @@ impl World {
 
     // ---- rounds ------------------------------------------------------------------------------
 
-    fn wake(&mut self, service: ServiceId) {
+    pub(crate) fn wake(&mut self, service: ServiceId) {
         let Some(control) = &mut self.control else {
             return;
         };
@@ -776,6 +779,11 @@ impl World {
         };
         let views = control.views(worker, self.now);
         let serving = control.report().map(|report| report.generation);
+        // What the edge has told of the demand stays known when it goes.
+        if serving.is_some() || worker.wanted.is_some() {
+            let load = self.loads.get(&worker.service.id);
+            worker.wanted = Some(load.copied().unwrap_or_default());
+        }
         let service = &worker.service;
         let candidate = service
             .operation
@@ -789,6 +797,7 @@ impl World {
             service,
             active: active.as_deref(),
             candidate: candidate.as_deref(),
+            wanted: worker.wanted,
             image: &worker.image,
             engine_current: worker.current,
             instances: &views,
@@ -818,7 +827,13 @@ impl World {
                     self.note(|| format!("{name} {transition:?}"));
                     return self.transition(life, worker, transition);
                 }
-                Step::Publish(route) => return self.publish(life, worker, Some(route)),
+                Step::Publish(route) => {
+                    let nobody = route.state == RouteState::Serving && route.upstreams.is_empty();
+                    if nobody && worker.wanted == Some(0) {
+                        self.totals.count("scaled to nothing");
+                    }
+                    return self.publish(life, worker, Some(route));
+                }
                 Step::Unpublish => return self.publish(life, worker, None),
                 Step::ForgetService => {
                     self.put_worker(worker);

@@ -235,6 +235,9 @@ impl World {
         if !self.serve(service, request, worker) {
             self.check_wait(service);
             self.totals.count("request: waited");
+            if self.loads.get(&service).is_none_or(|load| *load == 0) {
+                self.load(service, 1);
+            }
             self.edge
                 .waiting
                 .entry(service)
@@ -390,6 +393,15 @@ impl World {
 
     /// Once nothing goes wrong any more, a deployment is not felt: no request waits.
     fn check_wait(&mut self, service: ServiceId) {
+        let stored = self.store.services.get(&service);
+        let sleeps = stored.is_some_and(|stored| {
+            let active = self.store.revision(service, stored.active);
+            active.is_some_and(|active| self.wanted_now(stored, &active) == 0)
+        });
+        if sleeps {
+            // Those that come while it wakes wait too.
+            self.clients.sleeps(service);
+        }
         if self.is_to_serve_at_once(service) {
             self.violate(Rule::SomeoneServes, || {
                 "a request had to wait although nothing went wrong".to_owned()

@@ -98,6 +98,7 @@ fn assert_rich(totals: &Totals) {
         "request: died with its instance",
         "request: served",
         "request: waited",
+        "scaled to nothing",
         "stray removed",
         "write refused by a full disk",
     ];

@@ -182,6 +182,8 @@ pub(crate) struct World {
     pub(crate) engine: Engine,
     pub(crate) edge: Edge,
     pub(crate) clients: Clients,
+    /// How many instances each service needs by what is asked of it.
+    pub(crate) loads: BTreeMap<ServiceId, u32>,
     pub(crate) checks: Checks,
     pub(crate) totals: Totals,
     queue: BinaryHeap<Reverse<Queued>>,
@@ -253,6 +255,7 @@ impl World {
             engine: Engine::default(),
             edge: Edge::default(),
             clients: Clients::default(),
+            loads: BTreeMap::new(),
             checks: Checks::default(),
             totals: Totals::default(),
             queue: BinaryHeap::new(),

@@ -7,7 +7,8 @@
     /crash       ends at once with code 7          /log?lines=N&text=T  writes to standard output
     /net?host=H&port=P   tries to connect          /disk?mb=N writes N MiB to a file
 
-Every answer carries `x-instance`, `x-revision` and the `x-tag` of its request. On SIGTERM it stops
+Every answer carries `x-instance`, `x-revision`, the `x-tag` of its request, and `x-held-max`, the most
+requests that the instance ever held at once. On SIGTERM it stops
 accepting, finishes what it holds, and ends. `BROKEN` in the environment makes a deployment that
 fails: `exit`, `health`, `silent` (listens nowhere), `slow-start` (listens after 2 s).
 """
@@ -49,6 +50,7 @@ class Application:
         self.healthy = os.environ.get("BROKEN") != "health"
         self.stopping = False
         self.connections = {}
+        self.held = self.held_max = 0
 
     async def answer(self, method, path, query, body):
         if path == "/":
@@ -117,7 +119,12 @@ class Application:
         body = await read_body(fields, reader)
         url = urllib.parse.urlsplit(target)
         query = dict(urllib.parse.parse_qsl(url.query))
-        status, answer = await self.answer(method, url.path, query, body)
+        self.held += 1
+        self.held_max = max(self.held_max, self.held)
+        try:
+            status, answer = await self.answer(method, url.path, query, body)
+        finally:
+            self.held -= 1
         keep = fields.get("connection", "").lower() != "close" and not self.stopping
         writer.write(
             f"HTTP/1.1 {status} {'OK' if status == 200 else 'Not OK'}\r\n"
@@ -125,6 +132,7 @@ class Application:
             f"content-type: {'application/json' if answer[:1] == b'{' else 'text/plain'}\r\n"
             f"x-instance: {IDENTITY['instance']}\r\n"
             f"x-revision: {IDENTITY['revision']}\r\n"
+            f"x-held-max: {self.held_max}\r\n"
             f"x-tag: {fields.get('x-tag', '')}\r\n"
             f"connection: {'keep-alive' if keep else 'close'}\r\n\r\n".encode()
         )

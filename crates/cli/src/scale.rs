@@ -1,0 +1,157 @@
+//! `ekiden scale`: how services scale, and why they have as many instances as they have.
+
+use clap::Args;
+use ekiden_aws::native::{
+    DescribeScalingRequest, ScalingDecision, ScalingResponse, UpdateScalingRequest,
+};
+use serde_json::{Map, Value};
+
+use crate::{
+    api::Api,
+    failure::{Failure, Outcome},
+    output::{OutputFormat, print, table},
+};
+
+/// What to show or change.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Without an option it shows what is asked for, what was decided and why.\n\n\
+    Examples:\n  \
+    ekiden scale website\n  \
+    ekiden scale website=3              keep at least 3 instances\n  \
+    ekiden scale website=               as its configuration says again\n  \
+    ekiden scale website --idle 600     with a minimum of 0: to nothing after 10 minutes"
+)]
+pub struct Scale {
+    /// The service; `NAME=COUNT` is `--min COUNT`, and `NAME=` is `--min default`
+    #[arg(value_name = "SERVICE[=COUNT]")]
+    service: String,
+    /// Instances to keep, in the place of `MinSize`
+    #[arg(long, value_name = "COUNT")]
+    min: Option<String>,
+    /// How much of `MaxConcurrency` is used before there is another instance, in percent
+    #[arg(long, value_name = "PERCENT")]
+    utilisation: Option<String>,
+    /// How long less must have been asked for before instances are taken away
+    #[arg(long, value_name = "SECONDS")]
+    scale_in: Option<String>,
+    /// With a minimum of 0: how long nothing may have been asked for before the last one is stopped
+    #[arg(long, value_name = "SECONDS")]
+    idle: Option<String>,
+}
+
+impl Scale {
+    /// Does it.
+    ///
+    /// # Errors
+    /// The endpoint refuses or cannot be reached, or there is no such service.
+    pub async fn run(&self, api: &Api, format: OutputFormat) -> Outcome {
+        let (service, min) = match (self.service.split_once('='), &self.min) {
+            (Some(_), Some(_)) => {
+                return Err(Failure::new(
+                    "the minimum is given twice: by `=` and by `--min`".to_owned(),
+                ));
+            }
+            (Some((service, "")), None) => (service, Some("default")),
+            (Some((service, min)), None) => (service, Some(min)),
+            (None, min) => (self.service.as_str(), min.as_deref()),
+        };
+        let given = [
+            ("instances_min", "--min", min),
+            ("utilisation", "--utilisation", self.utilisation.as_deref()),
+            ("scale_in_seconds", "--scale-in", self.scale_in.as_deref()),
+            ("idle_seconds", "--idle", self.idle.as_deref()),
+        ];
+        let mut change = Map::new();
+        for (key, option, value) in given {
+            if let Some(value) = value {
+                change.insert(key.to_owned(), number(option, value)?);
+            }
+        }
+        let service_arn = api.arn(service).await?;
+        let response: ScalingResponse = match change.is_empty() {
+            true => {
+                let request = DescribeScalingRequest { service_arn };
+                api.native("DescribeScaling", &request).await?
+            }
+            false => {
+                let settings = Value::Object(change).to_string();
+                let request = UpdateScalingRequest {
+                    service_arn,
+                    settings,
+                };
+                api.native("UpdateScaling", &request).await?
+            }
+        };
+        Ok(print(format, &response, text)?)
+    }
+}
+
+/// A whole number, or `default`.
+fn number(option: &str, text: &str) -> Result<Value, Failure> {
+    match (text, text.parse::<u32>()) {
+        ("default", _) => Ok(Value::Null),
+        (_, Ok(number)) => Ok(number.into()),
+        (_, Err(_)) => Err(Failure::new(format!(
+            "`{option}` cannot be `{text}`: expected a whole number or `default`"
+        ))),
+    }
+}
+
+fn text(scaling: &ScalingResponse) -> String {
+    let mut lines = Vec::new();
+    match &scaling.now {
+        Some(now) => {
+            lines.push(format!(
+                "instances  {} ready, {} starting, {} wanted",
+                now.ready, now.starting, now.wanted
+            ));
+            lines.push(format!(
+                "demand     {} in flight, {} waiting",
+                now.in_flight, now.queued
+            ));
+            lines.push(format!("because    {}", now.reason));
+        }
+        None => lines.push("instances  not known: it does not run, or no edge has told".to_owned()),
+    }
+    if let Some(refused) = &scaling.refused {
+        lines.push(format!("refused    {refused}"));
+    }
+    lines.push(format!(
+        "settings   {} to {} instances of {} requests at {} %; fewer after {} s, none after {} s",
+        scaling.instances_min,
+        scaling.instances_max,
+        scaling.concurrency_per_instance,
+        scaling.utilisation,
+        scaling.scale_in_seconds,
+        scaling.idle_seconds,
+    ));
+    lines.push(format!("own        {}", scaling.settings));
+    if !scaling.decisions.is_empty() {
+        let header = [
+            "AT",
+            "WANTED",
+            "READY",
+            "STARTING",
+            "IN FLIGHT",
+            "WAITING",
+            "BECAUSE",
+        ];
+        lines.push(String::new());
+        lines.push(table(&header, scaling.decisions.iter().map(row)));
+    }
+    lines.join("\n")
+}
+
+fn row(decision: &ScalingDecision) -> Vec<String> {
+    let numbers = [
+        decision.wanted,
+        decision.ready,
+        decision.starting,
+        decision.in_flight,
+        decision.queued,
+    ];
+    let numbers = numbers.iter().map(ToString::to_string);
+    let at = std::iter::once(decision.at.to_string());
+    at.chain(numbers).chain([decision.reason.clone()]).collect()
+}

@@ -1,0 +1,116 @@
+//! Scaling by what edges tell of demand.
+
+use ekiden_control::ControlConfig;
+use ekiden_model::route::{RouteState, ServiceDemand};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+use crate::{ask, refused, running, support::World, wanted, with};
+
+fn quick(config: &mut ControlConfig) {
+    config.scaling.scale_in_delay = Duration::from_millis(100);
+    config.scaling.idle_to_zero = Duration::from_millis(100);
+}
+
+/// A service that scales between these numbers, with 10 requests for each instance.
+async fn scaled(world: &World, least: u32, most: u32, port: u16) -> String {
+    let configuration = json!({ "AutoScalingConfigurationName": "scaled", "MinSize": least,
+        "MaxSize": most, "MaxConcurrency": 10 });
+    let made = ask(
+        world,
+        "AppRunner.CreateAutoScalingConfiguration",
+        configuration,
+    );
+    let made = made.await.unwrap();
+    let arn = &made["AutoScalingConfiguration"]["AutoScalingConfigurationArn"];
+    let service = with(
+        wanted("web1", "localhost/ok", port),
+        json!({ "AutoScalingConfigurationArn": arn }),
+    );
+    running(world, service).await
+}
+
+fn told(world: &World, in_flight: u32, queued: u32) {
+    let service = world.route("web1").unwrap().service;
+    let demand = ServiceDemand {
+        service,
+        in_flight,
+        queued,
+    };
+    world.demand.send_replace(Some(vec![demand]));
+}
+
+fn upstreams(world: &World) -> usize {
+    world.route("web1").unwrap().upstreams.len()
+}
+
+async fn describe(world: &World, arn: &str) -> Value {
+    let request = json!({ "ServiceArn": arn });
+    ask(world, "Ekiden.DescribeScaling", request).await.unwrap()
+}
+
+#[tokio::test]
+async fn instances_follow_the_demand_and_a_restart_takes_none_away() {
+    let mut world = World::configured(quick).await;
+    let arn = scaled(&world, 1, 4, 8151).await;
+    assert!(describe(&world, &arn).await.get("Now").is_none());
+    told(&world, 25, 0);
+    world.until(|world| upstreams(world) == 3).await;
+    told(&world, 25, 100);
+    world.until(|world| upstreams(world) == 4).await;
+    world.restart().await;
+    world
+        .until(|world| world.running() == 4 && upstreams(world) == 4)
+        .await;
+    told(&world, 0, 0);
+    world
+        .until(|world| upstreams(world) == 1 && world.running() == 1)
+        .await;
+    let scaling = describe(&world, &arn).await;
+    assert_eq!(scaling["Now"]["Wanted"], 1);
+    assert_eq!(scaling["Now"]["Reason"], "the minimum");
+    assert_eq!(scaling["Decisions"][0]["Wanted"], 1);
+}
+
+#[tokio::test]
+async fn a_service_of_minimum_0_sleeps_and_wakes_with_its_route_in_place() {
+    let world = World::configured(quick).await;
+    world.demand.send_replace(Some(vec![]));
+    let arn = scaled(&world, 0, 4, 8152).await;
+    let sleeps = |world: &World| upstreams(world) == 0 && world.running() == 0;
+    world.until(sleeps).await;
+    assert_eq!(world.route("web1").unwrap().state, RouteState::Serving);
+    assert_eq!(world.describe(&arn).await.status.unwrap(), "RUNNING");
+    told(&world, 0, 1);
+    world.until(|world| upstreams(world) == 1).await;
+    told(&world, 0, 0);
+    world.until(sleeps).await;
+    // It is deployed anew all the same.
+    world.update_image(&arn, "ok", 8152).await;
+    assert_eq!(world.settled(&arn).await, "RUNNING");
+    world.until(sleeps).await;
+}
+
+#[tokio::test]
+async fn a_minimum_by_hand_counts_at_once_and_until_it_is_taken_back() {
+    let world = World::configured(quick).await;
+    world.demand.send_replace(Some(vec![]));
+    let arn = scaled(&world, 1, 3, 8153).await;
+    let set = |settings: &str| {
+        let request = json!({ "ServiceArn": arn, "Settings": settings });
+        ask(&world, "Ekiden.UpdateScaling", request)
+    };
+    let answer = set(r#"{"instances_min":2}"#).await.unwrap();
+    assert_eq!(answer["InstancesMin"], 2);
+    world.until(|world| upstreams(world) == 2).await;
+    refused(
+        set(r#"{"instances_min":1000000}"#).await,
+        "InvalidRequestException",
+        "quota.instances_per_service",
+    );
+    refused(set("[]").await, "InvalidRequestException", "JSON object");
+    set(r#"{"instances_min":null}"#).await.unwrap();
+    world
+        .until(|world| upstreams(world) == 1 && world.running() == 1)
+        .await;
+}

@@ -1,0 +1,192 @@
+"""Services grow under load, shrink after it, go to nothing and come back when they are asked for.
+
+The application counts what it holds at once. No request may fail in any of it.
+"""
+
+import concurrent.futures
+import json
+import threading
+import time
+
+from support import host, images
+from support.case import EkidenCase
+from support.server import service_request
+from support.wait import until
+
+CONCURRENCY, MOST = 4, 5
+
+
+class Scaling(EkidenCase):
+    label = "scale"
+    extra = '[service]\nscale_in_delay = "2s"\nidle_to_zero = "2s"\n'
+
+    # ---- helpers
+
+    def configuration(self, name, least, most, concurrency):
+        """An auto scaling configuration; the clients' models have no `MinSize` of 0."""
+        status, _, answer = self.ekiden.call(
+            "AppRunner.CreateAutoScalingConfiguration",
+            json.dumps({"AutoScalingConfigurationName": name, "MinSize": least, "MaxSize": most,
+                        "MaxConcurrency": concurrency}))
+        self.assertEqual(status, 200, answer)
+        return answer["AutoScalingConfiguration"]["AutoScalingConfigurationArn"]
+
+    def scaled(self, name, least, most, concurrency, image=None, **more):
+        """A service that scales so, when its creation is over."""
+        request = service_request(name, image or images.web(), **more)
+        request["AutoScalingConfigurationArn"] = self.configuration(name, least, most, concurrency)
+        answer = self.ekiden.client().create_service(**request)
+        service = answer["Service"]
+        self.addCleanup(self.remove, service["ServiceArn"])
+        self.succeeds(service["ServiceArn"], answer["OperationId"])
+        return service
+
+    def scaling(self, service):
+        return self.ekiden.native("DescribeScaling", ServiceArn=service["ServiceArn"])
+
+    def routed(self, service):
+        return [i["InstanceId"] for i in self.ekiden.instances(service["ServiceArn"]) if i["Routed"]]
+
+    def living(self, service):
+        return len(self.ekiden.living(service["ServiceArn"]))
+
+    def sleeps(self, service):
+        """Waits until it has no instance."""
+        until("no instance", lambda: self.living(service) == 0, 60,
+              lambda: json.dumps(self.scaling(service)))
+
+    def ask(self, service, path="/whoami"):
+        status, fields, body = self.ekiden.get(service, path, timeout=60)
+        return status, fields, body
+
+    def together(self, service, count, path):
+        """So many requests at once, all answered well; the fields of their answers."""
+        with concurrent.futures.ThreadPoolExecutor(count) as pool:
+            answers = list(pool.map(lambda _: self.ask(service, path), range(count)))
+        bad = [answer for answer in answers if answer[0] != 200]
+        self.assertEqual(bad, [])
+        return [fields for _, fields, _ in answers]
+
+    # ---- tests
+
+    def test_a_step_of_load_is_carried_by_more_instances_and_each_holds_what_it_may(self):
+        service = self.scaled("step", 1, MOST, CONCURRENCY)
+        self.together(service, 1, "/slow?ms=50")
+        with Steady(self, service, 40) as steady:
+            until("the most instances serve", lambda: len(self.routed(service)) == MOST, 120,
+                  lambda: json.dumps(self.scaling(service)))
+        self.assertEqual(steady.failed, [])
+        self.assertGreater(len(steady.held_max), 1)
+        self.assertLessEqual(max(steady.held_max.values()), CONCURRENCY)
+        with Steady(self, service, 1) as light:
+            until("as few as before", lambda: self.living(service) == 1, 120,
+                  lambda: json.dumps(self.scaling(service)))
+        self.assertEqual(light.failed, [])
+        wanted = [decision["Wanted"] for decision in self.scaling(service)["Decisions"]]
+        self.assertEqual(max(wanted), MOST)
+        print(f"    {steady.count} requests, {len(steady.held_max)} instances", flush=True)
+
+    def test_many_first_requests_wake_one_instance(self):
+        service = self.scaled("wake", 0, 3, 200)
+        self.sleeps(service)
+        fields = self.together(service, 200, "/slow?ms=500")
+        self.assertEqual(len({answer["x-instance"] for answer in fields}), 1)
+        starts = [d for d in self.scaling(service)["Decisions"] if d["Wanted"] > 1]
+        self.assertEqual(starts, [])
+        self.sleeps(service)
+        self.answers(service)
+
+    def test_a_client_that_leaves_does_not_take_the_start_with_it(self):
+        service = self.scaled("leave", 0, 1, 10)
+        self.sleeps(service)
+        with self.assertRaises(OSError):
+            self.ekiden.get(service, "/whoami", timeout=0.01)
+        until("it serves", lambda: self.routed(service), 60)
+
+    def test_a_request_waits_for_control_to_come_back(self):
+        service = self.scaled("orphan", 0, 1, 10)
+        self.sleeps(service)
+        control = self.ekiden.pid("control")
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            host.kill(control)
+            answer = pool.submit(self.ask, service)
+            self.assertEqual(answer.result()[0], 200)
+        self.ekiden.wait_serves()
+
+    def test_one_that_never_becomes_ready_is_not_started_again_and_again(self):
+        # Whole when it is deployed, broken from a moment after that on.
+        breaks = int(time.time()) + 30
+        command = f"sh -c 'test $(date +%s) -lt {breaks} && exec python3 -u app.py; exit 3'"
+        service = self.scaled("broken", 0, MOST, 1, command=command)
+        arn = service["ServiceArn"]
+        self.ekiden.cli("ingress", "set", "broken", "queue.seconds=4")
+        self.sleeps(service)
+        until("it is broken", lambda: time.time() > breaks, 60)
+        with concurrent.futures.ThreadPoolExecutor(20) as pool:
+            answers = list(pool.map(lambda _: self.ask(service), range(20)))
+        causes = {(status, fields.get("x-ekiden-cause")) for status, fields, _ in answers}
+        self.assertEqual(causes, {(503, "no_capacity_in_time")}, answers)
+        # The first ends, the second follows at once, and then each waits longer.
+        self.assertLess(len(self.ekiden.instances(arn)), 9)
+        self.assertIn("fail", self.scaling(service)["Now"]["Reason"])
+
+    def test_a_deployment_under_load_keeps_the_scale(self):
+        service = self.scaled("roll", 1, MOST, CONCURRENCY)
+        with Steady(self, service, 12) as steady:
+            until("three serve", lambda: len(self.routed(service)) >= 3, 120)
+            before = set(self.routed(service))
+            self.succeeds(service["ServiceArn"],
+                          self.update_image(service["ServiceArn"], images.web(2)))
+            after = set(self.routed(service))
+        self.assertEqual(steady.failed, [])
+        self.assertGreaterEqual(len(after), 3)
+        self.assertFalse(before & after)
+        self.assertLessEqual(max(steady.held_max.values()), CONCURRENCY)
+
+    def test_a_minimum_by_hand_holds_until_it_is_taken_back(self):
+        service = self.scaled("manual", 0, 3, 10)
+        self.ekiden.cli("scale", "manual=2")
+        until("two serve", lambda: len(self.routed(service)) == 2, 60)
+        shown = self.ekiden.cli("scale", "manual")
+        self.assertIn("2 wanted", shown)
+        self.assertIn("the minimum", shown)
+        self.ekiden.cli("scale", "manual=")
+        self.sleeps(service)
+        refused = self.ekiden.cli("scale", "manual=many", check=False)
+        self.assertNotEqual(refused.returncode, 0)
+        self.assertIn("`many`", refused.stderr)
+
+
+class Steady:
+    """So many clients that ask again as soon as they are answered."""
+
+    def __init__(self, case, service, clients):
+        self.case, self.service = case, service
+        self.over = threading.Event()
+        self.failed, self.held_max, self.count = [], {}, 0
+        self.lock = threading.Lock()
+        self.threads = [threading.Thread(target=self.client) for _ in range(clients)]
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        for thread in self.threads:
+            thread.join()
+
+    def client(self):
+        while not self.over.is_set():
+            try:
+                status, fields, body = self.case.ask(self.service, "/slow?ms=200")
+            except OSError as error:
+                status, fields, body = 0, {}, repr(error)
+            with self.lock:
+                self.count += 1
+                if status != 200:
+                    self.failed.append((status, fields, body))
+                    continue
+                instance, held = fields["x-instance"], int(fields["x-held-max"])
+                self.held_max[instance] = max(held, self.held_max.get(instance, 0))
