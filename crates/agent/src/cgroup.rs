@@ -16,7 +16,10 @@ use std::{
     time::Duration,
 };
 
-use ekiden_model::{id::InstanceId, instance::Limits};
+use ekiden_model::{
+    id::InstanceId,
+    instance::{Activity, Limits},
+};
 use serde::{Deserialize, Serialize};
 
 /// One period of the CPU quota, in microseconds: the kernel's default, which Docker keeps too.
@@ -24,6 +27,18 @@ const CPU_PERIOD_US: u64 = 100_000;
 
 /// The kernel refuses a quota below this, in microseconds (`min_cfs_quota_period`).
 const CPU_QUOTA_US_MIN: u64 = 1_000;
+
+/// The quota of an instance that is throttled, in microseconds: a twentieth of a CPU, enough to answer
+/// its health check.
+const CPU_QUOTA_US_THROTTLED: u64 = 5_000;
+
+/// Freezes a group (Linux 5.2, "cgroup.freeze", cgroup-v2.rst): 1 or 0.
+const FREEZE: &str = "cgroup.freeze";
+
+/// How much of a frozen instance's memory is asked for at a time, and how often: in between it is seen
+/// whether it was thawed.
+const RECLAIM_BYTES: u64 = 16 << 20;
+const RECLAIMS_MAX: u32 = 256;
 
 /// How often the removal of a group that still holds a dying process is tried again, and how long
 /// between: two seconds in all.
@@ -89,6 +104,9 @@ pub struct Group {
     /// The directory that counts memory comes first; on v2 there is no other.
     directories: Vec<PathBuf>,
     cpuacct: PathBuf,
+    /// Where its processes are born (`CLONE_INTO_CGROUP`) and can be frozen: in the unified
+    /// hierarchy, which a host with v1 controllers may have beside them.
+    birthplace: Option<PathBuf>,
 }
 
 /// The group of the shims, in each hierarchy by its name in `/proc/self/cgroup`.
@@ -178,8 +196,15 @@ impl Cgroups {
 
     /// The instances that have a group in any hierarchy. Blocks.
     pub fn list(&self) -> Vec<InstanceId> {
-        let mut found: Vec<InstanceId> = self
-            .roots()
+        let unified = match &self.hierarchy {
+            Hierarchy::Unified { .. } => None,
+            Hierarchy::Legacy { trackers, .. } => {
+                trackers.iter().find(|(tracker, _)| *tracker == UNIFIED)
+            }
+        };
+        let mut roots = self.roots();
+        roots.extend(unified.map(|(_, mount)| mount.clone()));
+        let mut found: Vec<InstanceId> = roots
             .iter()
             .filter_map(|root| fs::read_dir(root.join(&self.name)).ok())
             .flatten()
@@ -209,8 +234,12 @@ impl Cgroups {
                 unified: true,
                 directories: vec![below(mount)],
                 cpuacct: below(mount),
+                birthplace: Some(below(mount)),
             },
-            Hierarchy::Legacy { controllers, .. } => Group {
+            Hierarchy::Legacy {
+                controllers,
+                trackers,
+            } => Group {
                 unified: false,
                 directories: self.roots().iter().map(|root| below(root)).collect(),
                 cpuacct: controllers
@@ -218,6 +247,10 @@ impl Cgroups {
                     .find(|(controller, _)| *controller == "cpuacct")
                     .map(|(_, mount)| below(mount))
                     .unwrap_or_default(),
+                birthplace: trackers
+                    .iter()
+                    .find(|(tracker, _)| *tracker == UNIFIED)
+                    .map(|(_, mount)| below(mount)),
             },
         }
     }
@@ -287,6 +320,34 @@ impl Hierarchy {
     }
 }
 
+/// `cpu.max` as it is written and read, "MAX PERIOD".
+fn cpu_max(limits: &Limits, activity: Activity) -> String {
+    match quota(limits, activity) {
+        Some(quota) => format!("{quota} {CPU_PERIOD_US}"),
+        None => format!("max {CPU_PERIOD_US}"),
+    }
+}
+
+/// `cpu.cfs_quota_us`; -1 is no limit.
+fn cfs_quota(limits: &Limits, activity: Activity) -> String {
+    quota(limits, activity).map_or("-1".to_owned(), |quota| quota.to_string())
+}
+
+/// CPU time of each period, in microseconds; `None` is as much as there is.
+fn quota(limits: &Limits, activity: Activity) -> Option<u64> {
+    let whole = (u64::from(limits.cpu_millis) * CPU_PERIOD_US / 1000).max(CPU_QUOTA_US_MIN);
+    match activity {
+        Activity::Boosted => None,
+        Activity::Active => Some(whole),
+        Activity::Throttled | Activity::Frozen => Some(whole.min(CPU_QUOTA_US_THROTTLED)),
+    }
+}
+
+/// Whether this host has anywhere to swap to (proc_swaps(5): a header, then one line for each).
+fn has_swap() -> bool {
+    fs::read_to_string("/proc/swaps").is_ok_and(|swaps| swaps.lines().count() > 1)
+}
+
 fn has_all(controllers: &str) -> bool {
     ["memory", "cpu", "pids"]
         .iter()
@@ -294,12 +355,12 @@ fn has_all(controllers: &str) -> bool {
 }
 
 impl Group {
-    /// Makes the group with its limits. Blocks. Idempotent.
+    /// Makes the group with its limits, for an instance that starts. Blocks. Idempotent.
     ///
     /// # Errors
     /// When a limit could not be set: an instance never runs without one.
     pub fn create(&self, limits: &Limits) -> Result<(), CgroupError> {
-        for directory in &self.directories {
+        for directory in self.all_directories() {
             make(directory)?;
         }
         for (directory, file, value, needed) in self.settings(limits) {
@@ -313,7 +374,6 @@ impl Group {
 
     /// What is written where, in order: directory, file, value, and whether it must succeed.
     fn settings(&self, limits: &Limits) -> Vec<(&Path, &'static str, String, bool)> {
-        let quota = (u64::from(limits.cpu_millis) * CPU_PERIOD_US / 1000).max(CPU_QUOTA_US_MIN);
         let memory = limits.memory_bytes.to_string();
         let pids = limits.pids_max.to_string();
         if self.unified {
@@ -324,7 +384,7 @@ impl Group {
                 (all, "memory.swap.max", "0".to_owned(), false),
                 // A half-dead application helps nobody: all of it goes, and the engine says why.
                 (all, "memory.oom.group", "1".to_owned(), false),
-                (all, "cpu.max", format!("{quota} {CPU_PERIOD_US}"), true),
+                (all, "cpu.max", cpu_max(limits, Activity::Boosted), true),
                 (all, "pids.max", pids, true),
             ];
         }
@@ -341,7 +401,11 @@ impl Group {
             with("memory.memsw.limit_in_bytes", memory, false),
             with("memory.swappiness", "0".to_owned(), false),
             with("cpu.cfs_period_us", CPU_PERIOD_US.to_string(), true),
-            with("cpu.cfs_quota_us", quota.to_string(), true),
+            with(
+                "cpu.cfs_quota_us",
+                cfs_quota(limits, Activity::Boosted),
+                true,
+            ),
             with("pids.max", pids, true),
         ]
         .into_iter()
@@ -349,9 +413,126 @@ impl Group {
         .collect()
     }
 
-    /// The directory a process can be born in (`CLONE_INTO_CGROUP`), on v2.
+    /// Says how much its processes may do. Blocks for a moment. A host without a unified hierarchy
+    /// cannot freeze; then they are throttled.
+    ///
+    /// # Errors
+    /// When the group is gone or a file of it cannot be written.
+    pub(crate) fn set_activity(
+        &self,
+        limits: &Limits,
+        activity: Activity,
+    ) -> Result<(), CgroupError> {
+        // The CPU first: whoever is thawed runs at once.
+        match self.cfs_quota_file() {
+            None => write(
+                &self.directories[0].join("cpu.max"),
+                &cpu_max(limits, activity),
+            )?,
+            Some(file) => write(&file, &cfs_quota(limits, activity))?,
+        }
+        let Some(freeze) = self.birthplace.as_ref().map(|place| place.join(FREEZE)) else {
+            return Ok(());
+        };
+        if !freeze.exists() {
+            return Ok(()); // it was started by a release that froze nobody
+        }
+        if activity != Activity::Frozen {
+            self.set_swap(false);
+        }
+        let frozen = if activity == Activity::Frozen {
+            "1"
+        } else {
+            "0"
+        };
+        write(&freeze, frozen)
+    }
+
+    /// How much its processes may do now, as its files say.
+    pub(crate) fn activity(&self, limits: &Limits) -> Activity {
+        let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
+        let freeze = self
+            .birthplace
+            .as_ref()
+            .map(|place| read(place.join(FREEZE)));
+        if freeze.is_some_and(|freeze| freeze.trim() == "1") {
+            return Activity::Frozen;
+        }
+        let (now, as_written): (String, fn(&Limits, Activity) -> String) =
+            match self.cfs_quota_file() {
+                None => (read(self.directories[0].join("cpu.max")), cpu_max),
+                Some(file) => (read(file), cfs_quota),
+            };
+        [Activity::Active, Activity::Throttled, Activity::Boosted]
+            .into_iter()
+            .find(|activity| as_written(limits, *activity) == now.trim())
+            .unwrap_or_default()
+    }
+
+    /// Gives the memory of frozen processes back: what is in files at once, the rest to swap where
+    /// there is some. Blocks for as long as that takes, or until they are thawed.
+    pub(crate) fn reclaim(&self) {
+        let Some(freeze) = self.birthplace.as_ref().map(|place| place.join(FREEZE)) else {
+            return;
+        };
+        let is_frozen = || fs::read_to_string(&freeze).is_ok_and(|frozen| frozen.trim() == "1");
+        if !has_swap() || !is_frozen() {
+            return; // without swap it would only lose the program itself, and read it again
+        }
+        self.set_swap(true);
+        let memory = &self.directories[0];
+        for _ in 0..RECLAIMS_MAX {
+            let before = self.usage().memory_bytes;
+            // Linux 5.19 ("memory.reclaim", cgroup-v2.rst). It ends with an error when less could be had.
+            let _ = match self.unified {
+                true => write(&memory.join("memory.reclaim"), &RECLAIM_BYTES.to_string()),
+                false => write(&memory.join("memory.force_empty"), "0"),
+            };
+            if self.usage().memory_bytes >= before || !is_frozen() {
+                break;
+            }
+        }
+        if !is_frozen() {
+            self.set_swap(false);
+        }
+    }
+
+    /// Whether its memory may be swapped out: only as long as it is frozen. What has been stays there
+    /// until it is used. Best effort.
+    fn set_swap(&self, allowed: bool) {
+        let (file, value) = match (self.unified, allowed) {
+            (true, true) => ("memory.swap.max", "max"),
+            (true, false) => ("memory.swap.max", "0"),
+            (false, true) => ("memory.swappiness", "100"),
+            (false, false) => ("memory.swappiness", "0"),
+        };
+        let _ = write(&self.directories[0].join(file), value);
+    }
+
+    /// The file of the CPU quota on v1.
+    fn cfs_quota_file(&self) -> Option<PathBuf> {
+        if self.unified {
+            return None;
+        }
+        let files = self
+            .directories
+            .iter()
+            .map(|directory| directory.join("cpu.cfs_quota_us"));
+        files
+            .clone()
+            .find(|file| file.exists())
+            .or_else(|| files.last())
+    }
+
+    /// Every directory it has.
+    fn all_directories(&self) -> impl Iterator<Item = &PathBuf> {
+        let birthplace = self.birthplace.iter().filter(|_| !self.unified);
+        self.directories.iter().chain(birthplace)
+    }
+
+    /// The directory a process can be born in (`CLONE_INTO_CGROUP`).
     pub(crate) fn birthplace(&self) -> Option<&Path> {
-        self.unified.then(|| self.directories[0].as_path())
+        self.birthplace.as_deref()
     }
 
     /// The v1 hierarchies, named by their controllers, that a container sees of itself.
@@ -424,10 +605,13 @@ impl Group {
 
     /// Kills every process in the group, and what they fork meanwhile as far as one pass sees it.
     pub(crate) fn kill(&self) {
-        if self.unified && write(&self.directories[0].join("cgroup.kill"), "1").is_ok() {
-            return; // Linux 5.14; atomic against fork
+        if let Some(place) = &self.birthplace
+            && write(&place.join("cgroup.kill"), "1").is_ok()
+            && self.unified
+        {
+            return; // Linux 5.14; atomic against fork, and it reaches the frozen
         }
-        for directory in &self.directories {
+        for directory in self.all_directories() {
             let members = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
             for pid in members.lines().filter_map(|line| line.parse().ok()) {
                 if let Some(pid) = rustix::process::Pid::from_raw(pid) {
@@ -444,14 +628,13 @@ impl Group {
     /// When it still holds a process after that.
     pub fn remove(&self) -> Result<(), CgroupError> {
         if self
-            .directories
-            .iter()
+            .all_directories()
             .all(|directory| fs::remove_dir(directory).is_ok())
         {
             return Ok(());
         }
         self.kill();
-        for directory in &self.directories {
+        for directory in self.all_directories() {
             retry(|| remove_directory(directory).inspect_err(|_| self.kill()))?;
         }
         Ok(())
@@ -504,12 +687,12 @@ impl ShimGroup {
         }
     }
 
-    /// Does the same for the container that calls it on v1, in the hierarchies that limit nothing: it
-    /// has groups of its own in the others. Best effort.
+    /// Does the same for the container that calls it on v1, in the service manager's hierarchy: it has
+    /// groups of its own in the others. Best effort.
     pub(crate) fn take_container(&self) {
         let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         for (name, place) in self.to_join(&groups) {
-            if [SYSTEMD, UNIFIED].contains(&name) {
+            if name == SYSTEMD {
                 let _ = move_here(name, place);
             }
         }
@@ -681,14 +864,17 @@ mod tests {
         fake(
             root.path(),
             &path,
-            &["memory.max", "cpu.max", "pids.max", "memory.events"],
+            &[
+                "memory.max",
+                "cpu.max",
+                "pids.max",
+                "memory.events",
+                "cgroup.freeze",
+            ],
         );
         group.create(&LIMITS).unwrap();
         assert_eq!(read(root.path(), &format!("{path}/memory.max")), "67108864");
-        assert_eq!(
-            read(root.path(), &format!("{path}/cpu.max")),
-            "25000 100000"
-        );
+        assert_eq!(read(root.path(), &format!("{path}/cpu.max")), "max 100000");
         assert_eq!(read(root.path(), &format!("{path}/pids.max")), "32");
         fs::write(
             root.path().join(&path).join("memory.events"),
@@ -696,6 +882,19 @@ mod tests {
         )
         .unwrap();
         assert_eq!(group.oom_kills(), 2);
+        assert_eq!(group.activity(&LIMITS), Activity::Boosted);
+        for (activity, quota, frozen) in ACTIVITIES {
+            // The kernel takes a value whole; a file of a fake keeps what was longer.
+            fs::write(root.path().join(format!("{path}/cpu.max")), "").unwrap();
+            group.set_activity(&LIMITS, activity).unwrap();
+            let quota = quota.replace("-1", "max");
+            assert_eq!(
+                read(root.path(), &format!("{path}/cpu.max")),
+                format!("{quota} 100000")
+            );
+            assert_eq!(read(root.path(), &format!("{path}/cgroup.freeze")), frozen);
+            assert_eq!(group.activity(&LIMITS), activity);
+        }
         assert_eq!(cgroups.list(), [id]);
     }
 
@@ -712,7 +911,7 @@ mod tests {
         let cgroups = Cgroups {
             hierarchy: Hierarchy::Legacy {
                 controllers,
-                trackers: Vec::new(),
+                trackers: vec![(UNIFIED, at("unified"))],
             },
             name: "ekiden-t".to_owned(),
         };
@@ -723,6 +922,7 @@ mod tests {
                 &["memory.limit_in_bytes", "memory.oom_control"][..],
             ),
             ("cpu", &["cpu.cfs_quota_us", "cpu.cfs_period_us"]),
+            ("unified", &["cgroup.freeze"]),
             ("pids", &["pids.max"]),
         ] {
             fake(root.path(), &format!("{controller}/ekiden-t/{id}"), files);
@@ -731,7 +931,16 @@ mod tests {
         group.create(&LIMITS).unwrap();
         let file = |path: &str| read(root.path(), &path.replace('*', &format!("ekiden-t/{id}")));
         assert_eq!(file("memory/*/memory.limit_in_bytes"), "67108864");
-        assert_eq!(file("cpu/*/cpu.cfs_quota_us"), "25000");
+        assert_eq!(file("cpu/*/cpu.cfs_quota_us"), "-1");
+        assert_eq!(group.activity(&LIMITS), Activity::Boosted);
+        for (activity, quota, frozen) in ACTIVITIES {
+            let quota_file = at("cpu").join(format!("ekiden-t/{id}/cpu.cfs_quota_us"));
+            fs::write(quota_file, "").unwrap();
+            group.set_activity(&LIMITS, activity).unwrap();
+            assert_eq!(file("cpu/*/cpu.cfs_quota_us"), quota);
+            assert_eq!(file("unified/*/cgroup.freeze"), frozen);
+            assert_eq!(group.activity(&LIMITS), activity);
+        }
         assert_eq!(file("pids/*/pids.max"), "32");
         fs::write(
             at("memory").join(format!("ekiden-t/{id}/memory.oom_control")),
@@ -740,6 +949,14 @@ mod tests {
         .unwrap();
         assert_eq!(group.oom_kills(), 1);
     }
+
+    /// Each with the quota of a quarter of a CPU and with the freezer's word.
+    const ACTIVITIES: [(Activity, &str, &str); 4] = [
+        (Activity::Throttled, "5000", "0"),
+        (Activity::Frozen, "5000", "1"),
+        (Activity::Active, "25000", "0"),
+        (Activity::Boosted, "-1", "0"),
+    ];
 
     #[test]
     fn group_that_cannot_be_limited_is_an_error() {

@@ -17,7 +17,9 @@ use std::{
 use ekiden_engine::{EngineError, LogPage, LogQuery};
 use ekiden_model::{
     id::{InstanceId, ServiceId},
-    instance::{Exit, ExitCause, InstanceObservation, InstanceSpec, InstanceState, StopReason},
+    instance::{
+        Activity, Exit, ExitCause, InstanceObservation, InstanceSpec, InstanceState, StopReason,
+    },
     time::Timestamp,
 };
 use tokio::{
@@ -103,6 +105,7 @@ pub(crate) struct Host<I> {
 struct Entry {
     record: Arc<Record>,
     state: InstanceState,
+    activity: Activity,
     stop: Option<StopRecord>,
     commands: mpsc::Sender<Command>,
     /// True once it is more than accepted.
@@ -201,6 +204,33 @@ impl<I: Images> Host<I> {
         Ok(())
     }
 
+    /// As [`ekiden_engine::Engine::set_activity`].
+    pub(crate) async fn set_activity(
+        &self,
+        id: InstanceId,
+        activity: Activity,
+    ) -> Result<(), EngineError> {
+        let commands = {
+            let table = self.table();
+            let running = table.get(&id).filter(|entry| {
+                matches!(entry.state, InstanceState::Running { .. }) && entry.activity != activity
+            });
+            running.map(|entry| entry.commands.clone())
+        };
+        let Some(commands) = commands else {
+            return Ok(());
+        };
+        let (done, set) = oneshot::channel();
+        let _ = commands.send(Command::SetActivity { activity, done }).await;
+        // A task that is gone has an instance no more.
+        set.await.unwrap_or(Ok(()))
+    }
+
+    /// It may do so much now.
+    pub(crate) fn set_activity_seen(&self, id: InstanceId, activity: Activity) {
+        self.update(id, |entry| entry.activity = activity);
+    }
+
     /// As [`ekiden_engine::Engine::remove`].
     pub(crate) async fn remove(&self, id: InstanceId) -> Result<(), EngineError> {
         let commands = self.table().get(&id).map(|entry| entry.commands.clone());
@@ -235,6 +265,7 @@ impl<I: Images> Host<I> {
             revision: entry.record.spec.revision,
             created_at: entry.record.created_at,
             state: entry.state.clone(),
+            activity: entry.activity,
         };
         self.table().values().map(seen).collect()
     }
@@ -333,9 +364,18 @@ impl<I: Images> Host<I> {
         let settled = watch::Sender::new(false);
         let receiver = settled.subscribe();
         let state = InstanceState::Creating;
+        let activity = match &origin {
+            Origin::New(_) => Activity::Boosted,
+            // Its group knows.
+            Origin::Found => self
+                .cgroups
+                .group(record.spec.id)
+                .activity(&record.spec.limits),
+        };
         let entry = Entry {
             record: record.clone(),
             state,
+            activity,
             stop,
             commands,
             settled,

@@ -15,7 +15,10 @@ use std::{
 };
 
 use ekiden_engine::EngineError;
-use ekiden_model::{instance::ExitCause, secret_env::SecretEnv};
+use ekiden_model::{
+    instance::{Activity, ExitCause},
+    secret_env::SecretEnv,
+};
 use tokio::{
     sync::{mpsc, oneshot},
     task::spawn_blocking,
@@ -49,6 +52,11 @@ const CONNECT_PAUSE: Duration = Duration::from_millis(20);
 pub(crate) enum Command {
     /// End it, politely. Recorded before.
     Stop { grace_ms: u64 },
+    /// Let it do so much.
+    SetActivity {
+        activity: Activity,
+        done: oneshot::Sender<Result<(), EngineError>>,
+    },
     /// Kill it, for this reason.
     Kill { cause: ExitCause },
     /// Kill it if it still runs, and remove every trace but its logs.
@@ -244,7 +252,7 @@ impl<I: Images> Task<I> {
                         is_running = true;
                         self.host.set_running(id, started_at);
                         if let Some(grace_ms) = self.host.stop_asked(id) {
-                            self.ask(&mut link, ToShim::Stop { grace_ms, signal: self.record.spec.stop_signal }).await;
+                            self.stop(&mut link, grace_ms).await;
                         }
                     }
                     Ok(FromShim::Exited(end)) => {
@@ -265,8 +273,16 @@ impl<I: Images> Task<I> {
                 },
                 command = self.commands.recv() => match command? {
                     Command::Stop { grace_ms } => if is_running {
-                        self.ask(&mut link, ToShim::Stop { grace_ms, signal: self.record.spec.stop_signal }).await;
+                        self.stop(&mut link, grace_ms).await;
                     },
+                    Command::SetActivity { activity, done } => {
+                        // Whoever was asked to stop since then is awake and stays so.
+                        let set = match self.host.stop_asked(id) {
+                            None => self.set_activity(activity).await,
+                            Some(_) => Ok(()),
+                        };
+                        let _ = done.send(set);
+                    }
                     Command::Kill { cause } => self.ask(&mut link, ToShim::Kill { cause: Some(cause) }).await,
                     Command::Remove { done } => {
                         self.removers.push(done);
@@ -280,6 +296,37 @@ impl<I: Images> Task<I> {
                 }
             }
         }
+    }
+
+    /// Asks it to end; only whoever is awake can hear that.
+    async fn stop(&self, link: &mut ShimLink, grace_ms: u64) {
+        if let Err(error) = self.set_activity(Activity::Active).await {
+            warn!(instance = %self.record.spec.id, %error, "cannot wake an instance that is to stop");
+        }
+        let signal = self.record.spec.stop_signal;
+        self.ask(link, ToShim::Stop { grace_ms, signal }).await;
+    }
+
+    async fn set_activity(&self, activity: Activity) -> Result<(), EngineError> {
+        let (id, limits) = (self.record.spec.id, self.record.spec.limits);
+        let group = self.host.cgroups.group(id);
+        let set = blocking({
+            let group = group.clone();
+            move || {
+                group
+                    .set_activity(&limits, activity)
+                    .map_err(io::Error::other)
+            }
+        });
+        set.await.map_err(|error| EngineError::Host {
+            message: format!("cannot make instance {id} {activity}: {error}"),
+        })?;
+        self.host.set_activity_seen(id, activity);
+        if activity == Activity::Frozen {
+            // Not waited for: whoever wakes it meanwhile ends it.
+            spawn_blocking(move || group.reclaim());
+        }
+        Ok(())
     }
 
     async fn ask(&self, link: &mut ShimLink, request: ToShim) {
@@ -328,7 +375,11 @@ impl<I: Images> Task<I> {
             if self.removers.is_empty() {
                 match self.commands.recv().await {
                     Some(Command::Remove { done }) => self.removers.push(done),
-                    Some(Command::Stop { .. } | Command::Kill { .. }) => continue,
+                    Some(
+                        Command::SetActivity { .. } | Command::Stop { .. } | Command::Kill { .. },
+                    ) => {
+                        continue;
+                    }
                     None => return, // the agent stops
                 }
             }

@@ -170,6 +170,10 @@ async fn answer<I: Images>(host: Arc<Host<I>>, peer: u32, call: Call, events: mp
             .stop(instance, reason, grace_ms)
             .await
             .map(|()| Answer::Done),
+        Request::SetActivity { instance, activity } => host
+            .set_activity(instance, activity)
+            .await
+            .map(|()| Answer::Done),
         Request::Remove { instance } => host.remove(instance).await.map(|()| Answer::Done),
         Request::Logs { query } => host.logs(query).await.map(|page| Answer::Logs { page }),
         Request::ForgetService { service } => {

@@ -333,6 +333,15 @@ pub struct ScalingResponse {
     pub scale_in_seconds: u64,
     /// With a minimum of 0: how long nothing may have been asked for before the last one is stopped.
     pub idle_seconds: u64,
+    /// How long nothing may have been asked for before instances are throttled; 0 is never.
+    pub throttle_seconds: u64,
+    /// How long nothing may have been asked for before instances are frozen; 0 is never.
+    pub freeze_seconds: u64,
+    /// Instances that are neither throttled nor frozen.
+    pub active_min: u32,
+    /// How much those that are ready may do now: `active`, `throttled` or `frozen`. Absent like `now`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activity: Option<String>,
     /// Why the host starts no more instances, if it refused the newest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,

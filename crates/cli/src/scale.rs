@@ -38,6 +38,16 @@ pub struct Scale {
     /// With a minimum of 0: how long nothing may have been asked for before the last one is stopped
     #[arg(long, value_name = "SECONDS")]
     idle: Option<String>,
+    /// How long nothing may have been asked for before instances get next to no CPU; 0 is never
+    #[arg(long, value_name = "SECONDS")]
+    throttle: Option<String>,
+    /// How long nothing may have been asked for before instances get no CPU at all and their memory
+    /// is given back; 0 is never
+    #[arg(long, value_name = "SECONDS")]
+    freeze: Option<String>,
+    /// Instances that are neither throttled nor frozen
+    #[arg(long, value_name = "COUNT")]
+    active: Option<String>,
 }
 
 impl Scale {
@@ -61,6 +71,9 @@ impl Scale {
             ("utilisation", "--utilisation", self.utilisation.as_deref()),
             ("scale_in_seconds", "--scale-in", self.scale_in.as_deref()),
             ("idle_seconds", "--idle", self.idle.as_deref()),
+            ("throttle_seconds", "--throttle", self.throttle.as_deref()),
+            ("freeze_seconds", "--freeze", self.freeze.as_deref()),
+            ("active_min", "--active", self.active.as_deref()),
         ];
         let mut change = Map::new();
         for (key, option, value) in given {
@@ -111,6 +124,10 @@ fn text(scaling: &ScalingResponse) -> String {
                 now.in_flight, now.queued
             ));
             lines.push(format!("because    {}", now.reason));
+            lines.push(format!(
+                "activity   {}",
+                scaling.activity.as_deref().unwrap_or_default()
+            ));
         }
         None => lines.push("instances  not known: it does not run, or no edge has told".to_owned()),
     }
@@ -125,6 +142,12 @@ fn text(scaling: &ScalingResponse) -> String {
         scaling.utilisation,
         scaling.scale_in_seconds,
         scaling.idle_seconds,
+    ));
+    lines.push(format!(
+        "at rest    throttled {}, frozen {}; {} always active",
+        after(scaling.throttle_seconds),
+        after(scaling.freeze_seconds),
+        scaling.active_min
     ));
     lines.push(format!("own        {}", scaling.settings));
     if !scaling.decisions.is_empty() {
@@ -141,6 +164,13 @@ fn text(scaling: &ScalingResponse) -> String {
         lines.push(table(&header, scaling.decisions.iter().map(row)));
     }
     lines.join("\n")
+}
+
+fn after(seconds: u64) -> String {
+    match seconds {
+        0 => "never".to_owned(),
+        seconds => format!("after {seconds} s"),
+    }
 }
 
 fn row(decision: &ScalingDecision) -> Vec<String> {

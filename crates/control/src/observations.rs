@@ -115,7 +115,7 @@ impl Observations {
 #[cfg(test)]
 mod tests {
     use ekiden_model::{
-        instance::{InstanceState, RevisionNumber},
+        instance::{Activity, InstanceState, RevisionNumber},
         time::Timestamp,
     };
 
@@ -128,6 +128,7 @@ mod tests {
             revision: RevisionNumber(1),
             created_at: Timestamp::from_millis(0),
             state: InstanceState::Creating,
+            activity: Activity::Active,
         }
     }
 

@@ -26,6 +26,7 @@ const HEADERS_MAX: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Prober {
     health: watch::Receiver<Health>,
+    paused: watch::Sender<bool>,
     task: AbortHandle,
 }
 
@@ -40,11 +41,21 @@ impl Prober {
         changed: Arc<Notify>,
     ) -> Self {
         let (sender, receiver) = watch::channel(health);
-        let task = tokio::spawn(probe_forever(check, address, started_at, sender, changed));
+        let (paused, pauses) = watch::channel(false);
+        let probing = probe_forever(check, address, started_at, sender, changed, pauses);
+        let task = tokio::spawn(probing);
         Self {
             health: receiver,
+            paused,
             task: task.abort_handle(),
         }
+    }
+
+    /// Lets the instance be, or probes it again; what is believed of it stays. A probe on its way says
+    /// nothing.
+    pub(crate) fn pause(&self, pause: bool) {
+        self.paused
+            .send_if_modified(|paused| std::mem::replace(paused, pause) != pause);
     }
 
     /// What is believed now.
@@ -66,9 +77,22 @@ async fn probe_forever(
     started_at: Timestamp,
     health: watch::Sender<Health>,
     changed: Arc<Notify>,
+    mut paused: watch::Receiver<bool>,
 ) {
     loop {
-        let result = probe(&check, address).await;
+        let probed = tokio::select! {
+            // A probe holds nothing but its own connection.
+            biased;
+            _ = paused.wait_for(|paused| *paused) => None,
+            result = probe(&check, address) => Some(result),
+        };
+        let Some(result) = probed else {
+            if paused.wait_for(|paused| !paused).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(check.interval).await;
+            continue;
+        };
         let mut moved = false;
         health.send_modify(|health| {
             let before = health.verdict;

@@ -21,7 +21,7 @@ use std::{
 use ekiden_engine::{Engine, EngineError, LOG_LINES_MAX, LogQuery};
 use ekiden_model::{
     id::{InstanceId, ServiceId},
-    instance::{RevisionNumber, StopReason},
+    instance::{Activity, RevisionNumber, StopReason},
     plan::{self, ImageProgress, InstanceView, Plan, Step, Timing, View},
     revision::Revision,
     route::{Generation, Route},
@@ -164,6 +164,8 @@ pub(crate) struct Worker<E> {
     /// Instances that were asked to stop: whatever the observation still shows, they are on their
     /// way out and must not be chosen again.
     stopping: HashMap<InstanceId, StopReason>,
+    /// How much instances were last told that they may do, as long as there is a call about it.
+    activities: HashMap<InstanceId, Activity>,
     calls: HashMap<(InstanceId, CallKind), CallState>,
     tasks: JoinSet<Done>,
     /// Ids of starts that got no answer: used again, so that a start that did happen is not
@@ -212,6 +214,7 @@ impl<E: Engine> Worker<E> {
             routed: HashSet::new(),
             unrouted: HashMap::new(),
             stopping: HashMap::new(),
+            activities: HashMap::new(),
             calls: HashMap::new(),
             tasks: JoinSet::new(),
             unanswered: Vec::new(),
@@ -348,6 +351,7 @@ impl<E: Engine> Worker<E> {
             active: revision(service.active),
             candidate: revision(candidate),
             wanted: None,
+            activity: self.scaling.activity(),
             image: &self.image,
             engine_current: self.observed.borrow().current,
             instances,
@@ -386,6 +390,7 @@ impl<E: Engine> Worker<E> {
                 Step::Start(revision) => self.start(revision)?,
                 Step::Publish(route) => self.publish(Some(route)).await?,
                 Step::Unpublish => self.publish(None).await?,
+                Step::SetActivity(instance, activity) => self.set_activity(instance, activity),
                 Step::Stop(instance, reason) => self.stop(instance, reason),
                 Step::Remove(instance) => self.remove(instance),
                 Step::ForgetService => self.tools.engine.forget_service(self.id()).await?,

@@ -18,7 +18,10 @@ use std::{
 };
 
 use ekiden_control::Quotas;
-use ekiden_model::scale::{IDLE_TO_ZERO, SCALE_IN_DELAY};
+use ekiden_model::{
+    scale::{IDLE_TO_ZERO, SCALE_IN_DELAY},
+    scaling::THROTTLE_AFTER,
+};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
@@ -201,6 +204,10 @@ pub struct Service {
     pub scale_in_delay: Duration,
     /// With `MinSize` 0: how long nothing may have been asked for before the last one is stopped.
     pub idle_to_zero: Duration,
+    /// How long nothing may have been asked for before instances are throttled; zero is never.
+    pub throttle_after: Duration,
+    /// How long nothing may have been asked for before instances are frozen; zero is never.
+    pub freeze_after: Duration,
     /// Custom domains count as validated without a look into the DNS.
     pub assume_domains: bool,
     /// The name server that is asked for validation records; the host's own when absent.
@@ -392,6 +399,8 @@ impl Default for Config {
                 start_limit: Duration::from_secs(300),
                 scale_in_delay: SCALE_IN_DELAY,
                 idle_to_zero: IDLE_TO_ZERO,
+                throttle_after: THROTTLE_AFTER,
+                freeze_after: Duration::ZERO,
                 assume_domains: false,
                 validation_dns: None,
             },

@@ -181,6 +181,8 @@ fn control_config(config: &Config) -> anyhow::Result<ControlConfig> {
         scaling: ScalingDefaults {
             scale_in_delay: config.service.scale_in_delay,
             idle_to_zero: config.service.idle_to_zero,
+            throttle_after: config.service.throttle_after,
+            freeze_after: config.service.freeze_after,
             ..ScalingDefaults::default()
         },
         quotas: config.quota,

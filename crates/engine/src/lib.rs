@@ -13,7 +13,7 @@ use std::future::Future;
 use ekiden_model::{
     id::{InstanceId, ServiceId},
     image::{Digest, ImageReference, PreparedImage},
-    instance::{InstanceObservation, InstanceSpec, StopReason},
+    instance::{Activity, InstanceObservation, InstanceSpec, StopReason},
 };
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,14 @@ pub trait Engine: Send + Sync + 'static {
         instance: InstanceId,
         reason: StopReason,
         grace_ms: u64,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Says how much an instance may do. Answers when it is so; a host that cannot freeze throttles.
+    /// An unknown, stopping or ended instance is success. Whoever is asked to stop is woken.
+    fn set_activity(
+        &self,
+        instance: InstanceId,
+        activity: Activity,
     ) -> impl Future<Output = Result<(), EngineError>> + Send;
 
     /// Forgets an ended instance and gives back all it used; kills it first if it still runs.

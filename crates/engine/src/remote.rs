@@ -16,7 +16,7 @@ use std::{
 use ekiden_model::{
     id::{InstanceId, ServiceId},
     image::{Digest, ImageReference, PreparedImage},
-    instance::{InstanceObservation, InstanceSpec, StopReason},
+    instance::{Activity, InstanceObservation, InstanceSpec, StopReason},
 };
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -35,8 +35,9 @@ use crate::{
     frame::{encode_frame, read_frame, write_frame},
 };
 
-/// The version of the engine protocol spoken here. 2 has [`InstanceSpec::secret_env`].
-pub const ENGINE_PROTOCOL: u32 = 2;
+/// The version of the engine protocol spoken here. 2 has [`InstanceSpec::secret_env`], 3 has
+/// [`Request::SetActivity`].
+pub const ENGINE_PROTOCOL: u32 = 3;
 
 /// The oldest version that is still spoken with an agent.
 const ENGINE_PROTOCOL_MIN: u32 = 1;
@@ -44,6 +45,9 @@ const ENGINE_PROTOCOL_MIN: u32 = 1;
 /// The first version whose agents know of secret variables; an older one would start an instance
 /// without them.
 const SECRETS_SINCE: u32 = 2;
+
+/// The first version whose agents throttle and freeze.
+const ACTIVITY_SINCE: u32 = 3;
 
 /// How long the agent may take to say hello, and to take a call off the socket.
 const HELLO_MAX: Duration = Duration::from_secs(5);
@@ -124,6 +128,13 @@ pub enum Request {
         /// How long it may take.
         grace_ms: u64,
     },
+    /// [`Engine::set_activity`]. Since version 3.
+    SetActivity {
+        /// Which.
+        instance: InstanceId,
+        /// How much.
+        activity: Activity,
+    },
     /// [`Engine::remove`].
     Remove {
         /// Which.
@@ -159,6 +170,7 @@ impl Request {
             Self::Start { spec } => !spec.secret_env.is_empty(),
             Self::PrepareImage { .. }
             | Self::Stop { .. }
+            | Self::SetActivity { .. }
             | Self::Remove { .. }
             | Self::Logs { .. }
             | Self::ForgetService { .. }
@@ -414,6 +426,15 @@ impl Engine for AgentClient {
         .await
     }
 
+    async fn set_activity(
+        &self,
+        instance: InstanceId,
+        activity: Activity,
+    ) -> Result<(), EngineError> {
+        self.done(Request::SetActivity { instance, activity }, OTHER_MAX)
+            .await
+    }
+
     async fn remove(&self, instance: InstanceId) -> Result<(), EngineError> {
         self.done(Request::Remove { instance }, OTHER_MAX).await
     }
@@ -548,6 +569,11 @@ impl Client {
                             let _ = answer.send(Err(unavailable(
                                 "the agent is of an older release, which cannot keep secrets: restart it",
                             )));
+                            continue;
+                        }
+                        if protocol < ACTIVITY_SINCE && matches!(request, Request::SetActivity { .. }) {
+                            // Its instances are active, whatever they are asked for.
+                            let _ = answer.send(Ok(Answer::Done));
                             continue;
                         }
                         waiting.retain(|_, waiting| !waiting.answer.is_closed());
@@ -793,7 +819,7 @@ mod tests {
             protocol,
             release: "x".to_owned(),
         };
-        for (client, want) in [(1, 1), (2, 2), (3, 2)] {
+        for (client, want) in [(1, 1), (2, 2), (3, 3), (4, 3)] {
             assert_eq!(Hello::answer(&of(client)).protocol, want);
         }
     }

@@ -17,7 +17,9 @@ use std::{
 use ekiden_model::{
     id::{InstanceId, ServiceId},
     image::{Digest, ImageConfig, ImageReference, PreparedImage},
-    instance::{Exit, ExitCause, InstanceObservation, InstanceSpec, InstanceState, StopReason},
+    instance::{
+        Activity, Exit, ExitCause, InstanceObservation, InstanceSpec, InstanceState, StopReason,
+    },
     time::Timestamp,
 };
 use tokio::{net::TcpListener, sync::watch, task::AbortHandle};
@@ -287,6 +289,7 @@ impl Engine for SimulatedEngine {
                     address,
                     started_at: at,
                 },
+                activity: Activity::Boosted,
             },
             listener,
             lines: Vec::new(),
@@ -306,6 +309,16 @@ impl Engine for SimulatedEngine {
         let mut instances = self.instances();
         if let Some(instance) = instances.get_mut(&id) {
             instance.end(ExitCause::Signal { signal: 15 }, Some(reason));
+        }
+        self.publish(&instances);
+        Ok(())
+    }
+
+    async fn set_activity(&self, id: InstanceId, activity: Activity) -> Result<(), EngineError> {
+        self.check()?;
+        let mut instances = self.instances();
+        if let Some(instance) = instances.get_mut(&id) {
+            instance.seen.activity = activity;
         }
         self.publish(&instances);
         Ok(())

@@ -13,7 +13,7 @@ use crate::time::Timestamp;
 
 /// How soon a starting instance is probed again, at first: a connection attempt costs less than
 /// 0.1 ms, and an application that listens is noticed within half of this.
-pub const STARTING_INTERVAL_MIN: Duration = Duration::from_millis(10);
+pub const STARTING_INTERVAL_MIN: Duration = Duration::from_millis(1);
 
 /// How soon a starting instance is probed again when it has been starting for a while.
 pub const STARTING_INTERVAL_MAX: Duration = Duration::from_millis(250);
@@ -119,6 +119,11 @@ impl Health {
         }
     }
 
+    /// Whether the newest probe failed.
+    pub const fn is_failing(&self) -> bool {
+        self.failed_in_a_row > 0
+    }
+
     /// Takes in one result.
     pub fn record(&mut self, check: &HealthCheck, result: ProbeResult) {
         match result {
@@ -146,8 +151,8 @@ impl Health {
 
     /// How long to wait before the next probe of an instance that has run since `started_at`.
     ///
-    /// A starting instance is probed every 10 ms at first and at a tenth of its age later, at most
-    /// every 250 ms: the wait adds at most a tenth to any start.
+    /// A starting instance is probed every millisecond at first and at a tenth of its age later, at
+    /// most every 250 ms: the wait adds at most a tenth to any start.
     pub fn next_probe_in(
         &self,
         check: &HealthCheck,
@@ -208,7 +213,8 @@ mod tests {
             let now = Timestamp::from_millis(1_000_000);
             health.next_probe_in(&check(), Timestamp::from_millis(1_000_000 - age_ms), now)
         };
-        assert_eq!(wait(0), Duration::from_millis(10));
+        assert_eq!(wait(0), Duration::from_millis(1));
+        assert_eq!(wait(100), Duration::from_millis(10));
         assert_eq!(wait(1_000), Duration::from_millis(100));
         assert_eq!(wait(60_000), Duration::from_millis(250));
     }

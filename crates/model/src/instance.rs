@@ -85,6 +85,21 @@ pub enum UserNamespace {
     Host,
 }
 
+/// How much a running instance may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activity {
+    /// It starts: as much CPU as there is, whatever its limit.
+    Boosted,
+    /// What its limits say.
+    #[default]
+    Active,
+    /// Next to no CPU: it is asked for nothing.
+    Throttled,
+    /// No CPU at all, and its memory is given back as far as the host can.
+    Frozen,
+}
+
 /// One instance as an engine last saw it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceObservation {
@@ -98,6 +113,9 @@ pub struct InstanceObservation {
     pub created_at: Timestamp,
     /// Where it is in its life.
     pub state: InstanceState,
+    /// How much it may do; an older engine does not say.
+    #[serde(default)]
+    pub activity: Activity,
 }
 
 /// Where an instance is in its life, as its engine knows it. Health is not the engine's to know.
@@ -170,6 +188,17 @@ pub enum StopReason {
     Unhealthy,
     /// It did not become healthy in time.
     StartTimeout,
+}
+
+impl fmt::Display for Activity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Boosted => "boosted",
+            Self::Active => "active",
+            Self::Throttled => "throttled",
+            Self::Frozen => "frozen",
+        })
+    }
 }
 
 impl fmt::Display for ExitCause {

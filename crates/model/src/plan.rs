@@ -18,6 +18,8 @@
 //! 4. An instance that ended by itself is replaced: at once the first time, then with a back-off
 //!    that doubles, further for one that never served than for one that did; the record of its end
 //!    is kept while it counts.
+//! 5. Only what serves and is healthy rests. What starts, fails or is on its way out may do what its
+//!    limits allow, and while an operation goes on nobody rests.
 //! 5. A private service's route has no host names: nobody can ask for it by the front door.
 
 use std::time::Duration;
@@ -26,7 +28,7 @@ use crate::{
     health::{HealthProtocol, Verdict},
     id::InstanceId,
     image::{ImageReference, PreparedImage},
-    instance::{Exit, ExitCause, InstanceState, RevisionNumber, StopReason},
+    instance::{Activity, Exit, ExitCause, InstanceState, RevisionNumber, StopReason},
     revision::{Exposure, Revision},
     route::{Route, RouteState, Upstream},
     scale::Fleet,
@@ -103,6 +105,8 @@ pub struct View<'a> {
     /// How many instances the active revision is to have, by [`crate::scale`]; `None` while that is
     /// not known: then those that it has are kept.
     pub wanted: Option<u32>,
+    /// How much its instances may do, by [`crate::scale`].
+    pub activity: Activity,
     /// How far the image of the operation is.
     pub image: &'a ImageProgress,
     /// Whether the engine answers: if not, an instance that is missing says nothing.
@@ -133,6 +137,10 @@ pub struct InstanceView {
     pub verdict: Verdict,
     /// What the newest failed probe saw.
     pub last_failure: Option<String>,
+    /// Whether the newest probe failed.
+    pub failing: bool,
+    /// How much it may do, or was last told that it may.
+    pub activity: Activity,
     /// What the edge has to do with it.
     pub traffic: Traffic,
 }
@@ -181,6 +189,8 @@ pub enum Step {
     Publish(Route),
     /// Publish that the service has no route any more.
     Unpublish,
+    /// Tell the engine how much an instance may do.
+    SetActivity(InstanceId, Activity),
     /// Ask an instance to stop.
     Stop(InstanceId, StopReason),
     /// Forget an ended instance.
@@ -220,6 +230,7 @@ pub fn plan(view: &View<'_>) -> Plan {
     }
     let surplus = surplus(view, &goal);
     publish(view, &goal, &surplus, &mut plan);
+    rest(view, &goal, &surplus, &mut plan);
     if let Some(revision) = goal.serving {
         start(view, revision, serving_count(view, revision), &mut plan);
     }
@@ -234,6 +245,45 @@ pub fn plan(view: &View<'_>) -> Plan {
     retire(view, &goal, &surplus, &mut plan);
     finish(view, &mut plan);
     plan
+}
+
+/// Lets those rest that are asked for nothing, and wakes whoever rests and should not.
+fn rest(view: &View<'_>, goal: &Goal<'_>, surplus: &[InstanceId], plan: &mut Plan) {
+    if !view.engine_current {
+        return;
+    }
+    let rests = |instance: &InstanceView| {
+        view.service.operation.is_none()
+            && goal
+                .serving
+                .is_some_and(|revision| revision.number == instance.revision)
+            && is_healthy(instance)
+            && !instance.failing
+            && instance.traffic == Traffic::Routed
+            && !surplus.contains(&instance.id)
+    };
+    let running = |instance: &&InstanceView| {
+        matches!(instance.state, InstanceState::Running { .. })
+            && instance.verdict != Verdict::Starting
+    };
+    let (mut resting, others): (Vec<_>, Vec<_>) = view
+        .instances
+        .iter()
+        .filter(running)
+        .partition(|one| rests(one));
+    resting.sort_by_key(|instance| instance.id);
+    let kept = view.service.scaling.active_min.unwrap_or(0) as usize;
+    let (kept, resting) = resting.split_at(kept.min(resting.len()));
+    let wanted = resting.iter().map(|instance| (instance, view.activity));
+    let active = others
+        .iter()
+        .chain(kept)
+        .map(|instance| (instance, Activity::Active));
+    for (instance, activity) in wanted.chain(active) {
+        if instance.activity != activity {
+            plan.steps.push(Step::SetActivity(instance.id, activity));
+        }
+    }
 }
 
 /// The active revision's instances, as scaling sees them; `None` when it is not to serve.

@@ -16,7 +16,7 @@ use std::{collections::VecDeque, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::time::Timestamp;
+use crate::{instance::Activity, time::Timestamp};
 
 /// How long the demand must have been lower before instances are taken away.
 pub const SCALE_IN_DELAY: Duration = Duration::from_secs(60);
@@ -64,6 +64,10 @@ pub struct ScaleSettings {
     pub scale_in_delay: Duration,
     /// With a minimum of 0: how long nothing may have been asked for before the last one is stopped.
     pub idle_to_zero: Duration,
+    /// How long nothing may have been asked for before instances are throttled; never when absent.
+    pub throttle_after: Option<Duration>,
+    /// How long nothing may have been asked for before instances are frozen; never when absent.
+    pub freeze_after: Option<Duration>,
 }
 
 /// What is asked of a service now, at all edges together.
@@ -113,6 +117,8 @@ pub struct Scaler {
     /// When there last was a reason to have an instance: a request, or one that was started without
     /// any. `None` when that is longer ago than the idle delay.
     needed: Option<Duration>,
+    /// When there last was a request, or an instance where there was none.
+    quiet_since: Duration,
     /// There was an instance at the last call.
     inhabited: bool,
 }
@@ -136,6 +142,8 @@ pub struct Decision {
     pub wanted: u32,
     /// Why as many.
     pub reason: Reason,
+    /// How much those that are ready may do.
+    pub activity: Activity,
     /// When to decide again although nothing has changed.
     pub look_again_in: Option<Duration>,
 }
@@ -184,6 +192,8 @@ impl Default for ScaleSettings {
             utilisation: UTILISATION,
             scale_in_delay: SCALE_IN_DELAY,
             idle_to_zero: IDLE_TO_ZERO,
+            throttle_after: None,
+            freeze_after: None,
         }
     }
 }
@@ -238,8 +248,30 @@ impl Scaler {
             let tried = fleet.ready.saturating_add(fleet.starting.max(1)).max(least);
             decision.limit(tried, Reason::FailingToStart, Some(left));
         }
+        self.rest(settings, demand, &mut decision);
         self.asked = decision.look_again_in;
         decision
+    }
+
+    /// Says how much the instances may do, and when that will change.
+    fn rest(&self, settings: &ScaleSettings, demand: Demand, decision: &mut Decision) {
+        if demand.requests() > 0 {
+            return;
+        }
+        let quiet = self.at - self.quiet_since;
+        let depths = [
+            (settings.throttle_after, Activity::Throttled),
+            (settings.freeze_after, Activity::Frozen),
+        ];
+        for (after, activity) in depths {
+            let Some(after) = after else { continue };
+            match after.checked_sub(quiet) {
+                Some(left) if !left.is_zero() => {
+                    decision.look_again_in = sooner(decision.look_again_in, Some(left));
+                }
+                _ => decision.activity = activity,
+            }
+        }
     }
 
     /// Lets time pass and remembers the demand.
@@ -278,6 +310,7 @@ impl Scaler {
         self.inhabited = there > 0;
         if self.demand.requests() > 0 || demand.requests() > 0 || appeared {
             self.needed = Some(self.at);
+            self.quiet_since = self.at;
         }
         self.demand = demand;
     }
@@ -323,6 +356,7 @@ impl Scaler {
                     return Decision {
                         wanted: 0,
                         reason: Reason::Idle,
+                        activity: Activity::Active,
                         look_again_in: None,
                     };
                 }
@@ -359,6 +393,7 @@ impl Scaler {
             Some((wanted, over)) => Decision {
                 wanted,
                 reason: Reason::Holding,
+                activity: Activity::Active,
                 look_again_in: sooner(look_again_in, Some(over)),
             },
             None => Decision {
@@ -369,6 +404,7 @@ impl Scaler {
                     () if needed_now <= least && settings.bounds().0 > 0 => Reason::Minimum,
                     () => Reason::Demand,
                 },
+                activity: Activity::Active,
                 look_again_in,
             },
         }
@@ -472,6 +508,7 @@ mod tests {
                 last: Decision {
                     wanted: 0,
                     reason: Reason::Idle,
+                    activity: Activity::Active,
                     look_again_in: None,
                 },
             }
@@ -675,6 +712,36 @@ mod tests {
     }
 
     #[test]
+    fn instances_rest_step_by_step_and_wake_at_once() {
+        let mut world = World::new(ScaleSettings {
+            throttle_after: Some(SECOND * 5),
+            freeze_after: Some(SECOND * 60),
+            idle_to_zero: SECOND * 900,
+            ..settings(0, 3, 10)
+        });
+        world.fleet.ready = 1;
+        let mut at = |time, requests| {
+            let decision = world.pass(SECOND * time, demand(requests, 0));
+            (decision.wanted, decision.activity)
+        };
+        assert_eq!(at(100, 1), (1, Activity::Active));
+        assert_eq!(at(4, 0), (1, Activity::Active));
+        assert_eq!(at(1, 0), (1, Activity::Throttled));
+        assert_eq!(at(54, 0), (1, Activity::Throttled));
+        assert_eq!(at(1, 0), (1, Activity::Frozen));
+        assert_eq!(at(0, 1), (1, Activity::Active));
+        assert_eq!(at(61, 0), (1, Activity::Frozen));
+        assert_eq!(at(840, 0).0, 0);
+    }
+
+    #[test]
+    fn nobody_rests_unless_it_is_set() {
+        let mut world = World::new(settings(1, 3, 10));
+        let decision = world.pass(SECOND * 100_000, demand(0, 0));
+        assert_eq!(decision.activity, Activity::Active);
+    }
+
+    #[test]
     fn absurd_settings_are_bounded() {
         let absurd = ScaleSettings {
             instances_min: u32::MAX,
@@ -683,6 +750,8 @@ mod tests {
             utilisation: 0,
             scale_in_delay: Duration::MAX,
             idle_to_zero: Duration::MAX,
+            throttle_after: Some(Duration::ZERO),
+            freeze_after: Some(Duration::MAX),
         };
         let mut world = World::new(absurd);
         for requests in [0, 1, u32::MAX, 0] {
@@ -710,17 +779,20 @@ mod tests {
             0..150u32,
             0..100_000u64,
             0..100_000u64,
+            prop::option::of(0..20_000u64),
         )
-            .prop_map(
-                |(min, max, concurrency, utilisation, delay, idle)| ScaleSettings {
+            .prop_map(|(min, max, concurrency, utilisation, delay, idle, rest)| {
+                ScaleSettings {
                     instances_min: min,
                     instances_max: max,
                     concurrency_per_instance: concurrency,
                     utilisation,
                     scale_in_delay: Duration::from_millis(delay),
                     idle_to_zero: Duration::from_millis(idle),
-                },
-            )
+                    throttle_after: rest.map(Duration::from_millis),
+                    freeze_after: rest.map(|rest| Duration::from_millis(rest * 2)),
+                }
+            })
     }
 
     fn any_calls() -> impl Strategy<Value = Vec<Call>> {

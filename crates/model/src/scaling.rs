@@ -29,6 +29,15 @@ pub struct ScalingOptions {
     /// With a minimum of 0: how long nothing may have been asked for before the last one is stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_seconds: Option<u32>,
+    /// How long nothing may have been asked for before instances are throttled; 0 is never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub throttle_seconds: Option<u32>,
+    /// How long nothing may have been asked for before instances are frozen; 0 is never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub freeze_seconds: Option<u32>,
+    /// Instances that are neither throttled nor frozen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub active_min: Option<u32>,
 }
 
 /// What services have that set nothing themselves.
@@ -40,7 +49,14 @@ pub struct ScalingDefaults {
     pub scale_in_delay: Duration,
     /// See [`ScalingOptions::idle_seconds`].
     pub idle_to_zero: Duration,
+    /// See [`ScalingOptions::throttle_seconds`]; zero is never.
+    pub throttle_after: Duration,
+    /// See [`ScalingOptions::freeze_seconds`]; zero is never.
+    pub freeze_after: Duration,
 }
+
+/// How long nothing may have been asked for before instances are throttled.
+pub const THROTTLE_AFTER: Duration = Duration::from_secs(5);
 
 impl Default for ScalingDefaults {
     fn default() -> Self {
@@ -48,6 +64,8 @@ impl Default for ScalingDefaults {
             utilisation: UTILISATION,
             scale_in_delay: SCALE_IN_DELAY,
             idle_to_zero: IDLE_TO_ZERO,
+            throttle_after: THROTTLE_AFTER,
+            freeze_after: Duration::ZERO,
         }
     }
 }
@@ -82,6 +100,18 @@ impl ScalingOptions {
                 ));
             }
         }
+        for (name, seconds) in [
+            ("throttle_seconds", self.throttle_seconds),
+            ("freeze_seconds", self.freeze_seconds),
+        ] {
+            if let Some(seconds) = seconds
+                && seconds > SECONDS_MAX
+            {
+                return Err(format!(
+                    "`{name}` cannot be {seconds}: expected 0, which is never, to {SECONDS_MAX} seconds"
+                ));
+            }
+        }
         Ok(())
     }
 
@@ -95,6 +125,10 @@ impl ScalingOptions {
     /// What is decided by.
     pub fn settings(&self, scaling: &Scaling, defaults: &ScalingDefaults) -> ScaleSettings {
         let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+        let unless_zero = |own: Option<u32>, default: Duration| {
+            let after = own.map_or(default, seconds);
+            (!after.is_zero()).then_some(after)
+        };
         let (instances_min, instances_max) = self.bounds(scaling);
         ScaleSettings {
             instances_min,
@@ -105,6 +139,8 @@ impl ScalingOptions {
                 .scale_in_seconds
                 .map_or(defaults.scale_in_delay, seconds),
             idle_to_zero: self.idle_seconds.map_or(defaults.idle_to_zero, seconds),
+            throttle_after: unless_zero(self.throttle_seconds, defaults.throttle_after),
+            freeze_after: unless_zero(self.freeze_seconds, defaults.freeze_after),
         }
     }
 }

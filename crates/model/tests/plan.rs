@@ -9,7 +9,9 @@ use ekiden_model::{
     health::{HealthCheck, Verdict},
     id::{InstanceId, OperationId, ServiceId},
     image::{Digest, ImageConfig, PreparedImage},
-    instance::{Exit, ExitCause, InstanceState, RevisionNumber, StopReason, UserNamespace},
+    instance::{
+        Activity, Exit, ExitCause, InstanceState, RevisionNumber, StopReason, UserNamespace,
+    },
     plan::{
         self, BACKOFF_MIN, CRASH_WINDOW, CRASHES_KEPT_MAX, ENGINE_PATIENCE, FIRST_PROBE_WAIT,
         ImageProgress, InstanceView, START_ATTEMPTS_MAX, STARTS_AT_ONCE_MAX, Step, Timing, Traffic,
@@ -95,6 +97,7 @@ struct Scene {
     published: Option<Route>,
     acknowledged: bool,
     wanted: Option<u32>,
+    activity: Activity,
 }
 
 impl Scene {
@@ -118,6 +121,7 @@ impl Scene {
             published: None,
             acknowledged: true,
             wanted: None,
+            activity: Activity::Active,
         }
     }
 
@@ -180,6 +184,12 @@ impl Scene {
         self
     }
 
+    /// Its instances may do so much.
+    fn rests(mut self, activity: Activity) -> Self {
+        self.activity = activity;
+        self
+    }
+
     fn engine_gone(mut self) -> Self {
         self.engine_current = false;
         self
@@ -236,6 +246,7 @@ impl Scene {
             active: revision(self.service.active),
             candidate: revision(candidate),
             wanted: self.wanted,
+            activity: self.activity,
             image: &self.image,
             engine_current: self.engine_current,
             instances: &self.instances,
@@ -301,6 +312,7 @@ fn words(step: &Step) -> String {
             format!("publish {state}{hidden}{}", upstreams.collect::<String>())
         }
         Step::Unpublish => "unpublish".to_owned(),
+        Step::SetActivity(id, activity) => format!("{activity} {}", letter(*id)),
         Step::Stop(id, reason) => format!("stop {} {reason:?}", letter(*id)),
         Step::Remove(id) => format!("remove {}", letter(*id)),
         Step::ForgetService => "forget".to_owned(),
@@ -332,6 +344,8 @@ fn serving(name: char, revision: u32) -> InstanceView {
         created_at: ago(secs(3600)),
         verdict: Verdict::Healthy,
         last_failure: None,
+        failing: false,
+        activity: Activity::Active,
         traffic: Traffic::Routed,
     }
 }
@@ -1322,4 +1336,73 @@ fn instances_fail_to_start_from_one_that_ended_unhealthy_until_one_is_healthy() 
         Some((1, 1, true))
     );
     assert_eq!(fleet(Scene::paused()), None);
+}
+
+// ---- rest ------------------------------------------------------------------------------------
+
+#[test]
+fn who_is_asked_for_nothing_rests_and_is_woken_again() {
+    let scene = |activity| {
+        let resting = |name| InstanceView {
+            activity,
+            ..serving(name, 1)
+        };
+        Scene::running(2)
+            .has([resting('a'), resting('b')])
+            .routed("a1 b1")
+    };
+    scene(Activity::Active)
+        .rests(Activity::Throttled)
+        .gives(&["throttled a", "throttled b"]);
+    scene(Activity::Throttled)
+        .rests(Activity::Frozen)
+        .gives(&["frozen a", "frozen b"]);
+    scene(Activity::Frozen).rests(Activity::Frozen).gives(&[]);
+    scene(Activity::Frozen).gives(&["active a", "active b"]);
+    let mut kept = scene(Activity::Active).rests(Activity::Frozen);
+    kept.service.scaling.active_min = Some(1);
+    kept.gives(&["frozen b"]);
+    scene(Activity::Active)
+        .rests(Activity::Frozen)
+        .engine_gone()
+        .gives(&[]);
+}
+
+#[test]
+fn who_starts_fails_or_leaves_does_not_rest() {
+    let scene = |instance: InstanceView| {
+        Scene::running(1)
+            .has([instance])
+            .routed("a1")
+            .rests(Activity::Frozen)
+    };
+    let failing = InstanceView {
+        failing: true,
+        activity: Activity::Throttled,
+        ..serving('a', 1)
+    };
+    scene(failing).gives(&["active a"]);
+    let new = InstanceView {
+        activity: Activity::Boosted,
+        ..starting('b', 1, secs(1))
+    };
+    scene(serving('a', 1))
+        .wanted(1)
+        .has([new])
+        .gives(&["frozen a", "stop b NotNeeded"]);
+    let boosted = InstanceView {
+        activity: Activity::Boosted,
+        ..serving('a', 1)
+    };
+    scene(boosted).rests(Activity::Active).gives(&["active a"]);
+    // While an operation goes on it is as if it were asked for something.
+    let frozen = InstanceView {
+        activity: Activity::Frozen,
+        ..serving('a', 1)
+    };
+    let updating = Scene::updating(1)
+        .has([frozen, starting('b', 2, secs(1))])
+        .routed("a1")
+        .rests(Activity::Frozen);
+    updating.gives(&["active a"]);
 }

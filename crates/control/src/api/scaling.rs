@@ -1,5 +1,7 @@
 //! How a service scales: what is set, what is asked for, what was decided.
 
+use std::time::Duration;
+
 use ekiden_aws::{
     error::ApiError,
     native::{DescribeScalingRequest, ScalingDecision, ScalingResponse, UpdateScalingRequest},
@@ -77,6 +79,7 @@ impl<E: Engine> Api<E> {
         let options = &service.scaling;
         let settings = options.settings(&service.settings.scaling, &self.config.scaling);
         let view = seen.scaling.view();
+        let seconds = |after: Option<Duration>| after.unwrap_or_default().as_secs();
         ScalingResponse {
             service_arn: arn,
             settings: written(options).to_string(),
@@ -87,6 +90,10 @@ impl<E: Engine> Api<E> {
             utilisation: settings.utilisation,
             scale_in_seconds: settings.scale_in_delay.as_secs(),
             idle_seconds: settings.idle_to_zero.as_secs(),
+            throttle_seconds: seconds(settings.throttle_after),
+            freeze_seconds: seconds(settings.freeze_after),
+            active_min: options.active_min.unwrap_or(0),
+            activity: view.now.as_ref().map(|now| now.activity.to_string()),
             refused: view.refused,
             decisions: view.decisions.iter().rev().map(wire).collect(),
         }

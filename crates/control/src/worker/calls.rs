@@ -1,13 +1,13 @@
 //! What a worker asks of the engine: calls in the background, each made once until its effect is
 //! seen or it has failed.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use ekiden_engine::{Engine, EngineError};
 use ekiden_model::{
     id::InstanceId,
     image::{ImageReference, PreparedImage},
-    instance::{InstanceState, RevisionNumber, StopReason},
+    instance::{Activity, InstanceState, RevisionNumber, StopReason},
     plan::ImageProgress,
     secret_env::SecretEnv,
     service::FailureCause,
@@ -42,6 +42,8 @@ pub(super) enum CallKind {
     Start(RevisionNumber),
     Stop,
     Remove,
+    /// See [`Worker::activities`].
+    Activity,
 }
 
 /// A call to the engine about one instance.
@@ -137,6 +139,31 @@ impl<E: Engine> Worker<E> {
         }
     }
 
+    /// Says how much an instance may do, unless the engine is still about the last word on it: two at
+    /// a time could be heard in either order.
+    pub(super) fn set_activity(&mut self, id: InstanceId, activity: Activity) {
+        let running = |calls: &HashMap<_, _>| {
+            matches!(
+                calls.get(&(id, CallKind::Activity)),
+                Some(CallState::Running)
+            )
+        };
+        if running(&self.calls) || self.retry_after.is_some() {
+            return;
+        }
+        if activity == Activity::Frozen
+            && let Some(prober) = self.probers.get(&id)
+        {
+            prober.pause(true);
+        }
+        self.calls.remove(&(id, CallKind::Activity));
+        self.activities.insert(id, activity);
+        let engine = Arc::clone(&self.tools.engine);
+        self.call(id, CallKind::Activity, async move {
+            engine.set_activity(id, activity).await
+        });
+    }
+
     pub(super) fn remove(&mut self, id: InstanceId) {
         let engine = Arc::clone(&self.tools.engine);
         self.call(id, CallKind::Remove, async move { engine.remove(id).await });
@@ -191,6 +218,9 @@ impl<E: Engine> Worker<E> {
                 if let CallKind::Start(_) = kind {
                     self.shown.update(|shown| shown.refused = None);
                 }
+                if kind == CallKind::Activity {
+                    self.pause_probes(instance);
+                }
                 self.calls
                     .insert((instance, kind), CallState::Answered(clock::now()));
             }
@@ -200,6 +230,10 @@ impl<E: Engine> Worker<E> {
                 result: Err(error),
             } => {
                 self.calls.remove(&(instance, kind));
+                if kind == CallKind::Activity {
+                    self.activities.remove(&instance);
+                    self.pause_probes(instance);
+                }
                 if let CallKind::Start(revision) = kind {
                     let refused = error.to_string();
                     self.shown.update(|shown| shown.refused = Some(refused));
@@ -232,9 +266,15 @@ impl<E: Engine> Worker<E> {
                 }
                 (CallKind::Stop, _) => true,
                 (CallKind::Remove, seen) => seen.is_none(),
+                (CallKind::Activity, _) => {
+                    seen.is_none_or(|instance| Some(&instance.activity) == self.activities.get(id))
+                }
             };
             !shown && now.since(*at) < SETTLE
         });
+        let calls = &self.calls;
+        self.activities
+            .retain(|id, _| calls.contains_key(&(*id, CallKind::Activity)));
     }
 
     pub(super) fn settles_in(&self) -> Option<Duration> {

@@ -11,6 +11,7 @@ use ekiden_engine::Engine;
 use ekiden_model::{
     health::Verdict,
     id::InstanceId,
+    instance::Activity,
     plan::{self, InstanceView, Traffic},
     scale::{Decision, Demand, Fleet, Reason, ScaleSettings, Scaler},
     time::Timestamp,
@@ -29,6 +30,7 @@ pub(super) struct Scaling {
     settings: ScaleSettings,
     fleet: Option<Fleet>,
     wanted: Option<u32>,
+    activity: Activity,
     look_again_at: Option<Timestamp>,
     /// Instances that were ready when it was last looked.
     ready: HashSet<InstanceId>,
@@ -57,8 +59,16 @@ pub(crate) struct Decided {
     pub(crate) at: Timestamp,
     pub(crate) wanted: u32,
     pub(crate) reason: Reason,
+    pub(crate) activity: Activity,
     pub(crate) demand: Demand,
     pub(crate) fleet: Fleet,
+}
+
+impl Scaling {
+    /// How much the service's instances may do.
+    pub(super) const fn activity(&self) -> Activity {
+        self.activity
+    }
 }
 
 impl Shown {
@@ -111,7 +121,7 @@ impl<E: Engine> Worker<E> {
         self.scaling.wanted
     }
 
-    /// Decides anew with what the worker last saw; whether another number came out.
+    /// Decides anew with what the worker last saw; whether there is something to do about it.
     pub(super) fn decide(&mut self) -> bool {
         let demand = *self.demand.borrow_and_update();
         let Scaling {
@@ -119,6 +129,7 @@ impl<E: Engine> Worker<E> {
             settings,
             fleet: Some(fleet),
             wanted: wanted_before,
+            activity: activity_before,
             look_again_at,
             ..
         } = &mut self.scaling
@@ -131,13 +142,16 @@ impl<E: Engine> Worker<E> {
         let Decision {
             wanted,
             reason,
+            activity,
             look_again_in,
         } = decision;
         let changed = wanted_before.replace(wanted) != Some(wanted);
+        let turns = std::mem::replace(activity_before, activity) != activity;
         let decided = Decided {
             at,
             wanted,
             reason,
+            activity,
             demand,
             fleet: fleet.clone(),
         };
@@ -155,7 +169,7 @@ impl<E: Engine> Worker<E> {
             }
             shown.now = Some(decided);
         });
-        changed
+        changed || turns
     }
 
     /// How long until the decision is to be looked at again.

@@ -7,7 +7,7 @@ use ekiden_engine::Engine;
 use ekiden_model::{
     health::{Health, Verdict},
     id::InstanceId,
-    instance::{InstanceState, RevisionNumber},
+    instance::{Activity, InstanceState, RevisionNumber},
     plan::{InstanceView, Traffic},
     time::Timestamp,
 };
@@ -52,7 +52,9 @@ impl<E: Engine> Worker<E> {
                 state: self.state(instance.id, instance.state),
                 created_at: instance.created_at,
                 verdict: health.verdict,
+                failing: health.is_failing(),
                 last_failure: health.last_failure,
+                activity: self.activity(instance.id, instance.activity),
                 traffic: self.traffic(instance.id, now),
             });
         }
@@ -74,6 +76,8 @@ impl<E: Engine> Worker<E> {
                 created_at,
                 verdict: Verdict::Starting,
                 last_failure: None,
+                failing: false,
+                activity: Activity::Boosted,
                 traffic: Traffic::Never,
             });
         }
@@ -88,6 +92,21 @@ impl<E: Engine> Worker<E> {
                 InstanceState::Stopping { address }
             }
             other => other,
+        }
+    }
+
+    /// What was asked for last, until the observation shows it.
+    fn activity(&self, id: InstanceId, seen: Activity) -> Activity {
+        self.activities.get(&id).copied().unwrap_or(seen)
+    }
+
+    /// Nobody asks a frozen instance how it is: it could not say, and asking wakes nobody.
+    pub(super) fn pause_probes(&self, id: InstanceId) {
+        let observed = self.observed.borrow();
+        let seen = observed.instances.iter().find(|instance| instance.id == id);
+        let activity = self.activity(id, seen.map(|seen| seen.activity).unwrap_or_default());
+        if let Some(prober) = self.probers.get(&id) {
+            prober.pause(activity == Activity::Frozen);
         }
     }
 
@@ -148,6 +167,7 @@ impl<E: Engine> Worker<E> {
                 health,
                 Arc::clone(&self.health_changed),
             );
+            prober.pause(instance.activity == Activity::Frozen);
             self.probers.insert(instance.id, prober);
         }
     }

@@ -407,6 +407,22 @@ pub const SETTINGS: &[Setting] = &[
         about: "With `MinSize` 0, how long nothing may have been asked for before the last instance is stopped. A service's own: `ekiden scale`.",
     },
     Setting {
+        key: "service.throttle_after",
+        default: "5s",
+        form: Form::Time(Duration::ZERO, DAY, |config| {
+            &mut config.service.throttle_after
+        }),
+        about: "How long nothing may have been asked of a service before its instances get next to no CPU; `0s` is never. A service's own: `ekiden scale`.",
+    },
+    Setting {
+        key: "service.freeze_after",
+        default: "0s",
+        form: Form::Time(Duration::ZERO, DAY, |config| {
+            &mut config.service.freeze_after
+        }),
+        about: "How long nothing may have been asked of a service before its instances get no CPU at all and their memory is given back; `0s` is never. A service's own: `ekiden scale`.",
+    },
+    Setting {
         key: "service.assume_domains",
         default: "false",
         form: Form::Text("`true` or `false`", |config, text| {

@@ -12,8 +12,8 @@ use std::{
 use ekiden_model::{
     health::Verdict,
     id::{InstanceId, OperationId, ServiceId},
-    instance::{ExitCause, InstanceState, RevisionNumber, StopReason},
-    plan::{CRASHES_KEPT_MAX, InstanceView, Plan, Step},
+    instance::{Activity, ExitCause, InstanceState, RevisionNumber, StopReason},
+    plan::{CRASHES_KEPT_MAX, InstanceView, Plan, Step, Traffic},
     revision::{Revision, Settings},
     route::{Route, RouteState, Upstream},
     service::{
@@ -305,6 +305,7 @@ impl World {
                 Step::Unpublish => bad_unpublish(&worker.service),
                 Step::Stop(id, reason) => self.bad_stop(worker, views, plan, *id, *reason),
                 Step::Remove(id) => bad_remove(views, *id),
+                Step::SetActivity(id, activity) => bad_rest(worker, views, *id, *activity),
                 Step::Transition(transition) => self.bad_transition(worker, views, transition),
                 Step::Start(number) => self.bad_start(worker, views, plan, *number),
                 Step::PrepareImage(_) | Step::ForgetService => None,
@@ -767,6 +768,21 @@ fn bad_unpublish(service: &Service) -> Broken {
     });
     let message = "its route was taken away".to_owned();
     (!deleting).then_some((Rule::SomeoneServes, message))
+}
+
+/// What starts, fails or is on its way out does not rest, nor does anybody during an operation.
+fn bad_rest(worker: &Worker, views: &[InstanceView], id: InstanceId, activity: Activity) -> Broken {
+    let service = &worker.service;
+    let may = views.iter().any(|view| {
+        view.id == id
+            && is_healthy(view)
+            && !view.failing
+            && view.traffic == Traffic::Routed
+            && Some(view.revision) == service.active
+            && service.operation.is_none()
+    });
+    let message = format!("instance {} became {activity}", id.short());
+    (activity != Activity::Active && !may).then_some((Rule::SomeoneServes, message))
 }
 
 fn bad_remove(views: &[InstanceView], id: InstanceId) -> Broken {

@@ -16,7 +16,7 @@ use std::{
 use ekiden_model::{
     health::{Health, HealthCheck, ProbeResult, Verdict},
     id::{InstanceId, OperationId, ServiceId},
-    instance::{InstanceObservation, InstanceState, RevisionNumber, StopReason},
+    instance::{Activity, InstanceObservation, InstanceState, RevisionNumber, StopReason},
     plan::{self, ImageProgress, InstanceView, Plan, Step, Traffic, View},
     route::{Generation, Route, RouteState},
     service::{Change, OperationKind, Service, ServiceStatus, Transition},
@@ -136,6 +136,8 @@ pub(crate) struct Worker {
     pub(crate) current: bool,
     /// How many instances the last plan was told that there should be.
     pub(crate) wanted: Option<u32>,
+    /// How much instances were told that they may do: no call to the engine is lost here.
+    activities: BTreeMap<InstanceId, Activity>,
     observed: Vec<InstanceObservation>,
     image: ImageProgress,
     published_in: Generation,
@@ -191,6 +193,7 @@ impl Worker {
             published,
             current: false,
             wanted: None,
+            activities: BTreeMap::new(),
             observed: Vec::new(),
             image: ImageProgress::NotAsked,
             published_in,
@@ -346,6 +349,12 @@ impl Control {
                 created_at: instance.created_at,
                 verdict: health.map_or(Verdict::Starting, |health| health.verdict),
                 last_failure: health.and_then(|health| health.last_failure.clone()),
+                failing: health.is_some_and(|health| health.is_failing()),
+                activity: worker
+                    .activities
+                    .get(&instance.id)
+                    .copied()
+                    .unwrap_or(instance.activity),
                 traffic: worker.traffic(instance.id, report, now),
             });
         }
@@ -367,6 +376,8 @@ impl Control {
                 created_at,
                 verdict: Verdict::Starting,
                 last_failure: None,
+                failing: false,
+                activity: Activity::Boosted,
                 traffic: Traffic::Never,
             });
         }
@@ -798,6 +809,11 @@ impl World {
             active: active.as_deref(),
             candidate: candidate.as_deref(),
             wanted: worker.wanted,
+            activity: match worker.wanted {
+                Some(0) => Activity::Frozen,
+                Some(1) => Activity::Throttled,
+                _ => Activity::Active,
+            },
             image: &worker.image,
             engine_current: worker.current,
             instances: &views,
@@ -851,6 +867,9 @@ impl World {
                     }
                 }
                 Step::Start(revision) => self.start(life, &mut worker, revision),
+                Step::SetActivity(instance, activity) => {
+                    worker.activities.insert(instance, activity);
+                }
                 Step::Stop(instance, reason) => {
                     self.note(|| format!("{name} stop {} for {reason:?}", instance.short()));
                     worker.stopping.insert(instance, reason);

@@ -10,7 +10,9 @@ use std::{
 use ekiden_model::{
     id::{InstanceId, OperationId, ServiceId},
     image::ImageReference,
-    instance::{Exit, ExitCause, InstanceObservation, InstanceState, RevisionNumber, StopReason},
+    instance::{
+        Activity, Exit, ExitCause, InstanceObservation, InstanceState, RevisionNumber, StopReason,
+    },
     plan::ImageProgress,
     service::FailureCause,
     time::Timestamp,
@@ -541,6 +543,7 @@ impl World {
                     revision: instance.revision,
                     created_at: instance.created_at,
                     state: instance.state.clone(),
+                    activity: Activity::Boosted,
                 });
         }
         let life = self.control_life;
