@@ -143,6 +143,73 @@ class Scaling(EkidenCase):
         self.assertFalse(before & after)
         self.assertLessEqual(max(steady.held_max.values()), CONCURRENCY)
 
+    def resting(self, name, freeze=2, **more):
+        """A service of one instance that is throttled after a second, and frozen after two."""
+        service = self.scaled(name, 1, 1, 100, **more)
+        self.ekiden.cli("scale", name, "--throttle", "1", "--freeze", str(freeze))
+        return service
+
+    def comes_to(self, service, activity):
+        until(activity, lambda: self.activities(service) == {activity}, 30,
+              lambda: json.dumps(self.scaling(service)))
+
+    def activities(self, service):
+        return {i["Activity"] for i in self.ekiden.instances(service["ServiceArn"]) if i["Routed"]}
+
+    def test_who_is_asked_for_nothing_rests_and_is_woken_by_a_request(self):
+        service = self.resting("rest", freeze=3)
+        instance = self.ekiden.whoami(service)["instance"]
+        for _ in range(3):
+            self.comes_to(service, "throttled")
+            self.answers(service)
+            self.comes_to(service, "frozen")
+            fields = self.together(service, 50, "/slow?ms=100")
+            self.assertEqual({answer["x-instance"] for answer in fields}, {instance})
+            self.assertEqual(self.activities(service), {"active"})
+
+    def test_a_frozen_instance_is_not_asked_how_it_is(self):
+        check = {"Protocol": "HTTP", "Path": "/health", "Interval": 1, "Timeout": 1,
+                 "HealthyThreshold": 1, "UnhealthyThreshold": 1}
+        service = self.resting("unasked", health=check)
+        instance = self.ekiden.whoami(service)["instance"]
+        self.comes_to(service, "frozen")
+        # A check that it would miss has a second, and one miss is enough.
+        time.sleep(4)
+        self.assertEqual(self.activities(service), {"frozen"})
+        self.assertEqual(self.ekiden.whoami(service)["instance"], instance)
+
+    def test_a_frozen_instance_outlives_the_parts_that_froze_it(self):
+        service = self.resting("outlive")
+        instance = self.ekiden.whoami(service)["instance"]
+        for role in ("control", "agent", "supervisor", "edge"):
+            self.comes_to(service, "frozen")
+            with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                host.kill(self.ekiden.pid(role))
+                answer = pool.submit(self.ask, service)
+                self.assertEqual(answer.result()[0], 200, role)
+            self.ekiden.wait_serves()
+            self.assertEqual(self.ekiden.whoami(service)["instance"], instance, role)
+        self.comes_to(service, "frozen")
+        self.ekiden.cli("reload")
+        self.assertEqual(self.ekiden.whoami(service)["instance"], instance)
+
+    def test_a_frozen_instance_is_woken_to_be_replaced_and_hears_its_signal(self):
+        service = self.resting("replace")
+        arn = service["ServiceArn"]
+        self.comes_to(service, "frozen")
+        self.succeeds(arn, self.update_image(arn, images.web(2)))
+        self.assertEqual(str(self.ekiden.whoami(service)["revision"]), "2")
+        self.comes_to(service, "frozen")
+        operation = self.ekiden.client().pause_service(ServiceArn=arn)["OperationId"]
+        self.succeeds(arn, operation)
+        lines = "\n".join(self.ekiden.logs(arn))
+        self.assertEqual(lines.count("finished"), 2, lines)
+
+    def test_some_may_be_kept_awake(self):
+        service = self.scaled("awake", 2, 2, 10)
+        self.ekiden.cli("scale", "awake", "--throttle", "1", "--active", "1")
+        until("one rests", lambda: self.activities(service) == {"active", "throttled"}, 30)
+
     def test_a_minimum_by_hand_holds_until_it_is_taken_back(self):
         service = self.scaled("manual", 0, 3, 10)
         self.ekiden.cli("scale", "manual=2")

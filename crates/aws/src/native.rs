@@ -111,6 +111,10 @@ pub struct Instance {
     pub status: String,
     /// Whether the front door sends it requests.
     pub routed: bool,
+    /// How much it may do: `boosted` until it is healthy, `active`, `throttled` or `frozen`. Absent
+    /// unless it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activity: Option<String>,
     /// Address and port inside the machine, when it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
@@ -347,6 +351,29 @@ pub struct ScalingResponse {
     pub refused: Option<String>,
     /// The last decisions that changed the number, newest first; forgotten when control restarts.
     pub decisions: Vec<ScalingDecision>,
+    /// The last starts, newest first; forgotten when control restarts.
+    pub starts: Vec<InstanceStart>,
+}
+
+/// How long each stage of a start took, in microseconds; absent until it is over.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct InstanceStart {
+    /// 32 hexadecimal digits.
+    pub instance_id: String,
+    /// When it was ordered: seconds since the Unix epoch.
+    pub at: u64,
+    /// From the news that made it necessary to the order.
+    pub decide_micros: u64,
+    /// From the order until its process ran.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prepare_micros: Option<u64>,
+    /// Until it was healthy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen_micros: Option<u64>,
+    /// Until every front door sent it requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route_micros: Option<u64>,
 }
 
 /// How many instances there should be, and what that was decided by.

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use ekiden_aws::native::{
-    DescribeScalingRequest, ScalingDecision, ScalingResponse, UpdateScalingRequest,
+    DescribeScalingRequest, InstanceStart, ScalingDecision, ScalingResponse, UpdateScalingRequest,
 };
 use serde_json::{Map, Value};
 
@@ -163,7 +163,30 @@ fn text(scaling: &ScalingResponse) -> String {
         lines.push(String::new());
         lines.push(table(&header, scaling.decisions.iter().map(row)));
     }
+    if !scaling.starts.is_empty() {
+        let header = [
+            "STARTED", "INSTANCE", "DECIDE", "PREPARE", "LISTEN", "ROUTE",
+        ];
+        lines.push(String::new());
+        lines.push(table(&header, scaling.starts.iter().map(start_row)));
+    }
     lines.join("\n")
+}
+
+fn start_row(start: &InstanceStart) -> Vec<String> {
+    let stages = [
+        Some(start.decide_micros),
+        start.prepare_micros,
+        start.listen_micros,
+        start.route_micros,
+    ];
+    let millis = |micros: Option<u64>| {
+        micros.map_or("-".to_owned(), |micros| {
+            format!("{:.1} ms", micros as f64 / 1000.0)
+        })
+    };
+    let named = [start.at.to_string(), start.instance_id.clone()];
+    named.into_iter().chain(stages.map(millis)).collect()
 }
 
 fn after(seconds: u64) -> String {

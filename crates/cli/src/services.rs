@@ -178,6 +178,7 @@ fn instances_text(instances: &[Instance]) -> String {
             instance.revision.to_string(),
             instance.status.clone(),
             if instance.routed { "yes" } else { "no" }.to_owned(),
+            instance.activity.clone().unwrap_or_else(|| "-".to_owned()),
             instance.address.clone().unwrap_or_else(|| "-".to_owned()),
             age(now.saturating_sub(instance.created_at)),
             instance.reason.clone().unwrap_or_default(),
@@ -185,7 +186,7 @@ fn instances_text(instances: &[Instance]) -> String {
     });
     table(
         &[
-            "INSTANCE", "REVISION", "STATUS", "ROUTED", "ADDRESS", "AGE", "REASON",
+            "INSTANCE", "REVISION", "STATUS", "ROUTED", "ACTIVITY", "ADDRESS", "AGE", "REASON",
         ],
         rows,
     )

@@ -11,6 +11,7 @@
 mod calls;
 mod scaling;
 mod seen;
+mod starts;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -40,11 +41,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-pub(crate) use self::scaling::Decided;
 use self::{
     calls::{CallKind, CallState, Done},
     scaling::{Scaling, Shown},
+    starts::Starts,
 };
+pub(crate) use self::{scaling::Decided, starts::Start};
 use crate::{
     clock,
     edges::{EdgeState, Edges},
@@ -153,6 +155,9 @@ pub(crate) struct Worker<E> {
     demand: watch::Receiver<Option<Demand>>,
     scaling: Scaling,
     shown: Arc<Shown>,
+    starts: Starts,
+    /// When the worker was last woken: what it orders then was necessary since.
+    woken_at: Instant,
     probers: HashMap<InstanceId, Prober>,
     health_changed: Arc<Notify>,
     /// Instances that this worker started itself: no edge knows them unless they are `routed`.
@@ -199,6 +204,8 @@ impl<E: Engine> Worker<E> {
             demand: tools.edges.demands().subscribe(id),
             scaling: Scaling::default(),
             shown,
+            starts: Starts::default(),
+            woken_at: Instant::now(),
             tools,
             stored,
             snapshot: sender,
@@ -253,6 +260,7 @@ impl<E: Engine> Worker<E> {
                 _ = self.demand.changed() => Event::Demand,
                 () = tokio::time::sleep(wait) => Event::Looked,
             };
+            self.woken_at = Instant::now();
             let began = std::mem::replace(&mut waits_since, Instant::now());
             match event {
                 // Most changes of the demand change nothing else.
@@ -526,6 +534,9 @@ impl<E: Engine> Worker<E> {
     }
 
     fn show(&mut self, instances: Vec<InstanceView>) {
+        if self.starts.look(&instances, self.acknowledged()) {
+            self.show_starts();
+        }
         let waiting_for = self.waiting_for(&instances);
         let snapshot = Snapshot {
             stored: Arc::clone(&self.stored),

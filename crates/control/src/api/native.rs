@@ -157,6 +157,8 @@ impl<E: Engine> Api<E> {
                 revision: view.revision.0,
                 status: instance_status(view).to_owned(),
                 routed: upstream.is_some(),
+                activity: matches!(view.state, InstanceState::Running { .. })
+                    .then(|| view.activity.to_string()),
                 address: upstream
                     .map(|upstream| upstream.address.to_string())
                     .or_else(|| instance_address(view)),

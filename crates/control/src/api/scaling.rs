@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use ekiden_aws::{
     error::ApiError,
-    native::{DescribeScalingRequest, ScalingDecision, ScalingResponse, UpdateScalingRequest},
+    native::{
+        DescribeScalingRequest, InstanceStart, ScalingDecision, ScalingResponse,
+        UpdateScalingRequest,
+    },
 };
 use ekiden_engine::Engine;
 use ekiden_model::scaling::ScalingOptions;
@@ -16,7 +19,7 @@ use super::{Api, Caller, store_error};
 use crate::{
     clock,
     services::ChangeError,
-    worker::{Decided, Snapshot},
+    worker::{Decided, Snapshot, Start},
 };
 
 /// The longest document, in bytes.
@@ -96,6 +99,7 @@ impl<E: Engine> Api<E> {
             activity: view.now.as_ref().map(|now| now.activity.to_string()),
             refused: view.refused,
             decisions: view.decisions.iter().rev().map(wire).collect(),
+            starts: view.starts.iter().rev().map(wire_start).collect(),
         }
     }
 }
@@ -109,6 +113,18 @@ fn wire(decided: &Decided) -> ScalingDecision {
         queued: decided.demand.queued,
         ready: decided.fleet.ready,
         starting: decided.fleet.starting,
+    }
+}
+
+fn wire_start(start: &Start) -> InstanceStart {
+    let micros = |stage: Duration| stage.as_micros() as u64;
+    InstanceStart {
+        instance_id: start.instance.to_string(),
+        at: start.at.as_secs(),
+        decide_micros: micros(start.decide),
+        prepare_micros: start.prepare.map(micros),
+        listen_micros: start.listen.map(micros),
+        route_micros: start.route.map(micros),
     }
 }
 

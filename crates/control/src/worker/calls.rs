@@ -98,6 +98,7 @@ impl<E: Engine> Worker<E> {
             None => InstanceId::from_bytes(clock::random_id()),
         };
         self.started.insert(id);
+        self.starts.ordered(id, self.woken_at);
         let service = &self.stored.service;
         let mut spec = revision.instance_spec(id, service.id, &service.name);
         if let Some(sealed) = &revision.secrets {
@@ -217,6 +218,8 @@ impl<E: Engine> Worker<E> {
             } => {
                 if let CallKind::Start(_) = kind {
                     self.shown.update(|shown| shown.refused = None);
+                    self.starts.prepared(instance);
+                    self.show_starts();
                 }
                 if kind == CallKind::Activity {
                     self.pause_probes(instance);

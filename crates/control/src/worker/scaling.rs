@@ -17,7 +17,7 @@ use ekiden_model::{
     time::Timestamp,
 };
 
-use super::Worker;
+use super::{Worker, starts::Start};
 use crate::clock;
 
 /// Decisions kept for one service.
@@ -49,6 +49,8 @@ pub(crate) struct ScalingView {
     pub(crate) now: Option<Decided>,
     /// The decisions that changed the number, the newest last.
     pub(crate) decisions: VecDeque<Decided>,
+    /// The last starts, the newest last.
+    pub(crate) starts: VecDeque<Start>,
     /// What the engine said to the newest start, if it refused it.
     pub(crate) refused: Option<String>,
 }
@@ -170,6 +172,12 @@ impl<E: Engine> Worker<E> {
             shown.now = Some(decided);
         });
         changed || turns
+    }
+
+    /// Lets people see how far starts have come.
+    pub(super) fn show_starts(&self) {
+        let starts = self.starts.newest();
+        self.shown.update(|shown| shown.starts = starts);
     }
 
     /// How long until the decision is to be looked at again.
