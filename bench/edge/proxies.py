@@ -148,7 +148,7 @@ class Ekiden(Proxy):
         (self.directory / "certificates.json").write_text(json.dumps(certificates))
         return pinned(PROXY_CORE, os.environ["EKIDEN_EDGE_BIN"], self.directory, 1,
                       f"{ADDRESS}:{self.port}", f"{ADDRESS}:{self.tls_port}",
-                      "connections_per_worker=12000",
+                      "connections_per_worker=12000", "queue_requests=1000",
                       preexec_fn=more_descriptors)
 
 

@@ -12,8 +12,9 @@ use std::{future::Future, io, sync::Arc, time::Duration};
 use ekiden_engine::{
     EngineError,
     frame::{read_frame, write_frame},
-    remote::{Answer, CALLS_MAX, Call, Event, Hello, ImageCommand, Request},
+    remote::{Answer, CALLS_MAX, CHANGES_SINCE, Call, Event, Hello, ImageCommand, Request},
 };
+use ekiden_model::instance::InstanceObservation;
 use tokio::{
     net::{
         UnixListener, UnixStream,
@@ -101,13 +102,16 @@ async fn greet<I: Images>(host: Arc<Host<I>>, stream: UnixStream) {
         }
         io::Result::Ok(hello)
     };
-    match timeout(PEER_MAX, greeting).await {
-        Ok(Ok(Some(hello))) => debug!(peer, release = hello.release, "a client said hello"),
+    let protocol = match timeout(PEER_MAX, greeting).await {
+        Ok(Ok(Some(hello))) => {
+            debug!(peer, release = hello.release, "a client said hello");
+            hello.protocol
+        }
         _ => return debug!(peer, "a client left without a hello"),
-    }
+    };
     let (events, queue) = mpsc::channel(QUEUE_MAX);
     let writing = tokio::spawn(write_events(writer, queue));
-    if let Err(error) = serve(&host, peer, reader, events).await {
+    if let Err(error) = serve(&host, peer, protocol, reader, events).await {
         debug!(peer, %error, "a connection broke");
     }
     // It ends with the last call's answer, or with the socket.
@@ -118,6 +122,7 @@ async fn greet<I: Images>(host: Arc<Host<I>>, stream: UnixStream) {
 async fn serve<I: Images>(
     host: &Arc<Host<I>>,
     peer: u32,
+    protocol: u32,
     mut reader: OwnedReadHalf,
     events: mpsc::Sender<Event>,
 ) -> io::Result<()> {
@@ -132,7 +137,7 @@ async fn serve<I: Images>(
         while calls.try_join_next().is_some() {}
         if let Request::Subscribe = call.request {
             if subscription.is_empty() {
-                subscription.spawn(publish(host.clone(), events.clone()));
+                subscription.spawn(publish(host.clone(), protocol, events.clone()));
             }
         } else if calls.len() >= CALLS_MAX {
             let message = "too many calls at one time".to_owned();
@@ -215,23 +220,40 @@ async fn work_on_images<I: Images>(
     host.images.command(command, progress).await
 }
 
-/// Sends all instances at each change; changes that come while one list is on its way make one.
-async fn publish<I: Images>(host: Arc<Host<I>>, events: mpsc::Sender<Event>) {
+/// Sends all instances, and then what changes; changes that come while some are on their way make one.
+/// A client of an older release is sent all at each change.
+async fn publish<I: Images>(host: Arc<Host<I>>, protocol: u32, events: mpsc::Sender<Event>) {
     let mut changes = host.changes();
+    let mut told: Option<Vec<InstanceObservation>> = None;
     loop {
         changes.borrow_and_update();
-        if events
-            .send(Event::Observed {
-                instances: host.observe(),
-            })
-            .await
-            .is_err()
-        {
+        let instances = host.observe();
+        let event = match &told {
+            Some(told) if protocol >= CHANGES_SINCE => difference(told, &instances),
+            _ => Event::Observed {
+                instances: instances.clone(),
+            },
+        };
+        told = Some(instances);
+        if events.send(event).await.is_err() {
             return;
         }
         if changes.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// From one list to the next, both in the order of ids.
+fn difference(before: &[InstanceObservation], now: &[InstanceObservation]) -> Event {
+    let find = |list: &[InstanceObservation], id| list.binary_search_by_key(&id, |one| one.id);
+    let is_known =
+        |one: &&InstanceObservation| find(before, one.id).is_ok_and(|index| before[index] == **one);
+    let changed = now.iter().filter(|one| !is_known(one));
+    let gone = before.iter().filter(|one| find(now, one.id).is_err());
+    Event::Changed {
+        instances: changed.cloned().collect(),
+        removed: gone.map(|one| one.id).collect(),
     }
 }
 
@@ -241,5 +263,50 @@ async fn write_events(mut writer: OwnedWriteHalf, mut queue: mpsc::Receiver<Even
             Ok(Ok(())) => {}
             _ => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ekiden_engine::Observation;
+    use ekiden_model::{
+        id::{InstanceId, ServiceId},
+        instance::{Activity, InstanceState, RevisionNumber},
+        time::Timestamp,
+    };
+
+    use super::*;
+
+    fn instance(id: u8, activity: Activity) -> InstanceObservation {
+        InstanceObservation {
+            id: InstanceId::from_bytes([id; 16]),
+            service: ServiceId::from_bytes([1; 16]),
+            revision: RevisionNumber(1),
+            created_at: Timestamp::from_millis(0),
+            state: InstanceState::Creating,
+            activity,
+        }
+    }
+
+    #[test]
+    fn who_is_told_the_difference_knows_the_whole() {
+        let active = |id| instance(id, Activity::Active);
+        let before = vec![active(1), active(3), active(5)];
+        let now = vec![
+            active(1),
+            active(2),
+            instance(3, Activity::Frozen),
+            active(6),
+        ];
+        let Event::Changed { instances, removed } = difference(&before, &now) else {
+            panic!("not a change");
+        };
+        assert_eq!((instances.len(), removed.len()), (3, 1));
+        let mut observation = Observation {
+            current: true,
+            instances: before,
+        };
+        observation.change(instances, &removed);
+        assert_eq!(observation.instances, now);
     }
 }

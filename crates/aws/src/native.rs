@@ -343,6 +343,8 @@ pub struct ScalingResponse {
     pub freeze_seconds: u64,
     /// Instances that are neither throttled nor frozen.
     pub active_min: u32,
+    /// Whether a peak of its own settings is on.
+    pub peak: bool,
     /// How much those that are ready may do now: `active`, `throttled` or `frozen`. Absent like `now`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activity: Option<String>,

@@ -4,7 +4,7 @@ use clap::Args;
 use ekiden_aws::native::{
     DescribeScalingRequest, InstanceStart, ScalingDecision, ScalingResponse, UpdateScalingRequest,
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::{
     api::Api,
@@ -20,7 +20,8 @@ use crate::{
     ekiden scale website\n  \
     ekiden scale website=3              keep at least 3 instances\n  \
     ekiden scale website=               as its configuration says again\n  \
-    ekiden scale website --idle 600     with a minimum of 0: to nothing after 10 minutes"
+    ekiden scale website --idle 600     with a minimum of 0: to nothing after 10 minutes\n  \
+    ekiden scale website --peak '3 from 0 8 * * 1-5 for 600 in Europe/Berlin'"
 )]
 pub struct Scale {
     /// The service; `NAME=COUNT` is `--min COUNT`, and `NAME=` is `--min default`
@@ -48,6 +49,10 @@ pub struct Scale {
     /// Instances that are neither throttled nor frozen
     #[arg(long, value_name = "COUNT")]
     active: Option<String>,
+    /// When to keep more instances than else: `COUNT from CRON for MINUTES [in TIME ZONE]`; can be
+    /// repeated, and takes the place of the peaks before; `default` is none
+    #[arg(long, value_name = "PEAK")]
+    peak: Vec<String>,
 }
 
 impl Scale {
@@ -81,6 +86,16 @@ impl Scale {
                 change.insert(key.to_owned(), number(option, value)?);
             }
         }
+        match self.peak.as_slice() {
+            [] => {}
+            [one] if one == "default" => {
+                change.insert("peaks".to_owned(), Value::Null);
+            }
+            peaks => {
+                let peaks = peaks.iter().map(|text| peak(text));
+                change.insert("peaks".to_owned(), peaks.collect::<Result<_, _>>()?);
+            }
+        }
         let service_arn = api.arn(service).await?;
         let response: ScalingResponse = match change.is_empty() {
             true => {
@@ -109,6 +124,31 @@ fn number(option: &str, text: &str) -> Result<Value, Failure> {
             "`{option}` cannot be `{text}`: expected a whole number or `default`"
         ))),
     }
+}
+
+/// `3 from 0 8 * * 1-5 for 600 in Europe/Berlin`.
+fn peak(text: &str) -> Result<Value, Failure> {
+    let read = || {
+        let (count, rest) = text.split_once(" from ")?;
+        let (cron, rest) = rest.split_once(" for ")?;
+        let (minutes, zone) = match rest.split_once(" in ") {
+            Some((minutes, zone)) => (minutes, Some(zone.trim())),
+            None => (rest, None),
+        };
+        let count: u32 = count.trim().parse().ok()?;
+        let minutes: u32 = minutes.trim().parse().ok()?;
+        let mut peak = json!({"instances_min": count, "cron": cron.trim(), "minutes": minutes});
+        if let Some(zone) = zone {
+            peak["time_zone"] = zone.into();
+        }
+        Some(peak)
+    };
+    read().ok_or_else(|| {
+        Failure::new(format!(
+            "`--peak` cannot be `{text}`: expected `COUNT from CRON for MINUTES [in TIME ZONE]`, such as \
+             `3 from 0 8 * * 1-5 for 600 in Europe/Berlin`"
+        ))
+    })
 }
 
 fn text(scaling: &ScalingResponse) -> String {
@@ -149,6 +189,9 @@ fn text(scaling: &ScalingResponse) -> String {
         after(scaling.freeze_seconds),
         scaling.active_min
     ));
+    if scaling.peak {
+        lines.push("peak       on".to_owned());
+    }
     lines.push(format!("own        {}", scaling.settings));
     if !scaling.decisions.is_empty() {
         let header = [
@@ -207,4 +250,34 @@ fn row(decision: &ScalingDecision) -> Vec<String> {
     let numbers = numbers.iter().map(ToString::to_string);
     let at = std::iter::once(decision.at.to_string());
     at.chain(numbers).chain([decision.reason.clone()]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peak_is_read_in_words() {
+        let read = peak("3 from 0 8 * * 1-5 for 600 in Europe/Berlin").unwrap();
+        assert_eq!(
+            read,
+            json!({"instances_min": 3, "cron": "0 8 * * 1-5", "minutes": 600,
+                "time_zone": "Europe/Berlin"})
+        );
+        let read = peak("1 from */5 * * * * for 1").unwrap();
+        assert_eq!(
+            read,
+            json!({"instances_min": 1, "cron": "*/5 * * * *", "minutes": 1})
+        );
+        for wrong in [
+            "",
+            "3",
+            "3 from 0 8 * * *",
+            "x from 0 8 * * * for 1",
+            "3 from a for b",
+        ] {
+            let why = peak(wrong).unwrap_err().error.to_string();
+            assert!(why.contains("COUNT from CRON for MINUTES"), "{why}");
+        }
+    }
 }

@@ -4,7 +4,7 @@
 //! only; a part that no worker waits for belongs to a service that is gone, and is removed.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -79,35 +79,54 @@ impl Observations {
     /// Takes in what the engine has now; wakes the workers whose part changed. Answers the
     /// instances of services that nobody waits for.
     pub(crate) fn update(&self, whole: Observation) -> Vec<InstanceId> {
-        let mut by_service: BTreeMap<ServiceId, Vec<InstanceObservation>> = BTreeMap::new();
-        for instance in &whole.instances {
-            by_service
-                .entry(instance.service)
-                .or_default()
-                .push(instance.clone());
-        }
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        for (service, sender) in &parts.by_service {
-            let instances = by_service.remove(service).unwrap_or_default();
-            let part = ServiceObservation {
+        let before = std::mem::replace(&mut parts.whole, Arc::new(whole));
+        let whole = Arc::clone(&parts.whole);
+        let mut changed: BTreeMap<ServiceId, Vec<InstanceObservation>> =
+            match before.current == whole.current {
+                true => differing(&before.instances, &whole.instances),
+                false => parts.by_service.keys().copied().collect(),
+            }
+            .into_iter()
+            .map(|service| (service, Vec::new()))
+            .collect();
+        let mut strays = Vec::new();
+        for instance in &whole.instances {
+            if let Some(part) = changed.get_mut(&instance.service) {
+                part.push(instance.clone());
+            }
+            if whole.current && !parts.by_service.contains_key(&instance.service) {
+                strays.push(instance.id);
+            }
+        }
+        for (service, instances) in changed {
+            let Some(sender) = parts.by_service.get(&service) else {
+                continue;
+            };
+            sender.send_replace(ServiceObservation {
                 current: whole.current,
                 instances,
-            };
-            sender.send_if_modified(|now| {
-                let changed = *now != part;
-                *now = part;
-                changed
             });
         }
-        let current = whole.current;
-        parts.whole = Arc::new(whole);
-        match current {
-            true => by_service
-                .into_values()
-                .flatten()
-                .map(|instance| instance.id)
-                .collect(),
-            false => Vec::new(),
+        strays
+    }
+}
+
+/// The services whose instances are not as they were; both lists are in the order of ids.
+fn differing(before: &[InstanceObservation], now: &[InstanceObservation]) -> BTreeSet<ServiceId> {
+    let (mut before, mut now) = (before.iter().peekable(), now.iter().peekable());
+    let mut differing = BTreeSet::new();
+    loop {
+        let (old, new) = match (before.peek(), now.peek()) {
+            (None, None) => return differing,
+            (Some(old), Some(new)) if old.id == new.id => (before.next(), now.next()),
+            (Some(old), Some(new)) if old.id < new.id => (before.next(), None),
+            (Some(_), None) => (before.next(), None),
+            (_, Some(_)) => (None, now.next()),
+        };
+        if old != new {
+            let services = [old, new].into_iter().flatten();
+            differing.extend(services.map(|instance| instance.service));
         }
     }
 }

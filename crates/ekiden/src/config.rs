@@ -368,7 +368,7 @@ impl Default for Config {
                 listen: vec![SocketAddr::from(([0, 0, 0, 0], 8080))],
                 listen_tls: vec![SocketAddr::from(([0, 0, 0, 0], 8443))],
                 workers: 0,
-                queue_requests: 1000,
+                queue_requests: 20_000,
                 queue_time: Duration::from_secs(30),
                 header_time: Duration::from_secs(10),
                 keep_alive: Duration::from_secs(75),
@@ -380,7 +380,7 @@ impl Default for Config {
                 listen_private: Vec::new(),
                 proxy_protocol: Vec::new(),
                 trusted_proxies: Vec::new(),
-                connections_per_client: 1000,
+                connections_per_client: 16_000,
             },
             api: Api {
                 listen: SocketAddr::from(([127, 0, 0, 1], 8470)),

@@ -78,6 +78,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         log::start(&config.log, file.as_ref().map(LogFile::handle).transpose()?);
         // What a dead agent or supervisor leaves behind is reaped here (PR_SET_CHILD_SUBREAPER(2const)).
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+        raise_file_limit();
         let signals = Signals::new()?;
         let (mut supervisor, events) = Supervisor::new(config, file)?;
         supervisor.take_over().await?;
@@ -93,6 +94,29 @@ pub fn run(config: Config) -> anyhow::Result<()> {
             .context("the program could not take its own place; the agent starts it anew"),
         }
     })
+}
+
+/// Open files of each role: those of the most connections that the front door holds, twice.
+const OPEN_FILES: u64 = 1 << 20;
+
+/// Lets the roles have as many open files as the host allows: a login shell's limit is 1024 as a rule,
+/// which so many connections would reach. Best effort: without the right to raise the hard limit
+/// (`CAP_SYS_RESOURCE`) it is what can be had.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let raise = |most| {
+        let limit = Rlimit {
+            current: Some(most),
+            maximum: Some(most),
+        };
+        setrlimit(Resource::Nofile, limit)
+    };
+    let hard = getrlimit(Resource::Nofile).maximum.unwrap_or(OPEN_FILES);
+    if raise(OPEN_FILES).is_err()
+        && let Err(error) = raise(hard)
+    {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
 }
 
 /// Why a supervisor serves no more.

@@ -77,8 +77,26 @@ pub struct Observation {
     /// False until the engine has first answered and while it cannot be reached. Then `instances`
     /// is what was last known, and an instance that is missing says nothing.
     pub current: bool,
-    /// Every instance that has not been removed.
+    /// Every instance that has not been removed, in the order of ids.
     pub instances: Vec<InstanceObservation>,
+}
+
+impl Observation {
+    /// Takes in what is different; the order of ids is kept.
+    pub fn change(&mut self, changed: Vec<InstanceObservation>, removed: &[InstanceId]) {
+        if !removed.is_empty() {
+            self.instances.retain(|known| !removed.contains(&known.id));
+        }
+        for instance in changed {
+            match self
+                .instances
+                .binary_search_by_key(&instance.id, |known| known.id)
+            {
+                Ok(index) => self.instances[index] = instance,
+                Err(index) => self.instances.insert(index, instance),
+            }
+        }
+    }
 }
 
 /// Which log lines are wanted.

@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// The version of the engine protocol spoken here. 2 has [`InstanceSpec::secret_env`], 3 has
-/// [`Request::SetActivity`].
+/// [`Request::SetActivity`] and [`Event::Changed`].
 pub const ENGINE_PROTOCOL: u32 = 3;
 
 /// The oldest version that is still spoken with an agent.
@@ -48,6 +48,9 @@ const SECRETS_SINCE: u32 = 2;
 
 /// The first version whose agents throttle and freeze.
 const ACTIVITY_SINCE: u32 = 3;
+
+/// The first version whose clients understand [`Event::Changed`].
+pub const CHANGES_SINCE: u32 = 3;
 
 /// How long the agent may take to say hello, and to take a call off the socket.
 const HELLO_MAX: Duration = Duration::from_secs(5);
@@ -258,6 +261,13 @@ pub enum Event {
     Observed {
         /// Every one that has not been removed.
         instances: Vec<InstanceObservation>,
+    },
+    /// What is different from what was told last on this connection. Since version 3.
+    Changed {
+        /// New ones, and those that are not as they were.
+        instances: Vec<InstanceObservation>,
+        /// Those that have been removed.
+        removed: Vec<InstanceId>,
     },
 }
 
@@ -624,6 +634,10 @@ impl Client {
                     current: true,
                     instances,
                 });
+            }
+            Event::Changed { instances, removed } => {
+                self.observer
+                    .send_modify(|observation| observation.change(instances, &removed));
             }
         }
     }

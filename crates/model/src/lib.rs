@@ -16,6 +16,7 @@ pub mod ingress_path;
 pub mod instance;
 pub mod name;
 pub mod parameter;
+pub mod peak;
 pub mod plan;
 pub mod request_counts;
 pub mod revision;

@@ -312,7 +312,10 @@ pub fn fleet(view: &View<'_>) -> Option<Fleet> {
 
 /// How many instances of the serving revision there should be.
 fn serving_count(view: &View<'_>, revision: &Revision) -> usize {
-    let (least, most) = view.service.scaling.bounds(&revision.settings.scaling);
+    let (least, most) = view
+        .service
+        .scaling
+        .bounds(&revision.settings.scaling, view.now);
     let there = || counted(view, revision.number).len() as u32;
     let wanted = view.wanted.unwrap_or_else(there).clamp(least, most);
     let operation = view.service.operation.as_ref();
@@ -324,7 +327,10 @@ fn serving_count(view: &View<'_>, revision: &Revision) -> usize {
 /// How many instances of a candidate must be healthy before it may serve: one, its minimum, and as
 /// many as serve in its place, so that a deployment under load makes the service no smaller.
 fn trying_count(view: &View<'_>, goal: &Goal<'_>, candidate: &Revision) -> usize {
-    let (least, most) = view.service.scaling.bounds(&candidate.settings.scaling);
+    let (least, most) = view
+        .service
+        .scaling
+        .bounds(&candidate.settings.scaling, view.now);
     let now = goal
         .serving
         .map_or(0, |revision| serving_count(view, revision));

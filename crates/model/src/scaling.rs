@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
+    peak::{PEAKS_MAX, Peak},
     revision::Scaling,
     scale::{IDLE_TO_ZERO, SCALE_IN_DELAY, ScaleSettings, UTILISATION},
+    time::Timestamp,
 };
 
 /// The longest time that can be set, in seconds: 30 days.
@@ -38,6 +40,17 @@ pub struct ScalingOptions {
     /// Instances that are neither throttled nor frozen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active_min: Option<u32>,
+    /// When it is to have more instances than else.
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "list_or_null"
+    )]
+    pub peaks: Vec<Peak>,
+}
+
+/// `null` is the default, as it is of the other settings.
+fn list_or_null<'de, D: Deserializer<'de>>(document: D) -> Result<Vec<Peak>, D::Error> {
+    Ok(Option::deserialize(document)?.unwrap_or_default())
 }
 
 /// What services have that set nothing themselves.
@@ -112,24 +125,46 @@ impl ScalingOptions {
                 ));
             }
         }
-        Ok(())
+        if self.peaks.len() > PEAKS_MAX {
+            return Err(format!(
+                "there cannot be {} `peaks`: expected at most {PEAKS_MAX}",
+                self.peaks.len()
+            ));
+        }
+        self.peaks.iter().try_for_each(Peak::check)
     }
 
-    /// The least and the most instances of a revision that scales like this.
-    pub fn bounds(&self, scaling: &Scaling) -> (u32, u32) {
+    /// The least and the most instances of a revision that scales like this, now.
+    pub fn bounds(&self, scaling: &Scaling, now: Timestamp) -> (u32, u32) {
         let most = scaling.instances_max.max(1);
         let least = self.instances_min.unwrap_or(scaling.instances_min);
-        (least.min(most), most)
+        let on = self.peaks.iter().filter(|peak| peak.state(now).on);
+        let peaks = on.map(|peak| peak.instances_min).max();
+        (least.max(peaks.unwrap_or(0)).min(most), most)
+    }
+
+    /// How soon [`Self::bounds`] may say something else by itself.
+    pub fn bounds_change_in(&self, now: Timestamp) -> Option<Duration> {
+        let changes = self
+            .peaks
+            .iter()
+            .filter_map(|peak| peak.state(now).changes_in);
+        changes.min()
     }
 
     /// What is decided by.
-    pub fn settings(&self, scaling: &Scaling, defaults: &ScalingDefaults) -> ScaleSettings {
+    pub fn settings(
+        &self,
+        scaling: &Scaling,
+        defaults: &ScalingDefaults,
+        now: Timestamp,
+    ) -> ScaleSettings {
         let seconds = |seconds: u32| Duration::from_secs(seconds.into());
         let unless_zero = |own: Option<u32>, default: Duration| {
             let after = own.map_or(default, seconds);
             (!after.is_zero()).then_some(after)
         };
-        let (instances_min, instances_max) = self.bounds(scaling);
+        let (instances_min, instances_max) = self.bounds(scaling, now);
         ScaleSettings {
             instances_min,
             instances_max,
@@ -161,12 +196,42 @@ mod tests {
                 instances_min,
                 ..ScalingOptions::default()
             };
-            options.bounds(&scaling)
+            options.bounds(&scaling, Timestamp::from_millis(0))
         };
         assert_eq!(bounds(None), (1, 4));
         assert_eq!(bounds(Some(0)), (0, 4));
         assert_eq!(bounds(Some(3)), (3, 4));
         assert_eq!(bounds(Some(9)), (4, 4));
+    }
+
+    #[test]
+    fn a_peak_raises_the_minimum_and_the_maximum_still_counts() {
+        let peak = |instances_min| Peak {
+            cron: "0 8 * * *".to_owned(),
+            minutes: 60,
+            instances_min,
+            time_zone: "UTC".to_owned(),
+        };
+        let options = ScalingOptions {
+            instances_min: Some(1),
+            peaks: vec![peak(3), peak(2)],
+            ..ScalingOptions::default()
+        };
+        let hour = |hour: u64| Timestamp::from_millis(hour * 3_600_000);
+        let at = |time, instances_max| {
+            let scaling = Scaling {
+                instances_max,
+                ..Scaling::default()
+            };
+            options.bounds(&scaling, time).0
+        };
+        assert_eq!((at(hour(7), 9), at(hour(8), 9), at(hour(9), 9)), (1, 3, 1));
+        assert_eq!(at(hour(8), 2), 2);
+        assert_eq!(
+            options.bounds_change_in(hour(6)),
+            Some(Duration::from_secs(7200))
+        );
+        assert_eq!(ScalingOptions::default().bounds_change_in(hour(6)), None);
     }
 
     #[test]

@@ -80,7 +80,11 @@ impl<E: Engine> Api<E> {
     fn scaling_of(&self, arn: String, seen: &Snapshot, stored: &StoredService) -> ScalingResponse {
         let service = &stored.service;
         let options = &service.scaling;
-        let settings = options.settings(&service.settings.scaling, &self.config.scaling);
+        let settings = options.settings(
+            &service.settings.scaling,
+            &self.config.scaling,
+            clock::now(),
+        );
         let view = seen.scaling.view();
         let seconds = |after: Option<Duration>| after.unwrap_or_default().as_secs();
         ScalingResponse {
@@ -95,6 +99,7 @@ impl<E: Engine> Api<E> {
             idle_seconds: settings.idle_to_zero.as_secs(),
             throttle_seconds: seconds(settings.throttle_after),
             freeze_seconds: seconds(settings.freeze_after),
+            peak: options.peaks.iter().any(|peak| peak.state(clock::now()).on),
             active_min: options.active_min.unwrap_or(0),
             activity: view.now.as_ref().map(|now| now.activity.to_string()),
             refused: view.refused,

@@ -32,6 +32,8 @@ pub(super) struct Scaling {
     wanted: Option<u32>,
     activity: Activity,
     look_again_at: Option<Timestamp>,
+    /// When the minimum changes by itself.
+    bounds_change_at: Option<Timestamp>,
     /// Instances that were ready when it was last looked.
     ready: HashSet<InstanceId>,
     /// How long the start took that ended last.
@@ -103,8 +105,9 @@ impl<E: Engine> Worker<E> {
         };
         let options = &self.stored.service.scaling;
         let defaults = &self.tools.scaling;
-        self.scaling.settings = options.settings(&revision.settings.scaling, defaults);
         let now = clock::now();
+        self.scaling.settings = options.settings(&revision.settings.scaling, defaults, now);
+        self.scaling.bounds_change_at = options.bounds_change_in(now).map(|after| now.plus(after));
         let ready = instances.iter().filter(|instance| {
             instance.verdict == Verdict::Healthy && Some(instance.revision) == active
         });
@@ -182,7 +185,8 @@ impl<E: Engine> Worker<E> {
 
     /// How long until the decision is to be looked at again.
     pub(super) fn scales_in(&self) -> Option<Duration> {
-        let at = self.scaling.look_again_at?;
+        let ats = [self.scaling.look_again_at, self.scaling.bounds_change_at];
+        let at = ats.into_iter().flatten().min()?;
         // No sooner than the clock can tell apart.
         Some(at.since(clock::now()).max(Duration::from_millis(1)))
     }

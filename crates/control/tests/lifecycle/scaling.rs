@@ -1,7 +1,11 @@
 //! Scaling by what edges tell of demand.
 
 use ekiden_control::ControlConfig;
-use ekiden_model::route::{RouteState, ServiceDemand};
+use ekiden_engine::Engine;
+use ekiden_model::{
+    instance::Activity,
+    route::{RouteState, ServiceDemand},
+};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -42,6 +46,12 @@ fn told(world: &World, in_flight: u32, queued: u32) {
 
 fn upstreams(world: &World) -> usize {
     world.route("web1").unwrap().upstreams.len()
+}
+
+fn activities(world: &World) -> Vec<Activity> {
+    let observed = world.engine.observe();
+    let instances = &observed.borrow().instances;
+    instances.iter().map(|instance| instance.activity).collect()
 }
 
 async fn describe(world: &World, arn: &str) -> Value {
@@ -112,5 +122,61 @@ async fn a_minimum_by_hand_counts_at_once_and_until_it_is_taken_back() {
     set(r#"{"instances_min":null}"#).await.unwrap();
     world
         .until(|world| upstreams(world) == 1 && world.running() == 1)
+        .await;
+}
+
+#[tokio::test]
+async fn a_peak_counts_while_it_is_on() {
+    let world = World::configured(quick).await;
+    world.demand.send_replace(Some(vec![]));
+    let arn = scaled(&world, 1, 5, 8154).await;
+    let set = |settings: &str| {
+        let request = json!({ "ServiceArn": arn, "Settings": settings });
+        ask(&world, "Ekiden.UpdateScaling", request)
+    };
+    let always = r#"{"peaks":[{"cron":"* * * * *","minutes":5,"instances_min":3}]}"#;
+    let answer = set(always).await.unwrap();
+    assert_eq!(
+        (&answer["InstancesMin"], &answer["Peak"]),
+        (&json!(3), &json!(true))
+    );
+    world.until(|world| upstreams(world) == 3).await;
+    let wrong = r#"{"peaks":[{"cron":"99 * * * *","minutes":5,"instances_min":3}]}"#;
+    refused(
+        set(wrong).await,
+        "InvalidRequestException",
+        "no cron expression",
+    );
+    set(r#"{"peaks":null}"#).await.unwrap();
+    world
+        .until(|world| upstreams(world) == 1 && world.running() == 1)
+        .await;
+}
+
+#[tokio::test]
+async fn who_is_asked_for_nothing_rests_until_it_is_asked() {
+    let world = World::configured(quick).await;
+    world.demand.send_replace(Some(vec![]));
+    let arn = scaled(&world, 1, 1, 8155).await;
+    let settings = r#"{"throttle_seconds":0,"freeze_seconds":1}"#;
+    let request = json!({ "ServiceArn": arn, "Settings": settings });
+    ask(&world, "Ekiden.UpdateScaling", request).await.unwrap();
+    world
+        .until(|world| activities(world) == [Activity::Frozen])
+        .await;
+    assert_eq!(describe(&world, &arn).await["Activity"], "frozen");
+    told(&world, 1, 0);
+    world
+        .until(|world| activities(world) == [Activity::Active])
+        .await;
+    told(&world, 0, 0);
+    world
+        .until(|world| activities(world) == [Activity::Frozen])
+        .await;
+    // A deployment wakes who is replaced, and what is new starts with all there is.
+    world.update_image(&arn, "ok", 8155).await;
+    assert_eq!(world.settled(&arn).await, "RUNNING");
+    world
+        .until(|world| activities(world) == [Activity::Frozen])
         .await;
 }

@@ -109,7 +109,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "edge.queue_requests",
-        default: "1000",
+        default: "20000",
         form: Form::Count(0, 100_000, |config| &mut config.edge.queue_requests),
         about: "Requests of one service that may wait for a free instance; more are refused with 503.",
     },
@@ -205,7 +205,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "edge.connections_per_client",
-        default: "1000",
+        default: "16000",
         form: Form::Count(0, 1_000_000, |config| {
             &mut config.edge.connections_per_client
         }),

@@ -739,7 +739,9 @@ impl World {
 
     /// How many instances the service should have by what is asked of it.
     pub(crate) fn wanted_now(&self, service: &Service, revision: &Revision) -> usize {
-        let (least, most) = service.scaling.bounds(&revision.settings.scaling);
+        let (least, most) = service
+            .scaling
+            .bounds(&revision.settings.scaling, Timestamp::default());
         let load = self.loads.get(&service.id).copied().unwrap_or_default();
         load.clamp(least, most) as usize
     }
@@ -807,7 +809,9 @@ fn is_alive(view: &InstanceView) -> bool {
 /// How many instances of a serving revision the plan was to have at least.
 fn needed(worker: &Worker, revision: &Revision) -> usize {
     let service = &worker.service;
-    let (least, most) = service.scaling.bounds(&revision.settings.scaling);
+    let (least, most) = service
+        .scaling
+        .bounds(&revision.settings.scaling, Timestamp::default());
     let operation = service.operation.as_ref();
     let switches = operation.is_some_and(|operation| operation.phase == Phase::Switch);
     let wanted = worker.wanted.unwrap_or_default().clamp(least, most);
