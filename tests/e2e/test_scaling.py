@@ -14,6 +14,8 @@ from support.server import service_request
 from support.wait import until
 
 CONCURRENCY, MOST = 4, 5
+# Connections, each with one request.
+CROWD = 10_000
 
 
 class Scaling(EkidenCase):
@@ -95,6 +97,22 @@ class Scaling(EkidenCase):
         self.assertEqual(starts, [])
         self.sleeps(service)
         self.answers(service)
+
+    def test_ten_thousand_first_requests_are_all_answered_by_as_few_as_are_needed(self):
+        if missing := host.missing("h2load"):
+            self.skipTest(f"not installed: {', '.join(missing)}")
+        service = self.scaled("crowd", 0, 10, 1000, memory="4096")
+        self.sleeps(service)
+        crowd = host.run(
+            "h2load", "--h1", "--requests", str(CROWD), "--clients", str(CROWD),
+            "--header", f":authority: {service['ServiceUrl']}",
+            f"http://127.0.0.1:{self.ekiden.edge_port}/slow?ms=2000")
+        self.assertIn(f"{CROWD} succeeded, 0 failed", crowd)
+        self.assertIn(f"{CROWD} 2xx", crowd)
+        # One is that of the deployment.
+        starts = len(self.scaling(service)["Starts"]) - 1
+        self.assertLessEqual(starts, 10, json.dumps(self.scaling(service)))
+        print(f"    {starts} starts", flush=True)
 
     def test_a_client_that_leaves_does_not_take_the_start_with_it(self):
         service = self.scaled("leave", 0, 1, 10)

@@ -514,14 +514,11 @@ impl Group {
         if self.unified {
             return None;
         }
-        let files = self
-            .directories
-            .iter()
-            .map(|directory| directory.join("cpu.cfs_quota_us"));
+        let file = |directory: &PathBuf| directory.join("cpu.cfs_quota_us");
+        let mut files = self.directories.iter().map(file);
         files
-            .clone()
             .find(|file| file.exists())
-            .or_else(|| files.last())
+            .or_else(|| self.directories.last().map(file))
     }
 
     /// Every directory it has.

@@ -13,7 +13,7 @@ use crate::time::Timestamp;
 
 /// How soon a starting instance is probed again, at first: a connection attempt costs less than
 /// 0.1 ms, and an application that listens is noticed within half of this.
-pub const STARTING_INTERVAL_MIN: Duration = Duration::from_millis(1);
+pub const STARTING_INTERVAL_MIN: Duration = Duration::from_millis(2);
 
 /// How soon a starting instance is probed again when it has been starting for a while.
 pub const STARTING_INTERVAL_MAX: Duration = Duration::from_millis(250);
@@ -151,7 +151,7 @@ impl Health {
 
     /// How long to wait before the next probe of an instance that has run since `started_at`.
     ///
-    /// A starting instance is probed every millisecond at first and at a tenth of its age later, at
+    /// A starting instance is probed every 2 ms at first and at a tenth of its age later, at
     /// most every 250 ms: the wait adds at most a tenth to any start.
     pub fn next_probe_in(
         &self,
@@ -213,7 +213,7 @@ mod tests {
             let now = Timestamp::from_millis(1_000_000);
             health.next_probe_in(&check(), Timestamp::from_millis(1_000_000 - age_ms), now)
         };
-        assert_eq!(wait(0), Duration::from_millis(1));
+        assert_eq!(wait(0), Duration::from_millis(2));
         assert_eq!(wait(100), Duration::from_millis(10));
         assert_eq!(wait(1_000), Duration::from_millis(100));
         assert_eq!(wait(60_000), Duration::from_millis(250));
