@@ -10,7 +10,10 @@ mod rules;
 mod tests;
 mod world;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Context;
 use clap::Parser;
@@ -55,6 +58,9 @@ struct Arguments {
     /// Where to write the plot of the step of clients.
     #[arg(long)]
     plot: Option<PathBuf>,
+    /// Another line of that plot, as `bench/scale/step` has measured it: lines `seconds,instances`.
+    #[arg(long, requires = "plot")]
+    measured: Option<PathBuf>,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -85,7 +91,8 @@ fn main() -> anyhow::Result<()> {
         }
     }
     if let Some(path) = &arguments.plot {
-        std::fs::write(path, step_plot())
+        let measured = arguments.measured.as_deref().map(measured).transpose()?;
+        std::fs::write(path, step_plot(measured))
             .with_context(|| format!("failed to write `{}`", path.display()))?;
     }
     Ok(())
@@ -169,23 +176,43 @@ fn verdict(name: &str, ekiden: &Outcome, other: &Outcome) -> Option<String> {
     })
 }
 
-/// The step of clients by Ekiden's rule and Knative's.
-fn step_plot() -> String {
+/// The step of clients by Ekiden's rule and Knative's, and as it was measured.
+fn step_plot(measured: Option<Vec<(Micros, u32)>>) -> String {
     let load = arrivals::step_clients();
     let starts = Starts::after(ENGINE_START + SECOND / 2);
     let [ekiden, kpa, _] = compare(&load, starts, &settings(&load));
+    let mut lines = vec![
+        Line {
+            name: "Ekiden",
+            points: &ekiden.instances,
+        },
+        Line {
+            name: "Knative KPA",
+            points: &kpa.instances,
+        },
+    ];
+    if let Some(points) = &measured {
+        lines.push(Line {
+            name: "Ekiden, measured",
+            points,
+        });
+    }
     plot::draw(
         "Instances: 1 client, 200 from minute 1 to 4, then 1; 10 requests per instance",
         load.end,
-        &[
-            Line {
-                name: "Ekiden",
-                points: &ekiden.instances,
-            },
-            Line {
-                name: "Knative KPA",
-                points: &kpa.instances,
-            },
-        ],
+        &lines,
     )
+}
+
+/// Reads what was measured.
+fn measured(path: &Path) -> anyhow::Result<Vec<(Micros, u32)>> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("failed to read `{}`", path.display()))?;
+    let point = |line: &str| {
+        let (at, instances) = line.split_once(',')?;
+        let at: f64 = at.parse().ok()?;
+        Some(((at * SECOND as f64) as Micros, instances.parse().ok()?))
+    };
+    let read = |line| point(line).with_context(|| format!("`{line}` is not `seconds,instances`"));
+    text.lines().map(read).collect()
 }
