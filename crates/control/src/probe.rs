@@ -4,7 +4,8 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use ekiden_model::{
-    health::{Health, HealthCheck, HealthProtocol, ProbeResult},
+    health::{Health, HealthCheck, HealthProtocol, ProbeResult, Verdict},
+    instance::Activity,
     time::Timestamp,
 };
 use tokio::{
@@ -26,13 +27,13 @@ const HEADERS_MAX: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Prober {
     health: watch::Receiver<Health>,
-    paused: watch::Sender<bool>,
+    activity: watch::Sender<Activity>,
     task: AbortHandle,
 }
 
 impl Prober {
     /// Begins to probe an instance that has run since `started_at`. `changed` is notified when the
-    /// verdict changes, not at every result.
+    /// verdict changes, or whether it fails, not at every result.
     pub(crate) fn start(
         check: HealthCheck,
         address: SocketAddr,
@@ -41,21 +42,21 @@ impl Prober {
         changed: Arc<Notify>,
     ) -> Self {
         let (sender, receiver) = watch::channel(health);
-        let (paused, pauses) = watch::channel(false);
-        let probing = probe_forever(check, address, started_at, sender, changed, pauses);
+        let (activity, rest) = watch::channel(Activity::Active);
+        let probing = probe_forever(check, address, started_at, sender, changed, rest);
         let task = tokio::spawn(probing);
         Self {
             health: receiver,
-            paused,
+            activity,
             task: task.abort_handle(),
         }
     }
 
-    /// Lets the instance be, or probes it again; what is believed of it stays. A probe on its way says
-    /// nothing.
-    pub(crate) fn pause(&self, pause: bool) {
-        self.paused
-            .send_if_modified(|paused| std::mem::replace(paused, pause) != pause);
+    /// How much the instance may do from now on. Frozen it is let be: what is believed of it stays, and a
+    /// probe on its way says nothing. Throttled it is not condemned.
+    pub(crate) fn set_activity(&self, activity: Activity) {
+        self.activity
+            .send_if_modified(|now| std::mem::replace(now, activity) != activity);
     }
 
     /// What is believed now.
@@ -77,17 +78,21 @@ async fn probe_forever(
     started_at: Timestamp,
     health: watch::Sender<Health>,
     changed: Arc<Notify>,
-    mut paused: watch::Receiver<bool>,
+    mut activity: watch::Receiver<Activity>,
 ) {
     loop {
         let probed = tokio::select! {
             // A probe holds nothing but its own connection.
             biased;
-            _ = paused.wait_for(|paused| *paused) => None,
+            _ = activity.wait_for(|now| *now == Activity::Frozen) => None,
             result = probe(&check, address) => Some(result),
         };
         let Some(result) = probed else {
-            if paused.wait_for(|paused| !paused).await.is_err() {
+            if activity
+                .wait_for(|now| *now != Activity::Frozen)
+                .await
+                .is_err()
+            {
                 return;
             }
             tokio::time::sleep(check.interval).await;
@@ -95,9 +100,19 @@ async fn probe_forever(
         };
         let mut moved = false;
         health.send_modify(|health| {
-            let before = health.verdict;
-            health.record(&check, result);
-            moved = before != health.verdict;
+            // Whoever starts fails until it does not: that is no news.
+            let news = |health: &Health| {
+                (
+                    health.verdict,
+                    health.verdict == Verdict::Healthy && health.is_failing(),
+                )
+            };
+            let before = news(health);
+            match *activity.borrow() {
+                Activity::Throttled => health.record_throttled(&check, result),
+                _ => health.record(&check, result),
+            }
+            moved = before != news(health);
         });
         if moved {
             changed.notify_one();

@@ -96,6 +96,8 @@ pub struct Health {
     pub last_failure: Option<String>,
     passed_in_a_row: u32,
     failed_in_a_row: u32,
+    /// It failed a probe when it was throttled, and has passed none since.
+    suspect: bool,
 }
 
 impl Health {
@@ -106,6 +108,7 @@ impl Health {
             last_failure: None,
             passed_in_a_row: 0,
             failed_in_a_row: 0,
+            suspect: false,
         }
     }
 
@@ -116,18 +119,32 @@ impl Health {
             last_failure: None,
             passed_in_a_row: 0,
             failed_in_a_row: 0,
+            suspect: false,
         }
     }
 
     /// Whether the newest probe failed.
     pub const fn is_failing(&self) -> bool {
-        self.failed_in_a_row > 0
+        self.failed_in_a_row > 0 || self.suspect
+    }
+
+    /// Takes in one result of an instance that is throttled: a failure may be for want of CPU. It is to
+    /// be woken then, and asked again.
+    pub fn record_throttled(&mut self, check: &HealthCheck, result: ProbeResult) {
+        match result {
+            ProbeResult::Passed => self.record(check, result),
+            ProbeResult::Failed(reason) => {
+                self.suspect = true;
+                self.last_failure = Some(reason);
+            }
+        }
     }
 
     /// Takes in one result.
     pub fn record(&mut self, check: &HealthCheck, result: ProbeResult) {
         match result {
             ProbeResult::Passed => {
+                self.suspect = false;
                 self.passed_in_a_row = self.passed_in_a_row.saturating_add(1);
                 self.failed_in_a_row = 0;
             }
@@ -204,6 +221,25 @@ mod tests {
     #[test]
     fn an_unhealthy_instance_stays_unhealthy() {
         assert_eq!(after("++---+++++"), Verdict::Unhealthy);
+    }
+
+    #[test]
+    fn what_fails_when_it_is_throttled_is_asked_again_and_not_condemned() {
+        let mut health = Health::assumed_healthy();
+        let failed = || ProbeResult::Failed("no answer within 2 s".into());
+        for _ in 0..10 {
+            health.record_throttled(&check(), failed());
+        }
+        assert_eq!(
+            (health.verdict, health.is_failing()),
+            (Verdict::Healthy, true)
+        );
+        health.record(&check(), ProbeResult::Passed);
+        assert!(!health.is_failing());
+        for _ in 0..3 {
+            health.record(&check(), failed());
+        }
+        assert_eq!(health.verdict, Verdict::Unhealthy);
     }
 
     #[test]

@@ -152,10 +152,10 @@ impl<E: Engine> Worker<E> {
         if running(&self.calls) || self.retry_after.is_some() {
             return;
         }
-        if activity == Activity::Frozen
-            && let Some(prober) = self.probers.get(&id)
-        {
-            prober.pause(true);
+        // Before it rests, and after it is awake.
+        let rests = [Activity::Throttled, Activity::Frozen].contains(&activity);
+        if rests && let Some(prober) = self.probers.get(&id) {
+            prober.set_activity(activity);
         }
         self.calls.remove(&(id, CallKind::Activity));
         self.activities.insert(id, activity);
@@ -222,7 +222,7 @@ impl<E: Engine> Worker<E> {
                     self.show_starts();
                 }
                 if kind == CallKind::Activity {
-                    self.pause_probes(instance);
+                    self.rest_probes(instance);
                 }
                 self.calls
                     .insert((instance, kind), CallState::Answered(clock::now()));
@@ -235,7 +235,7 @@ impl<E: Engine> Worker<E> {
                 self.calls.remove(&(instance, kind));
                 if kind == CallKind::Activity {
                     self.activities.remove(&instance);
-                    self.pause_probes(instance);
+                    self.rest_probes(instance);
                 }
                 if let CallKind::Start(revision) = kind {
                     let refused = error.to_string();

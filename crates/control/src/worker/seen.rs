@@ -100,13 +100,13 @@ impl<E: Engine> Worker<E> {
         self.activities.get(&id).copied().unwrap_or(seen)
     }
 
-    /// Nobody asks a frozen instance how it is: it could not say, and asking wakes nobody.
-    pub(super) fn pause_probes(&self, id: InstanceId) {
+    /// Lets an instance's probes know how much it may do: nobody asks a frozen one how it is.
+    pub(super) fn rest_probes(&self, id: InstanceId) {
         let observed = self.observed.borrow();
         let seen = observed.instances.iter().find(|instance| instance.id == id);
         let activity = self.activity(id, seen.map(|seen| seen.activity).unwrap_or_default());
         if let Some(prober) = self.probers.get(&id) {
-            prober.pause(activity == Activity::Frozen);
+            prober.set_activity(activity);
         }
     }
 
@@ -167,7 +167,7 @@ impl<E: Engine> Worker<E> {
                 health,
                 Arc::clone(&self.health_changed),
             );
-            prober.pause(instance.activity == Activity::Frozen);
+            prober.set_activity(instance.activity);
             self.probers.insert(instance.id, prober);
         }
     }
