@@ -5,6 +5,7 @@ The application counts what it holds at once. No request may fail in any of it.
 
 import concurrent.futures
 import json
+import resource
 import threading
 import time
 
@@ -101,12 +102,14 @@ class Scaling(EkidenCase):
     def test_ten_thousand_first_requests_are_all_answered_by_as_few_as_are_needed(self):
         if missing := host.missing("h2load"):
             self.skipTest(f"not installed: {', '.join(missing)}")
-        service = self.scaled("crowd", 0, 10, 1000, memory="4096")
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        service = self.scaled("crowd", 0, 10, 500, memory="4096")
         self.sleeps(service)
         crowd = host.run(
             "h2load", "--h1", "--requests", str(CROWD), "--clients", str(CROWD),
             "--header", f":authority: {service['ServiceUrl']}",
-            f"http://127.0.0.1:{self.ekiden.edge_port}/slow?ms=2000")
+            f"http://127.0.0.1:{self.ekiden.edge_port}/slow?ms=1000")
         self.assertIn(f"{CROWD} succeeded, 0 failed", crowd)
         self.assertIn(f"{CROWD} 2xx", crowd)
         # One is that of the deployment.
