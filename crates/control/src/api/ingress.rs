@@ -19,8 +19,11 @@ use ekiden_store::StoredService;
 use serde_json::{Map, Value};
 use tracing::info;
 
-use super::{Api, Caller, store_error};
-use crate::{clock, services::ChangeError};
+use super::{
+    Api, Caller,
+    document::{change_error, parse, written},
+};
+use crate::clock;
 
 /// The longest document, in bytes.
 const DOCUMENT_BYTES_MAX: usize = 128 * 1024;
@@ -51,7 +54,7 @@ impl<E: Engine> Api<E> {
         request: UpdateIngressRequest,
     ) -> Result<UpdateIngressResponse, ApiError> {
         let snapshot = self.find(caller, Some(&request.service_arn))?;
-        let change = parse(&request.ingress).map_err(invalid)?;
+        let change = parse(&request.ingress, DOCUMENT_BYTES_MAX).map_err(invalid)?;
         let id = snapshot.stored.service.id;
         let others = self.documents_bytes(caller, id);
         let now = clock::now();
@@ -70,19 +73,8 @@ impl<E: Engine> Api<E> {
             }
             Ok(())
         };
-        let stored = match self.services.change(id, set).await {
-            Ok(stored) => stored,
-            Err(ChangeError::Refused(why)) => return Err(invalid(why)),
-            Err(ChangeError::Unknown) => {
-                return Err(ApiError::resource_not_found("The service is deleted."));
-            }
-            Err(ChangeError::Busy) => {
-                return Err(ApiError::throttling(
-                    "Too many requests wait for this service. Try again.",
-                ));
-            }
-            Err(ChangeError::Store(error)) => return Err(store_error(&error)),
-        };
+        let changed = self.services.change(id, set).await;
+        let stored = changed.map_err(|error| change_error(error, invalid))?;
         let ingress = &stored.service.ingress;
         info!(service = %stored.service.name, "front door set");
         Ok(UpdateIngressResponse {
@@ -147,28 +139,6 @@ fn shown(ingress: &Ingress) -> String {
     let users = users.map(|credential| serde_json::json!({ "user": credential.user }));
     document.insert("basic_auth".to_owned(), users.collect());
     Value::Object(document).to_string()
-}
-
-fn written(ingress: &Ingress) -> Value {
-    // It is text, numbers and lists of those: nothing that JSON does not have.
-    serde_json::to_value(ingress).unwrap_or_default()
-}
-
-fn parse(document: &str) -> Result<Map<String, Value>, String> {
-    if document.len() > DOCUMENT_BYTES_MAX {
-        return Err(format!(
-            "the document has more than {DOCUMENT_BYTES_MAX} bytes."
-        ));
-    }
-    match serde_json::from_str(document) {
-        Ok(Value::Object(document)) => Ok(document),
-        Ok(_) => Err("the document must be a JSON object.".to_owned()),
-        Err(error) => Err(format!(
-            "the document is not JSON: line {}, column {}.",
-            error.line(),
-            error.column()
-        )),
-    }
 }
 
 /// The settings after a change: what the change does not name stays, `null` is the default
@@ -316,7 +286,7 @@ mod tests {
     use super::*;
 
     fn changed(current: &Ingress, change: &str) -> Result<Ingress, String> {
-        merged(current, parse(change)?, || [7; 16])
+        merged(current, parse(change, DOCUMENT_BYTES_MAX)?, || [7; 16])
     }
 
     #[track_caller]

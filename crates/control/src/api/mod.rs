@@ -12,6 +12,7 @@ mod checks;
 mod companion_page;
 mod configuration;
 mod connections;
+mod document;
 mod domains;
 mod ingress;
 mod installation;

@@ -15,10 +15,12 @@ use ekiden_store::StoredService;
 use serde_json::{Map, Value};
 use tracing::info;
 
-use super::{Api, Caller, store_error};
+use super::{
+    Api, Caller,
+    document::{change_error, parse, written},
+};
 use crate::{
     clock,
-    services::ChangeError,
     worker::{Decided, Snapshot, Start},
 };
 
@@ -41,7 +43,7 @@ impl<E: Engine> Api<E> {
         request: UpdateScalingRequest,
     ) -> Result<ScalingResponse, ApiError> {
         let snapshot = self.find(caller, Some(&request.service_arn))?;
-        let change = parse(&request.settings).map_err(invalid)?;
+        let change = parse(&request.settings, DOCUMENT_BYTES_MAX).map_err(invalid)?;
         let most = self.config.quotas.instances_per_service;
         let now = clock::now();
         let set = move |stored: &mut StoredService| {
@@ -60,19 +62,8 @@ impl<E: Engine> Api<E> {
             Ok(())
         };
         let id = snapshot.stored.service.id;
-        let stored = match self.services.change(id, set).await {
-            Ok(stored) => stored,
-            Err(ChangeError::Refused(why)) => return Err(invalid(why)),
-            Err(ChangeError::Unknown) => {
-                return Err(ApiError::resource_not_found("The service is deleted."));
-            }
-            Err(ChangeError::Busy) => {
-                return Err(ApiError::throttling(
-                    "Too many requests wait for this service. Try again.",
-                ));
-            }
-            Err(ChangeError::Store(error)) => return Err(store_error(&error)),
-        };
+        let changed = self.services.change(id, set).await;
+        let stored = changed.map_err(|error| change_error(error, invalid))?;
         info!(service = %stored.service.name, "scaling set");
         Ok(self.scaling_of(request.service_arn, &snapshot, &stored))
     }
@@ -137,23 +128,6 @@ fn invalid(why: String) -> ApiError {
     ApiError::invalid_request(format!("Scaling: {why}"))
 }
 
-fn written(options: &ScalingOptions) -> Value {
-    // Numbers by name: nothing that JSON does not have.
-    serde_json::to_value(options).unwrap_or_default()
-}
-
-fn parse(document: &str) -> Result<Map<String, Value>, String> {
-    if document.len() > DOCUMENT_BYTES_MAX {
-        return Err(format!(
-            "the document has more than {DOCUMENT_BYTES_MAX} bytes."
-        ));
-    }
-    match serde_json::from_str(document) {
-        Ok(Value::Object(document)) => Ok(document),
-        Ok(_) | Err(_) => Err("the settings must be a JSON object.".to_owned()),
-    }
-}
-
 /// The settings after a change: what the change does not name stays, and `null` is the default.
 fn merged(current: &ScalingOptions, change: Map<String, Value>) -> Result<ScalingOptions, String> {
     let mut document = written(current);
@@ -171,7 +145,7 @@ mod tests {
     use super::*;
 
     fn change(current: &ScalingOptions, document: &str) -> Result<ScalingOptions, String> {
-        parse(document).and_then(|change| merged(current, change))
+        parse(document, DOCUMENT_BYTES_MAX).and_then(|change| merged(current, change))
     }
 
     #[test]
