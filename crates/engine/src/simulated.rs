@@ -76,6 +76,8 @@ struct Shared {
     subnet: u8,
     next_address: AtomicU32,
     available: AtomicBool,
+    /// Whether instances cannot be throttled or woken.
+    restless: AtomicBool,
     images: Mutex<Images>,
     images_held: watch::Sender<bool>,
     instances: Mutex<HashMap<InstanceId, Instance>>,
@@ -119,6 +121,7 @@ impl SimulatedEngine {
                 subnet,
                 next_address: AtomicU32::new(1),
                 available: AtomicBool::new(true),
+                restless: AtomicBool::new(false),
                 images: Mutex::default(),
                 images_held: watch::Sender::new(false),
                 instances: Mutex::default(),
@@ -131,6 +134,11 @@ impl SimulatedEngine {
     pub fn set_available(&self, available: bool) {
         self.shared.available.store(available, Ordering::SeqCst);
         self.publish(&self.instances());
+    }
+
+    /// Refuses to say how much instances may do, as a host whose groups cannot be written, or no longer.
+    pub fn refuse_activity(&self, refused: bool) {
+        self.shared.restless.store(refused, Ordering::SeqCst);
     }
 
     /// What an instance was started with.
@@ -316,6 +324,11 @@ impl Engine for SimulatedEngine {
 
     async fn set_activity(&self, id: InstanceId, activity: Activity) -> Result<(), EngineError> {
         self.check()?;
+        if self.shared.restless.load(Ordering::SeqCst) {
+            return Err(EngineError::Host {
+                message: "the group cannot be written".into(),
+            });
+        }
         let mut instances = self.instances();
         if let Some(instance) = instances.get_mut(&id) {
             instance.seen.activity = activity;

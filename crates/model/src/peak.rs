@@ -55,8 +55,16 @@ impl Peak {
     /// # Errors
     /// The expression or the time zone cannot be read, or a number is out of its range.
     pub fn check(&self) -> Result<(), String> {
-        self.cron()?;
+        let cron = self.cron()?;
         self.zone()?;
+        // What never comes is looked for in thousands of years, each time that it is asked for.
+        let any = jiff::Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
+        if cron.find_next_occurrence(&any, true).is_err() {
+            return Err(format!(
+                "a peak of `{}` never begins: there is no such day",
+                self.cron
+            ));
+        }
         if !(1..=MINUTES_MAX).contains(&self.minutes) {
             return Err(format!(
                 "a peak cannot last {} minutes: expected 1 to {MINUTES_MAX}",
@@ -66,7 +74,7 @@ impl Peak {
         Ok(())
     }
 
-    /// Where it is at a moment. One that does not pass [`Self::check`] never begins.
+    /// Where it is at a moment. One that cannot be read never begins.
     pub fn state(&self, now: Timestamp) -> PeakState {
         let never = PeakState {
             on: false,
@@ -198,6 +206,7 @@ mod tests {
                 "`Mars/Base` is no time zone",
             ),
             (peak("0 8 * * *", 0, "UTC"), "0 minutes"),
+            (peak("0 0 30 2 *", 60, "UTC"), "never begins"),
         ] {
             let why = peak.check().unwrap_err();
             assert!(why.contains(want), "{why}");

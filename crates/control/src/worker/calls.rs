@@ -14,6 +14,8 @@ use ekiden_model::{
     time::Timestamp,
 };
 
+use tracing::warn;
+
 use super::{ResolveError, StepError, Worker};
 use crate::clock;
 
@@ -232,6 +234,14 @@ impl<E: Engine> Worker<E> {
                 kind,
                 result: Err(error),
             } => {
+                if kind == CallKind::Activity && !matches!(error, EngineError::Unavailable { .. }) {
+                    // It is tried again when the call has settled, and holds nothing else off.
+                    warn!(%instance, %error, "cannot say how much an instance may do");
+                    let state = CallState::Answered(clock::now());
+                    self.calls.insert((instance, kind), state);
+                    self.rest_probes(instance);
+                    return;
+                }
                 self.calls.remove(&(instance, kind));
                 if kind == CallKind::Activity {
                     self.activities.remove(&instance);

@@ -180,3 +180,21 @@ async fn who_is_asked_for_nothing_rests_until_it_is_asked() {
         .until(|world| activities(world) == [Activity::Frozen])
         .await;
 }
+
+#[tokio::test]
+async fn who_cannot_be_let_rest_keeps_nobody_from_starting() {
+    let world = World::configured(quick).await;
+    world.engine.refuse_activity(true);
+    world.demand.send_replace(Some(vec![]));
+    scaled(&world, 1, 4, 8156).await;
+    for requests in [15, 25, 35] {
+        told(&world, requests, 0);
+        let wanted = requests.div_ceil(10) as usize;
+        world.until(|world| upstreams(world) == wanted).await;
+    }
+    assert_eq!(activities(&world), [Activity::Boosted; 4]);
+    world.engine.refuse_activity(false);
+    world
+        .until(|world| activities(world) == [Activity::Active; 4])
+        .await;
+}
