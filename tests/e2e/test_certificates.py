@@ -11,12 +11,12 @@ import shutil
 import socket
 import ssl
 import subprocess
-import threading
 import unittest
 
 from support import host
 from support.case import EkidenCase
 from support.name_server import NameServer
+from support.repeat import Repeat
 from support.server import Ekiden
 from support.wait import until
 
@@ -79,32 +79,21 @@ class Https:
         return response.status, body
 
 
-class Loop:
+class Loop(Repeat):
     """Requests one after the other in threads; what failed of them."""
 
     def __init__(self, ask, threads=4):
-        self.ask, self.over, self.failed, self.done = ask, threading.Event(), [], 0
-        self.threads = [threading.Thread(target=self.run) for _ in range(threads)]
+        super().__init__(self.once, threads)
+        self.ask, self.failed, self.done = ask, [], 0
 
-    def run(self):
-        while not self.over.is_set():
-            try:
-                status, body = self.ask()
-                if status != 200:
-                    self.failed.append((status, body[:200]))
-            except OSError as error:
-                self.failed.append(repr(error))
-            self.done += 1
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        for thread in self.threads:
-            thread.join()
+    def once(self):
+        try:
+            status, body = self.ask()
+            if status != 200:
+                self.failed.append((status, body[:200]))
+        except OSError as error:
+            self.failed.append(repr(error))
+        self.done += 1
 
 
 class Certificates(EkidenCase):

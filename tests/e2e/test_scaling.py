@@ -11,6 +11,7 @@ import time
 
 from support import host, images
 from support.case import EkidenCase
+from support.repeat import Repeat
 from support.server import service_request
 from support.wait import until
 
@@ -245,36 +246,24 @@ class Scaling(EkidenCase):
         self.assertIn("`many`", refused.stderr)
 
 
-class Steady:
+class Steady(Repeat):
     """So many clients that ask again as soon as they are answered."""
 
     def __init__(self, case, service, clients):
+        super().__init__(self.once, clients)
         self.case, self.service = case, service
-        self.over = threading.Event()
         self.failed, self.held_max, self.count = [], {}, 0
         self.lock = threading.Lock()
-        self.threads = [threading.Thread(target=self.client) for _ in range(clients)]
 
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        for thread in self.threads:
-            thread.join()
-
-    def client(self):
-        while not self.over.is_set():
-            try:
-                status, fields, body = self.case.ask(self.service, "/slow?ms=200")
-            except OSError as error:
-                status, fields, body = 0, {}, repr(error)
-            with self.lock:
-                self.count += 1
-                if status != 200:
-                    self.failed.append((status, fields, body))
-                    continue
-                instance, held = fields["x-instance"], int(fields["x-held-max"])
-                self.held_max[instance] = max(held, self.held_max.get(instance, 0))
+    def once(self):
+        try:
+            status, fields, body = self.case.ask(self.service, "/slow?ms=200")
+        except OSError as error:
+            status, fields, body = 0, {}, repr(error)
+        with self.lock:
+            self.count += 1
+            if status != 200:
+                self.failed.append((status, fields, body))
+                return
+            instance, held = fields["x-instance"], int(fields["x-held-max"])
+            self.held_max[instance] = max(held, self.held_max.get(instance, 0))

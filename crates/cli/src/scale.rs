@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     api::Api,
     failure::{Failure, Outcome},
-    output::{OutputFormat, print, table},
+    output::{OutputFormat, age, print, table, unix_now},
 };
 
 /// What to show or change.
@@ -195,7 +195,7 @@ fn text(scaling: &ScalingResponse) -> String {
     lines.push(format!("own        {}", scaling.settings));
     if !scaling.decisions.is_empty() {
         let header = [
-            "AT",
+            "AGE",
             "WANTED",
             "READY",
             "STARTING",
@@ -207,13 +207,15 @@ fn text(scaling: &ScalingResponse) -> String {
         lines.push(table(&header, scaling.decisions.iter().map(row)));
     }
     if !scaling.starts.is_empty() {
-        let header = [
-            "STARTED", "INSTANCE", "DECIDE", "PREPARE", "LISTEN", "ROUTE",
-        ];
+        let header = ["AGE", "INSTANCE", "DECIDE", "PREPARE", "LISTEN", "ROUTE"];
         lines.push(String::new());
         lines.push(table(&header, scaling.starts.iter().map(start_row)));
     }
     lines.join("\n")
+}
+
+fn since(at: u64) -> String {
+    age(unix_now().saturating_sub(at))
 }
 
 fn start_row(start: &InstanceStart) -> Vec<String> {
@@ -228,7 +230,7 @@ fn start_row(start: &InstanceStart) -> Vec<String> {
             format!("{:.1} ms", micros as f64 / 1000.0)
         })
     };
-    let named = [start.at.to_string(), start.instance_id.clone()];
+    let named = [since(start.at), start.instance_id.clone()];
     named.into_iter().chain(stages.map(millis)).collect()
 }
 
@@ -248,7 +250,7 @@ fn row(decision: &ScalingDecision) -> Vec<String> {
         decision.queued,
     ];
     let numbers = numbers.iter().map(ToString::to_string);
-    let at = std::iter::once(decision.at.to_string());
+    let at = std::iter::once(since(decision.at));
     at.chain(numbers).chain([decision.reason.clone()]).collect()
 }
 

@@ -146,6 +146,8 @@ impl Peak {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn peak(cron: &str, minutes: u32, time_zone: &str) -> Peak {
@@ -189,6 +191,24 @@ mod tests {
         // In the night after that the clocks are set back.
         assert_eq!(state(&shop, "2026-10-25T07:00:00Z"), (false, Some(60)));
         assert_eq!(state(&shop, "2026-10-25T08:00:00Z"), (true, Some(60)));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_it_is_told_it_answers(
+            cron in "[0-9*/,LW#?+@ a-zA-Zé-]{0,24}|([0-9*/,LW#?+-]{1,6} ){4}[0-9*/,LW#?+-]{1,6}",
+            minutes in any::<u32>(),
+            time_zone in "UTC|Europe/Berlin|[a-zA-Z/.é]{0,12}",
+            now in prop_oneof![Just(0), Just(u64::MAX), 0..5_000_000_000_000u64],
+        ) {
+            let peak = peak(&cron, minutes, &time_zone);
+            let now = Timestamp::from_millis(now);
+            let state = peak.state(now);
+            if state.on {
+                prop_assert!(state.changes_in.is_some_and(|after| !after.is_zero()));
+            }
+            let _ = peak.check();
+        }
     }
 
     #[test]
