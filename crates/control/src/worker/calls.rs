@@ -1,7 +1,7 @@
 //! What a worker asks of the engine: calls in the background, each made once until its effect is
 //! seen or it has failed.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use ekiden_engine::{Engine, EngineError};
 use ekiden_model::{
@@ -145,13 +145,8 @@ impl<E: Engine> Worker<E> {
     /// Says how much an instance may do, unless the engine is still about the last word on it: two at
     /// a time could be heard in either order.
     pub(super) fn set_activity(&mut self, id: InstanceId, activity: Activity) {
-        let running = |calls: &HashMap<_, _>| {
-            matches!(
-                calls.get(&(id, CallKind::Activity)),
-                Some(CallState::Running)
-            )
-        };
-        if running(&self.calls) || self.retry_after.is_some() {
+        let call = self.calls.get(&(id, CallKind::Activity));
+        if matches!(call, Some(CallState::Running)) || self.retry_after.is_some() {
             return;
         }
         // Before it rests, and after it is awake.
