@@ -62,6 +62,7 @@ impl Rule for Ekiden {
             starting: seen.starting,
             failing_until: seen.failing_until.map(timestamp),
             start_time: Duration::from_micros(seen.start_time),
+            ..Fleet::default()
         };
         let demand = Demand {
             in_flight: seen.in_flight,

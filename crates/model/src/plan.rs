@@ -105,8 +105,9 @@ pub struct View<'a> {
     /// How many instances the active revision is to have, by [`crate::scale`]; `None` while that is
     /// not known: then those that it has are kept.
     pub wanted: Option<u32>,
-    /// How much its instances may do, by [`crate::scale`].
-    pub activity: Activity,
+    /// How much its instances may do, by [`crate::scale`]; `None` while that is not known: then they
+    /// rest as they do.
+    pub activity: Option<Activity>,
     /// How far the image of the operation is.
     pub image: &'a ImageProgress,
     /// Whether the engine answers: if not, an instance that is missing says nothing.
@@ -274,7 +275,16 @@ fn rest(view: &View<'_>, goal: &Goal<'_>, surplus: &[InstanceId], plan: &mut Pla
     resting.sort_by_key(|instance| instance.id);
     let kept = view.service.scaling.active_min.unwrap_or(0) as usize;
     let (kept, resting) = resting.split_at(kept.min(resting.len()));
-    let wanted = resting.iter().map(|instance| (instance, view.activity));
+    let wanted = resting.iter().map(|instance| {
+        let known = view.activity.unwrap_or(instance.activity);
+        // Nobody decides that a ready one starts.
+        let activity = if known == Activity::Boosted {
+            Activity::Active
+        } else {
+            known
+        };
+        (instance, activity)
+    });
     let active = others
         .iter()
         .chain(kept)
@@ -307,7 +317,20 @@ pub fn fleet(view: &View<'_>) -> Option<Fleet> {
         starting: there.saturating_sub(ready) as u32,
         failing_until: failed.map(|(_, exit)| exit.at.plus(CRASH_WINDOW)),
         start_time: Duration::ZERO,
+        activity: resting(healthy(view, revision.number)),
     })
+}
+
+/// How deep all of these rest: as the one that does least.
+fn resting<'a>(mut instances: impl Iterator<Item = &'a InstanceView>) -> Activity {
+    let least = instances.try_fold(Activity::Frozen, |least, instance| {
+        match (least, instance.activity) {
+            (_, Activity::Boosted | Activity::Active) => None,
+            (Activity::Frozen, Activity::Frozen) => Some(Activity::Frozen),
+            (_, Activity::Throttled | Activity::Frozen) => Some(Activity::Throttled),
+        }
+    });
+    least.unwrap_or(Activity::Active)
 }
 
 /// How many instances of the serving revision there should be.

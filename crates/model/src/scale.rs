@@ -91,6 +91,8 @@ pub struct Fleet {
     pub failing_until: Option<Timestamp>,
     /// How long starts took lately, from order to ready.
     pub start_time: Duration,
+    /// How much all that are ready may do now.
+    pub activity: Activity,
 }
 
 /// What the scaling of one service remembers. Bounded.
@@ -284,6 +286,10 @@ impl Scaler {
         hold: Duration,
     ) {
         let there = fleet.ready.saturating_add(fleet.starting);
+        let is_first = self.called.is_none();
+        if is_first {
+            self.at = rested(settings, fleet);
+        }
         let before = self.at;
         match self.called {
             Some(called) => {
@@ -310,7 +316,10 @@ impl Scaler {
         self.inhabited = there > 0;
         if self.demand.requests() > 0 || demand.requests() > 0 || appeared {
             self.needed = Some(self.at);
-            self.quiet_since = self.at;
+            // Whoever rests at the first call has been asked for nothing: that is remembered by it.
+            if !is_first || demand.requests() > 0 {
+                self.quiet_since = self.at;
+            }
         }
         self.demand = demand;
     }
@@ -419,6 +428,16 @@ impl Decision {
             self.look_again_in = sooner(self.look_again_in, look_again_in);
         }
     }
+}
+
+/// How long instances must have been asked for nothing, to rest as they do.
+fn rested(settings: &ScaleSettings, fleet: &Fleet) -> Duration {
+    let after = match fleet.activity {
+        Activity::Boosted | Activity::Active => None,
+        Activity::Throttled => settings.throttle_after,
+        Activity::Frozen => settings.freeze_after,
+    };
+    after.unwrap_or_default()
 }
 
 /// How long a peak is held.
@@ -675,6 +694,7 @@ mod tests {
                 starting,
                 failing_until: Some(until),
                 start_time: SECOND,
+                activity: Activity::Active,
             };
             scaler.decide(
                 Timestamp::from_millis(now),
@@ -732,6 +752,38 @@ mod tests {
         assert_eq!(at(0, 1), (1, Activity::Active));
         assert_eq!(at(61, 0), (1, Activity::Frozen));
         assert_eq!(at(840, 0).0, 0);
+    }
+
+    #[test]
+    fn whoever_begins_anew_lets_those_rest_that_do() {
+        let resting = |activity| {
+            let mut world = World::new(ScaleSettings {
+                throttle_after: Some(SECOND * 5),
+                freeze_after: Some(SECOND * 60),
+                ..settings(1, 3, 10)
+            });
+            world.fleet.activity = activity;
+            world
+        };
+        for activity in [Activity::Active, Activity::Throttled, Activity::Frozen] {
+            assert_eq!(resting(activity).decide(demand(0, 0)).activity, activity);
+            assert_eq!(
+                resting(activity).decide(demand(1, 0)).activity,
+                Activity::Active
+            );
+        }
+        // The second depth comes in its time after the first.
+        let mut world = resting(Activity::Throttled);
+        assert_eq!(
+            world.pass(SECOND * 54, demand(0, 0)).activity,
+            Activity::Throttled
+        );
+        assert_eq!(world.pass(SECOND, demand(0, 0)).activity, Activity::Frozen);
+        world.decide(demand(1, 0));
+        assert_eq!(
+            world.pass(SECOND * 4, demand(0, 0)).activity,
+            Activity::Active
+        );
     }
 
     #[test]

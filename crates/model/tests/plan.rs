@@ -97,7 +97,7 @@ struct Scene {
     published: Option<Route>,
     acknowledged: bool,
     wanted: Option<u32>,
-    activity: Activity,
+    activity: Option<Activity>,
 }
 
 impl Scene {
@@ -121,7 +121,7 @@ impl Scene {
             published: None,
             acknowledged: true,
             wanted: None,
-            activity: Activity::Active,
+            activity: Some(Activity::Active),
         }
     }
 
@@ -186,7 +186,7 @@ impl Scene {
 
     /// Its instances may do so much.
     fn rests(mut self, activity: Activity) -> Self {
-        self.activity = activity;
+        self.activity = Some(activity);
         self
     }
 
@@ -1359,6 +1359,10 @@ fn who_is_asked_for_nothing_rests_and_is_woken_again() {
         .gives(&["frozen a", "frozen b"]);
     scene(Activity::Frozen).rests(Activity::Frozen).gives(&[]);
     scene(Activity::Frozen).gives(&["active a", "active b"]);
+    // Until it is known what is asked for, they are let be.
+    let mut unknown = scene(Activity::Frozen);
+    unknown.activity = None;
+    unknown.gives(&[]);
     let mut kept = scene(Activity::Active).rests(Activity::Frozen);
     kept.service.scaling.active_min = Some(1);
     kept.gives(&["frozen b"]);

@@ -30,7 +30,7 @@ pub(super) struct Scaling {
     settings: ScaleSettings,
     fleet: Option<Fleet>,
     wanted: Option<u32>,
-    activity: Activity,
+    activity: Option<Activity>,
     look_again_at: Option<Timestamp>,
     /// When the minimum changes by itself.
     bounds_change_at: Option<Timestamp>,
@@ -69,8 +69,8 @@ pub(crate) struct Decided {
 }
 
 impl Scaling {
-    /// How much the service's instances may do.
-    pub(super) const fn activity(&self) -> Activity {
+    /// How much the service's instances may do; `None` until it is decided.
+    pub(super) const fn activity(&self) -> Option<Activity> {
         self.activity
     }
 }
@@ -151,7 +151,7 @@ impl<E: Engine> Worker<E> {
             look_again_in,
         } = decision;
         let changed = wanted_before.replace(wanted) != Some(wanted);
-        let turns = std::mem::replace(activity_before, activity) != activity;
+        let turns = activity_before.replace(activity) != Some(activity);
         let decided = Decided {
             at,
             wanted,

@@ -9,7 +9,11 @@ use ekiden_model::{
 use serde_json::{Value, json};
 use std::time::Duration;
 
-use crate::{ask, refused, running, support::World, wanted, with};
+use crate::{
+    ask, refused, running,
+    support::{World, eventually},
+    wanted, with,
+};
 
 fn quick(config: &mut ControlConfig) {
     config.scaling.scale_in_delay = Duration::from_millis(100);
@@ -155,7 +159,7 @@ async fn a_peak_counts_while_it_is_on() {
 
 #[tokio::test]
 async fn who_is_asked_for_nothing_rests_until_it_is_asked() {
-    let world = World::configured(quick).await;
+    let mut world = World::configured(quick).await;
     world.demand.send_replace(Some(vec![]));
     let arn = scaled(&world, 1, 1, 8155).await;
     let settings = r#"{"throttle_seconds":0,"freeze_seconds":1}"#;
@@ -173,6 +177,17 @@ async fn who_is_asked_for_nothing_rests_until_it_is_asked() {
     world
         .until(|world| activities(world) == [Activity::Frozen])
         .await;
+    // A control that starts anew lets it rest, before it is told anything and after.
+    world.demand.send_replace(None);
+    world.restart().await;
+    world.until(|world| world.route("web1").is_some()).await;
+    assert_eq!(activities(&world), [Activity::Frozen]);
+    world.demand.send_replace(Some(vec![]));
+    let decided = eventually(async || {
+        let scaling = describe(&world, &arn).await;
+        scaling.get("Now").is_some().then_some(scaling)
+    });
+    assert_eq!(decided.await["Activity"], "frozen");
     // A deployment wakes who is replaced, and what is new starts with all there is.
     world.update_image(&arn, "ok", 8155).await;
     assert_eq!(world.settled(&arn).await, "RUNNING");

@@ -810,9 +810,10 @@ impl World {
             candidate: candidate.as_deref(),
             wanted: worker.wanted,
             activity: match worker.wanted {
-                Some(0) => Activity::Frozen,
-                Some(1) => Activity::Throttled,
-                _ => Activity::Active,
+                None => None,
+                Some(0) => Some(Activity::Frozen),
+                Some(1) => Some(Activity::Throttled),
+                Some(_) => Some(Activity::Active),
             },
             image: &worker.image,
             engine_current: worker.current,
