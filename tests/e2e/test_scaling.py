@@ -22,11 +22,7 @@ CROWD = 10_000
 DESCRIPTORS = 16_000
 
 
-class Scaling(EkidenCase):
-    label = "scale"
-    extra = '[service]\nscale_in_delay = "2s"\nidle_to_zero = "2s"\n'
-
-    # ---- helpers
+class ScalingCase(EkidenCase):
 
     def configuration(self, name, least, most, concurrency):
         """An auto scaling configuration; the clients' models have no `MinSize` of 0."""
@@ -73,7 +69,10 @@ class Scaling(EkidenCase):
         self.assertEqual(bad, [])
         return [fields for _, fields, _ in answers]
 
-    # ---- tests
+
+class Scaling(ScalingCase):
+    label = "scale"
+    extra = '[service]\nscale_in_delay = "2s"\nidle_to_zero = "2s"\n'
 
     def test_a_step_of_load_is_carried_by_more_instances_and_each_holds_what_it_may(self):
         service = self.scaled("step", 1, MOST, CONCURRENCY)
@@ -239,6 +238,28 @@ class Scaling(EkidenCase):
         self.ekiden.cli("scale", "awake", "--throttle", "1", "--active", "1")
         until("one rests", lambda: self.activities(service) == {"active", "throttled"}, 30)
 
+    def test_cpu_in_use_orders_another_instance(self):
+        # One request at a time, of an instance that may hold a hundred.
+        service = self.scaled("busy", 1, 2, 100, cpu="256")
+        self.ekiden.cli("scale", "busy", "--cpu-target", "60")
+        with Steady(self, service, 1, "/busy?ms=50") as steady:
+            until("two serve", lambda: len(self.routed(service)) == 2, 120,
+                  lambda: json.dumps(self.scaling(service)))
+        self.assertEqual(steady.failed, [])
+        most = max(self.scaling(service)["Decisions"], key=lambda decision: decision["Wanted"])
+        self.assertIn("what they use", most["Reason"])
+        self.assertGreater(most["CpuPercent"], 60)
+        until("one serves", lambda: self.living(service) == 1, 120,
+              lambda: json.dumps(self.scaling(service)))
+
+    def test_one_that_dies_on_its_first_request_is_replaced_and_the_next_is_answered(self):
+        service = self.scaled("mortal", 0, 2, 10)
+        for _ in range(3):
+            self.sleeps(service)
+            status, fields, _ = self.ask(service, "/crash")
+            self.assertEqual((status, fields.get("x-ekiden-cause")), (502, "app_closed_early"))
+            self.answers(service)
+
     def test_a_minimum_by_hand_holds_until_it_is_taken_back(self):
         service = self.scaled("manual", 0, 3, 10)
         self.ekiden.cli("scale", "manual=2")
@@ -253,18 +274,53 @@ class Scaling(EkidenCase):
         self.assertIn("`many`", refused.stderr)
 
 
+class SmallHost(ScalingCase):
+    """A network of few places: what grows leaves room for the others."""
+
+    label = "small"
+    prefix = 28
+
+    def test_who_asks_for_more_than_there_is_waits_and_others_keep_their_minimum(self):
+        greedy = self.scaled("greedy", 1, 25, 1)
+        with Steady(self, greedy, 25, "/slow?ms=200") as steady:
+            until("no place is left for it", lambda: "Refused" in self.scaling(greedy), 120,
+                  lambda: json.dumps(self.scaling(greedy)))
+            self.assertIn("places for instances are taken", self.scaling(greedy)["Refused"])
+            self.assertIn("kept for services", self.ekiden.cli("scale", "greedy"))
+            modest = self.scaled("modest", 1, 1, 10)
+            self.answers(modest)
+        self.assertEqual(steady.failed, [])
+        self.assertLessEqual(max(steady.held_max.values()), 1)
+
+
+class LittleMemory(ScalingCase):
+    """A host that keeps all of its memory free starts nothing, and says why."""
+
+    label = "lean"
+    extra = '[host]\nmemory_reserve = "1024TiB"\n'
+
+    def test_nothing_is_started_without_memory_and_the_wait_is_over_when_there_is_some(self):
+        created = self.ekiden.client().create_service(**service_request("lean", images.web()))
+        arn = created["Service"]["ServiceArn"]
+        self.addCleanup(self.remove, arn)
+        until("it is refused", lambda: "MiB of memory left" in self.ekiden.cli("describe", "lean"), 60)
+        self.ekiden.write_config('[host]\nmemory_reserve = "0MiB"\n')
+        self.ekiden.cli("reload")
+        self.succeeds(arn, created["OperationId"])
+
+
 class Steady(Repeat):
     """So many clients that ask again as soon as they are answered."""
 
-    def __init__(self, case, service, clients):
+    def __init__(self, case, service, clients, path="/slow?ms=200"):
         super().__init__(self.once, clients)
-        self.case, self.service = case, service
+        self.case, self.service, self.path = case, service, path
         self.failed, self.held_max, self.count = [], {}, 0
         self.lock = threading.Lock()
 
     def once(self):
         try:
-            status, fields, body = self.case.ask(self.service, "/slow?ms=200")
+            status, fields, body = self.case.ask(self.service, self.path)
         except OSError as error:
             status, fields, body = 0, {}, repr(error)
         with self.lock:

@@ -114,6 +114,8 @@ pub struct Usage {
     pub cpu_micros: u64,
     /// Memory charged now, page cache included.
     pub memory_bytes: u64,
+    /// How much of it the kernel could drop at once: files that nobody has read lately.
+    pub droppable_bytes: u64,
 }
 
 impl Cgroups {
@@ -443,6 +445,8 @@ impl Group {
                     .trim()
                     .parse()
                     .unwrap_or(0),
+                droppable_bytes: field(&read(directory.join("memory.stat")), "inactive_file")
+                    .unwrap_or(0),
             };
         }
         let nanos: u64 = read(self.cpuacct.join("cpuacct.usage"))
@@ -453,6 +457,11 @@ impl Group {
         Usage {
             cpu_micros: nanos / 1000,
             memory_bytes: memory.trim().parse().unwrap_or(0),
+            droppable_bytes: field(
+                &read(self.directories[0].join("memory.stat")),
+                "total_inactive_file",
+            )
+            .unwrap_or(0),
         }
     }
 

@@ -19,6 +19,12 @@ pub const UID_BASE: u32 = 0x1000_0000;
 /// User ids of each instance.
 pub const UIDS: u32 = 65_536;
 
+/// The most memory that is kept free unless another reserve is given, in bytes.
+pub const MEMORY_RESERVE_MAX: u64 = 1 << 30;
+
+/// The part of the host's memory that is.
+const MEMORY_RESERVE_PART: u64 = 32;
+
 /// The longest name: the bridge `ek-<name>` has at most 15 bytes (IFNAMSIZ).
 pub const NAME_BYTES_MAX: usize = 12;
 
@@ -40,6 +46,9 @@ pub struct AgentConfig {
     pub ipv6: Option<Ipv6Net>,
     /// Name servers for instances when the host's own are on its loopback and unknown otherwise.
     pub dns: Vec<IpAddr>,
+    /// Bytes of the host's memory that are kept free; a thirty-second of it, at most
+    /// [`MEMORY_RESERVE_MAX`], when absent.
+    pub memory_reserve: Option<u64>,
     /// Users that may speak to the agent besides root.
     pub allowed_uids: Vec<u32>,
     /// The program to run as `<program> shim`; it must call [`crate::shim::main`].
@@ -83,6 +92,7 @@ impl AgentConfig {
                 Ipv4Addr::new(9, 9, 9, 9).into(),
                 Ipv4Addr::new(1, 1, 1, 1).into(),
             ],
+            memory_reserve: None,
             allowed_uids: Vec::new(),
             shim_program: PathBuf::from("/proc/self/exe"),
         }
@@ -123,6 +133,12 @@ impl AgentConfig {
     pub fn slots(&self) -> u32 {
         let hosts = 1u64 << (32 - self.ipv4.prefix_len());
         (hosts - u64::from(FIRST_HOST) - 1).min(u64::from(SLOTS_MAX)) as u32
+    }
+
+    /// The bytes that are kept free on a host with so many.
+    pub(crate) fn memory_reserve_of(&self, total: u64) -> u64 {
+        let part = (total / MEMORY_RESERVE_PART).min(MEMORY_RESERVE_MAX);
+        self.memory_reserve.unwrap_or(part)
     }
 
     /// The IPv6 network: as given, or a unique local one (RFC 4193) made from the name.

@@ -21,6 +21,7 @@ use ekiden_model::{
         Activity, Exit, ExitCause, InstanceObservation, InstanceSpec, InstanceState, StopReason,
     },
     time::Timestamp,
+    usage::InstanceUsage,
 };
 use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
@@ -40,6 +41,7 @@ use crate::{
     network::{Network, NetworkError},
     record::{self, Record, StopRecord},
     seccomp, tree,
+    usage::{self, Metered},
 };
 
 /// Instances that are being started at one time; more wait.
@@ -51,6 +53,14 @@ const SPEC_BYTES_MAX: usize = 1024 * 1024;
 
 /// One argument or variable: the kernel's `MAX_ARG_STRLEN` less its end.
 const STRING_BYTES_MAX: usize = 128 * 1024 - 1;
+
+/// Of the places for instances, one of so many is kept for those that their services have to have.
+const SPARED_PLACES: u32 = 16;
+
+/// How long an instance is taken to need until it uses the memory it will, and what it is taken to
+/// use more by then, in bytes: many that start at one time do not all see the same memory free.
+const YOUNG: Duration = Duration::from_secs(5);
+const YOUNG_BYTES: u64 = 32 << 20;
 
 /// Less memory than this cannot even hold the container's own start.
 const MEMORY_BYTES_MIN: u64 = 8 * 1024 * 1024;
@@ -100,6 +110,9 @@ pub(crate) struct Host<I> {
     table: Mutex<BTreeMap<InstanceId, Entry>>,
     /// Counts changes of the table.
     changed: watch::Sender<u64>,
+    /// Bytes of the host's memory that are kept free.
+    memory_reserve: u64,
+    usage: watch::Sender<Arc<[InstanceUsage]>>,
 }
 
 struct Entry {
@@ -136,6 +149,8 @@ impl<I: Images> Host<I> {
             "host is ready"
         );
         let host = Arc::new(Self {
+            memory_reserve: config.memory_reserve_of(usage::memory_total().unwrap_or(0)),
+            usage: watch::Sender::new(Arc::default()),
             config,
             cgroups,
             network,
@@ -147,6 +162,7 @@ impl<I: Images> Host<I> {
         });
         host.find_instances().await;
         tokio::spawn(watch_disk(Arc::downgrade(&host)));
+        tokio::spawn(usage::watch(Arc::downgrade(&host)));
         Ok(host)
     }
 
@@ -275,6 +291,30 @@ impl<I: Images> Host<I> {
         self.changed.subscribe()
     }
 
+    /// The instances that run.
+    pub(crate) fn metered(&self) -> Vec<Metered> {
+        let table = self.table();
+        let running = table
+            .values()
+            .filter(|entry| matches!(entry.state, InstanceState::Running { .. }));
+        let metered = running.map(|entry| Metered {
+            id: entry.record.spec.id,
+            group: self.cgroups.group(entry.record.spec.id),
+            activity: entry.activity,
+        });
+        metered.collect()
+    }
+
+    /// Makes known what they use.
+    pub(crate) fn tell_usage(&self, instances: Vec<InstanceUsage>) {
+        self.usage.send_replace(instances.into());
+    }
+
+    /// As [`ekiden_engine::Engine::usage`].
+    pub(crate) fn usage(&self) -> watch::Receiver<Arc<[InstanceUsage]>> {
+        self.usage.subscribe()
+    }
+
     /// Its process runs.
     pub(crate) fn set_running(&self, id: InstanceId, started_at: Timestamp) {
         self.update(id, |entry| {
@@ -334,12 +374,15 @@ impl<I: Images> Host<I> {
         if let Some(entry) = table.get(&spec.id) {
             return Ok(entry.settled.subscribe());
         }
-        let slot = free_slot(&table, self.config.slots()).ok_or_else(|| EngineError::Host {
-            message: format!(
-                "all {} places for instances are taken: remove some, or give instances a larger network",
-                self.config.slots()
-            ),
-        })?;
+        let places = self.config.slots();
+        let room = Room {
+            places_left: places.saturating_sub(table.len() as u32),
+            memory_left: usage::memory_available()
+                .map(|left| left.saturating_sub(young(&table) * YOUNG_BYTES)),
+        };
+        room.check(places, self.memory_reserve, spec.spare)?;
+        // There is one: fewer are taken than there are.
+        let slot = free_slot(&table, places).unwrap_or_default();
         // Its values never come to the record, which is written to disk.
         let secrets = std::mem::take(&mut spec.secret_env);
         let record = Arc::new(Record {
@@ -598,6 +641,59 @@ fn check(spec: &InstanceSpec) -> Result<(), EngineError> {
     })
 }
 
+/// What a host has left for instances.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    places_left: u32,
+    /// Bytes; `None` where the kernel does not tell.
+    memory_left: Option<u64>,
+}
+
+impl Room {
+    /// Whether one more may be started, of so many places in all. What is spare leaves twice the
+    /// reserve of memory, and a part of the places.
+    fn check(self, places: u32, reserve: u64, spare: bool) -> Result<(), EngineError> {
+        const MIB: u64 = 1 << 20;
+        let (kept_places, kept_memory) = match spare {
+            true => (places.div_ceil(SPARED_PLACES), reserve.saturating_mul(2)),
+            false => (0, reserve),
+        };
+        let others = match spare {
+            true => " for services that have fewer than their minimum",
+            false => "",
+        };
+        if self.places_left <= kept_places {
+            return Err(EngineError::Host {
+                message: format!(
+                    "{} of {places} places for instances are taken, and {kept_places} are kept{others}: \
+                     stop some, or give instances a larger network (`network.ipv4`)",
+                    places - self.places_left
+                ),
+            });
+        }
+        match self.memory_left {
+            Some(left) if left < kept_memory => Err(EngineError::Host {
+                message: format!(
+                    "the host has {} MiB of memory left, and {} MiB are kept free{others}: stop something, \
+                     add memory, or lower `host.memory_reserve`",
+                    left / MIB,
+                    kept_memory / MIB
+                ),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// How many instances are too young to have taken the memory that they will use.
+fn young(table: &BTreeMap<InstanceId, Entry>) -> u64 {
+    let now = now();
+    let young = table
+        .values()
+        .filter(|entry| now.since(entry.record.created_at) < YOUNG);
+    young.count() as u64
+}
+
 /// Kills instances that hold more than they may, where the kernel does not keep the limit itself.
 async fn watch_disk<I: Images>(host: std::sync::Weak<Host<I>>) {
     let mut watch = disk::Watch::default();
@@ -676,5 +772,43 @@ fn panicked(doing: &'static str, source: tokio::task::JoinError) -> AgentError {
         doing,
         path: Default::default(),
         source: io::Error::other(source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_host_refuses_and_a_nearly_full_one_refuses_what_is_spare() {
+        const MIB: u64 = 1 << 20;
+        let check = |places_left, mib: Option<u64>, spare| {
+            let room = Room {
+                places_left,
+                memory_left: mib.map(|mib| mib * MIB),
+            };
+            room.check(250, 100 * MIB, spare)
+                .map_err(|error| error.to_string())
+        };
+        for (places_left, mib) in [(1, 100), (250, 1 << 20)] {
+            assert_eq!(check(places_left, Some(mib), false), Ok(()));
+        }
+        assert_eq!(check(17, Some(200), true), Ok(()));
+        assert_eq!(check(17, None, true), Ok(()));
+        for (places_left, mib, spare, why) in [
+            (0, 9_000, false, "250 of 250 places"),
+            (0, 9_000, true, "250 of 250 places"),
+            (16, 9_000, true, "16 are kept for services"),
+            (
+                250,
+                99,
+                false,
+                "99 MiB of memory left, and 100 MiB are kept free:",
+            ),
+            (250, 199, true, "200 MiB are kept free for services"),
+        ] {
+            let refused = check(places_left, Some(mib), spare).unwrap_err();
+            assert!(refused.contains(why), "{refused}");
+        }
     }
 }

@@ -32,3 +32,4 @@ pub mod shim;
 mod sys;
 pub mod teardown;
 mod tree;
+mod usage;

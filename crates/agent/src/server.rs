@@ -12,7 +12,9 @@ use std::{future::Future, io, sync::Arc, time::Duration};
 use ekiden_engine::{
     EngineError,
     frame::{read_frame, write_frame},
-    remote::{Answer, CALLS_MAX, CHANGES_SINCE, Call, Event, Hello, ImageCommand, Request},
+    remote::{
+        Answer, CALLS_MAX, CHANGES_SINCE, Call, Event, Hello, ImageCommand, Request, USAGE_SINCE,
+    },
 };
 use ekiden_model::instance::InstanceObservation;
 use tokio::{
@@ -138,6 +140,9 @@ async fn serve<I: Images>(
         if let Request::Subscribe = call.request {
             if subscription.is_empty() {
                 subscription.spawn(publish(host.clone(), protocol, events.clone()));
+                if protocol >= USAGE_SINCE {
+                    subscription.spawn(publish_usage(host.clone(), events.clone()));
+                }
             }
         } else if calls.len() >= CALLS_MAX {
             let message = "too many calls at one time".to_owned();
@@ -239,6 +244,17 @@ async fn publish<I: Images>(host: Arc<Host<I>>, protocol: u32, events: mpsc::Sen
             return;
         }
         if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Sends what instances use, each time that it is read; a client that is slow misses readings.
+async fn publish_usage<I: Images>(host: Arc<Host<I>>, events: mpsc::Sender<Event>) {
+    let mut readings = host.usage();
+    while readings.changed().await.is_ok() {
+        let instances = readings.borrow_and_update().to_vec();
+        if events.send(Event::Used { instances }).await.is_err() {
             return;
         }
     }

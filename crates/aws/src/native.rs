@@ -343,6 +343,12 @@ pub struct ScalingResponse {
     pub freeze_seconds: u64,
     /// Instances that are neither throttled nor frozen.
     pub active_min: u32,
+    /// How much of an instance's CPU is used before there is another, in percent, if that counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_target: Option<u32>,
+    /// The same of its memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_target: Option<u32>,
     /// Whether a peak of its own settings is on.
     pub peak: bool,
     /// How much those that are ready may do now: `active`, `throttled` or `frozen`. Absent like `now`.
@@ -396,6 +402,10 @@ pub struct ScalingDecision {
     pub ready: u32,
     /// Instances on their way.
     pub starting: u32,
+    /// CPU time that those that served used together, in percent of what one of them may.
+    pub cpu_percent: u32,
+    /// The same of memory.
+    pub memory_percent: u32,
 }
 
 /// Input of `ListRevisions`.

@@ -106,7 +106,7 @@ pub enum Command {
     #[command(subcommand)]
     Ingress(Ingress),
     /// Show how a service scales and why, and change it; takes effect at once
-    Scale(Scale),
+    Scale(Box<Scale>),
     /// List connections to source code providers, and complete their handshakes
     #[command(subcommand)]
     Connection(Connection),

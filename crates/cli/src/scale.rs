@@ -49,6 +49,12 @@ pub struct Scale {
     /// Instances that are neither throttled nor frozen
     #[arg(long, value_name = "COUNT")]
     active: Option<String>,
+    /// How much of an instance's CPU is used before there is another, in percent
+    #[arg(long, value_name = "PERCENT")]
+    cpu_target: Option<String>,
+    /// The same of its memory; choose more than an instance without requests uses
+    #[arg(long, value_name = "PERCENT")]
+    memory_target: Option<String>,
     /// When to keep more instances than else: `COUNT from CRON for MINUTES [in TIME ZONE]`; can be
     /// repeated, and takes the place of the peaks before; `default` is none
     #[arg(long, value_name = "PEAK")]
@@ -79,6 +85,12 @@ impl Scale {
             ("throttle_seconds", "--throttle", self.throttle.as_deref()),
             ("freeze_seconds", "--freeze", self.freeze.as_deref()),
             ("active_min", "--active", self.active.as_deref()),
+            ("cpu_target", "--cpu-target", self.cpu_target.as_deref()),
+            (
+                "memory_target",
+                "--memory-target",
+                self.memory_target.as_deref(),
+            ),
         ];
         let mut change = Map::new();
         for (key, option, value) in given {
@@ -163,6 +175,10 @@ fn text(scaling: &ScalingResponse) -> String {
                 "demand     {} in flight, {} waiting",
                 now.in_flight, now.queued
             ));
+            lines.push(format!(
+                "usage      {} % of an instance's CPU, {} % of its memory, all together",
+                now.cpu_percent, now.memory_percent
+            ));
             lines.push(format!("because    {}", now.reason));
             lines.push(format!(
                 "activity   {}",
@@ -189,6 +205,20 @@ fn text(scaling: &ScalingResponse) -> String {
         after(scaling.freeze_seconds),
         scaling.active_min
     ));
+    let targets = [
+        ("CPU", scaling.cpu_target),
+        ("memory", scaling.memory_target),
+    ];
+    let targets = targets
+        .into_iter()
+        .filter_map(|(of, percent)| Some(format!("{} % of its {of}", percent?)));
+    let targets: Vec<_> = targets.collect();
+    if !targets.is_empty() {
+        lines.push(format!(
+            "targets    one uses {}, or there is another",
+            targets.join(" and ")
+        ));
+    }
     if scaling.peak {
         lines.push("peak       on".to_owned());
     }

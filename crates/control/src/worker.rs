@@ -31,6 +31,7 @@ use ekiden_model::{
     secret_env::SecretEnv,
     service::{FAILURE_LOG_LINES_MAX, Failure, ServiceStatus, Transition},
     time::Timestamp,
+    usage::InstanceUsage,
 };
 use ekiden_store::{Store, StoreError, StoredService};
 use tokio::{
@@ -153,7 +154,10 @@ pub(crate) struct Worker<E> {
     observed: watch::Receiver<ServiceObservation>,
     edge: watch::Receiver<EdgeState>,
     demand: watch::Receiver<Option<Demand>>,
+    usage: watch::Receiver<Arc<[InstanceUsage]>>,
     scaling: Scaling,
+    /// What the engine said to the newest start, if it refused it.
+    refused: Option<String>,
     shown: Arc<Shown>,
     starts: Starts,
     /// When the worker was last woken: what it orders then was necessary since.
@@ -202,7 +206,9 @@ impl<E: Engine> Worker<E> {
             observed: tools.observations.subscribe(id),
             edge: tools.edges.state(),
             demand: tools.edges.demands().subscribe(id),
+            usage: tools.engine.usage(),
             scaling: Scaling::default(),
+            refused: None,
             shown,
             starts: Starts::default(),
             woken_at: Instant::now(),
@@ -257,21 +263,22 @@ impl<E: Engine> Worker<E> {
                 _ = self.observed.changed() => Event::Observed,
                 _ = self.edge.changed(), if edge_matters => Event::Looked,
                 () = self.health_changed.notified() => Event::Looked,
-                _ = self.demand.changed() => Event::Demand,
+                _ = self.demand.changed() => Event::Signal,
+                _ = self.usage.changed(), if self.scaling.follows_usage() => Event::Signal,
                 () = tokio::time::sleep(wait) => Event::Looked,
             };
             self.woken_at = Instant::now();
             let began = std::mem::replace(&mut waits_since, Instant::now());
             match event {
-                // Most changes of the demand change nothing else.
-                Event::Demand if !self.decide() => {
+                // Most changes of demand and usage change nothing else.
+                Event::Signal if !self.decide() => {
                     wait = wait.saturating_sub(began.elapsed());
                     wait = self
                         .scales_in()
                         .map_or(wait, |scales_in| scales_in.min(wait));
                     continue;
                 }
-                Event::Demand => {}
+                Event::Signal => {}
                 Event::Request(request) => self.request(request).await,
                 Event::Done(Ok((task, Done::Image(_)))) if Some(task) != self.preparing => {}
                 Event::Done(Ok((_, done))) => self.done(done),
@@ -361,6 +368,7 @@ impl<E: Engine> Worker<E> {
             wanted: None,
             activity: self.scaling.activity(),
             image: &self.image,
+            refused: self.refused.as_deref(),
             engine_current: self.observed.borrow().current,
             instances,
             published: self.published.as_ref(),
@@ -395,7 +403,7 @@ impl<E: Engine> Worker<E> {
             match step {
                 Step::Transition(transition) => self.record(transition).await?,
                 Step::PrepareImage(reference) => self.prepare_image(reference),
-                Step::Start(revision) => self.start(revision)?,
+                Step::Start { revision, spare } => self.start(revision, spare)?,
                 Step::Publish(route) => self.publish(Some(route)).await?,
                 Step::Unpublish => self.publish(None).await?,
                 Step::SetActivity(instance, activity) => self.set_activity(instance, activity),
@@ -565,9 +573,10 @@ impl<E: Engine> Worker<E> {
                     .iter()
                     .filter(|i| Some(i.revision) == operation.candidate);
                 let failure = candidates.filter_map(|i| i.last_failure.as_deref()).next();
-                match failure {
-                    Some(failure) => format!("the health check to pass; last: {failure}"),
-                    None => "the health check to pass".to_owned(),
+                match (&self.refused, failure) {
+                    (Some(refused), _) => format!("a place on the host: {refused}"),
+                    (None, Some(failure)) => format!("the health check to pass; last: {failure}"),
+                    (None, None) => "the health check to pass".to_owned(),
                 }
             }
             Phase::Switch => "the edge to take over the new route".to_owned(),
@@ -586,7 +595,7 @@ enum Event {
     Request(Request),
     Done(Result<(tokio::task::Id, Done), tokio::task::JoinError>),
     Observed,
-    Demand,
+    Signal,
     Looked,
 }
 

@@ -59,6 +59,8 @@ pub struct Config {
     pub sources: Sources,
     /// The instances' network.
     pub network: Network,
+    /// What is kept of the host.
+    pub host: Host,
     /// Images and where they come from.
     pub images: Images,
     /// Whom the unprivileged roles run as.
@@ -223,6 +225,13 @@ pub struct Network {
     pub ipv6: Option<Ipv6Net>,
     /// Name servers when the host's own cannot be reached from an instance.
     pub dns: Vec<IpAddr>,
+}
+
+/// What is kept of the host for others than instances.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// Bytes of memory that are kept free; a part of the host's when absent.
+    pub memory_reserve: Option<u64>,
 }
 
 /// Settings of the image store.
@@ -414,6 +423,7 @@ impl Default for Config {
                     Ipv4Addr::new(1, 1, 1, 1).into(),
                 ],
             },
+            host: Host::default(),
             images: Images {
                 budget: 20 << 30,
                 registries: BTreeMap::new(),

@@ -137,6 +137,7 @@ pub fn agent_config(config: &Config) -> AgentConfig {
         ipv4: config.network.ipv4,
         ipv6: config.network.ipv6,
         dns: config.network.dns.clone(),
+        memory_reserve: config.host.memory_reserve,
         allowed_uids: vec![Role::Control.user(config)],
         ..AgentConfig::new(&config.name, data_dir, run_dir)
     }

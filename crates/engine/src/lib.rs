@@ -8,12 +8,13 @@ pub mod remote;
 #[cfg(feature = "simulated")]
 pub mod simulated;
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
 use ekiden_model::{
     id::{InstanceId, ServiceId},
     image::{Digest, ImageReference, PreparedImage},
     instance::{Activity, InstanceObservation, InstanceSpec, StopReason},
+    usage::InstanceUsage,
 };
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +67,9 @@ pub trait Engine: Send + Sync + 'static {
         &self,
         images: &[Digest],
     ) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// What the instances that run use, in the order of ids; of none while that is not known.
+    fn usage(&self) -> tokio::sync::watch::Receiver<Arc<[InstanceUsage]>>;
 
     /// Everything the engine has, kept current.
     fn observe(&self) -> tokio::sync::watch::Receiver<Observation>;

@@ -10,6 +10,7 @@ use std::{
     collections::HashMap,
     io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -17,6 +18,7 @@ use ekiden_model::{
     id::{InstanceId, ServiceId},
     image::{Digest, ImageReference, PreparedImage},
     instance::{Activity, InstanceObservation, InstanceSpec, StopReason},
+    usage::InstanceUsage,
 };
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -36,8 +38,8 @@ use crate::{
 };
 
 /// The version of the engine protocol spoken here. 2 has [`InstanceSpec::secret_env`], 3 has
-/// [`Request::SetActivity`] and [`Event::Changed`].
-pub const ENGINE_PROTOCOL: u32 = 3;
+/// [`Request::SetActivity`] and [`Event::Changed`], 4 [`Event::Used`].
+pub const ENGINE_PROTOCOL: u32 = 4;
 
 /// The oldest version that is still spoken with an agent.
 const ENGINE_PROTOCOL_MIN: u32 = 1;
@@ -51,6 +53,9 @@ const ACTIVITY_SINCE: u32 = 3;
 
 /// The first version whose clients understand [`Event::Changed`].
 pub const CHANGES_SINCE: u32 = 3;
+
+/// The first version whose clients understand [`Event::Used`].
+pub const USAGE_SINCE: u32 = 4;
 
 /// How long the agent may take to say hello, and to take a call off the socket.
 const HELLO_MAX: Duration = Duration::from_secs(5);
@@ -269,6 +274,11 @@ pub enum Event {
         /// Those that have been removed.
         removed: Vec<InstanceId>,
     },
+    /// What instances use. Since version 4.
+    Used {
+        /// Every one that runs, in the order of ids.
+        instances: Vec<InstanceUsage>,
+    },
 }
 
 /// What a call gives back.
@@ -307,6 +317,7 @@ pub enum Answer {
 pub struct AgentClient {
     calls: mpsc::Sender<Outgoing>,
     observed: watch::Receiver<Observation>,
+    used: watch::Receiver<Arc<[InstanceUsage]>>,
 }
 
 /// A call on its way out.
@@ -322,13 +333,19 @@ impl AgentClient {
     pub fn connect(socket: &Path) -> Self {
         let (calls, outgoing) = mpsc::channel(QUEUE_MAX);
         let (observer, observed) = watch::channel(Observation::default());
+        let (meter, used) = watch::channel(Arc::default());
         let client = Client {
             socket: socket.to_owned(),
             calls: outgoing,
             observer,
+            meter,
         };
         tokio::spawn(client.run());
-        Self { calls, observed }
+        Self {
+            calls,
+            observed,
+            used,
+        }
     }
 
     /// Waits until the agent has answered for the first time; false when it has not within `bound`.
@@ -480,6 +497,10 @@ impl Engine for AgentClient {
         .await
     }
 
+    fn usage(&self) -> watch::Receiver<Arc<[InstanceUsage]>> {
+        self.used.clone()
+    }
+
     fn observe(&self) -> watch::Receiver<Observation> {
         self.observed.clone()
     }
@@ -490,6 +511,7 @@ struct Client {
     socket: PathBuf,
     calls: mpsc::Receiver<Outgoing>,
     observer: watch::Sender<Observation>,
+    meter: watch::Sender<Arc<[InstanceUsage]>>,
 }
 
 /// Why a connection is over.
@@ -517,6 +539,7 @@ impl Client {
             };
             self.observer
                 .send_if_modified(|seen| std::mem::replace(&mut seen.current, false));
+            self.meter.send_replace(Arc::default());
             if pause == PAUSE_MIN {
                 warn!(%error, "not connected to the agent");
             }
@@ -638,6 +661,9 @@ impl Client {
             Event::Changed { instances, removed } => {
                 self.observer
                     .send_modify(|observation| observation.change(instances, &removed));
+            }
+            Event::Used { instances } => {
+                self.meter.send_replace(instances.into());
             }
         }
     }
@@ -824,6 +850,7 @@ mod tests {
                 disk_bytes: 1 << 30,
             },
             user_namespace: UserNamespace::Private,
+            spare: false,
         }
     }
 
@@ -833,7 +860,7 @@ mod tests {
             protocol,
             release: "x".to_owned(),
         };
-        for (client, want) in [(1, 1), (2, 2), (3, 3), (4, 3)] {
+        for (client, want) in [(1, 1), (2, 2), (3, 3), (4, 4), (5, 4)] {
             assert_eq!(Hello::answer(&of(client)).protocol, want);
         }
     }

@@ -21,6 +21,7 @@ use ekiden_model::{
         Activity, Exit, ExitCause, InstanceObservation, InstanceSpec, InstanceState, StopReason,
     },
     time::Timestamp,
+    usage::InstanceUsage,
 };
 use tokio::{net::TcpListener, sync::watch, task::AbortHandle};
 
@@ -82,6 +83,7 @@ struct Shared {
     images_held: watch::Sender<bool>,
     instances: Mutex<HashMap<InstanceId, Instance>>,
     observation: watch::Sender<Observation>,
+    usage: watch::Sender<Arc<[InstanceUsage]>>,
 }
 
 #[derive(Debug, Default)]
@@ -126,6 +128,7 @@ impl SimulatedEngine {
                 images_held: watch::Sender::new(false),
                 instances: Mutex::default(),
                 observation: watch::Sender::new(observation),
+                usage: watch::Sender::new(Arc::default()),
             }),
         }
     }
@@ -134,6 +137,17 @@ impl SimulatedEngine {
     pub fn set_available(&self, available: bool) {
         self.shared.available.store(available, Ordering::SeqCst);
         self.publish(&self.instances());
+    }
+
+    /// How many instances were started as spare.
+    pub fn spare(&self) -> usize {
+        let instances = self.instances();
+        instances.values().filter(|one| one.spec.spare).count()
+    }
+
+    /// Tells what instances use; they are in the order of ids.
+    pub fn set_usage(&self, usages: Vec<InstanceUsage>) {
+        self.shared.usage.send_replace(usages.into());
     }
 
     /// Refuses to say how much instances may do, as a host whose groups cannot be written, or no longer.
@@ -382,6 +396,10 @@ impl Engine for SimulatedEngine {
             kept.contains(digest) || *named == Named::NotYet
         });
         Ok(())
+    }
+
+    fn usage(&self) -> watch::Receiver<Arc<[InstanceUsage]>> {
+        self.shared.usage.subscribe()
     }
 
     fn observe(&self) -> watch::Receiver<Observation> {

@@ -59,6 +59,10 @@ pub struct InstanceSpec {
     pub limits: Limits,
     /// Who root inside is, outside.
     pub user_namespace: UserNamespace,
+    /// Whether it is more than what its service has to have: an engine that is nearly full keeps its
+    /// room for those that are not. Absent in specs that were written without.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spare: bool,
 }
 
 /// What one instance may use of the machine.

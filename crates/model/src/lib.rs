@@ -28,3 +28,4 @@ pub mod secret_env;
 pub mod secret_reference;
 pub mod service;
 pub mod time;
+pub mod usage;

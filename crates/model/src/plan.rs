@@ -110,6 +110,8 @@ pub struct View<'a> {
     pub activity: Option<Activity>,
     /// How far the image of the operation is.
     pub image: &'a ImageProgress,
+    /// What the engine said to the newest start, if it refused it.
+    pub refused: Option<&'a str>,
     /// Whether the engine answers: if not, an instance that is missing says nothing.
     pub engine_current: bool,
     /// The service's instances that have not been removed.
@@ -184,8 +186,15 @@ pub enum Step {
     Transition(Transition),
     /// Ask the engine for the image; its answer becomes [`View::image`].
     PrepareImage(ImageReference),
-    /// Start one new instance of this revision.
-    Start(RevisionNumber),
+    /// Start one new instance.
+    Start {
+        /// Of which revision.
+        revision: RevisionNumber,
+        /// Whether it is more than what the service has to have; see [`InstanceSpec::spare`].
+        ///
+        /// [`InstanceSpec::spare`]: crate::instance::InstanceSpec::spare
+        spare: bool,
+    },
     /// Publish the service's route; it replaces the one before.
     Publish(Route),
     /// Publish that the service has no route any more.
@@ -233,15 +242,13 @@ pub fn plan(view: &View<'_>) -> Plan {
     publish(view, &goal, &surplus, &mut plan);
     rest(view, &goal, &surplus, &mut plan);
     if let Some(revision) = goal.serving {
-        start(view, revision, serving_count(view, revision), &mut plan);
+        let (least, _) = bounds(view, revision);
+        let wanted = serving_count(view, revision);
+        start(view, revision, wanted, least.max(1) as usize, &mut plan);
     }
     if let Some(revision) = goal.trying {
-        start(
-            view,
-            revision,
-            trying_count(view, &goal, revision),
-            &mut plan,
-        );
+        let wanted = trying_count(view, &goal, revision);
+        start(view, revision, wanted, wanted, &mut plan);
     }
     retire(view, &goal, &surplus, &mut plan);
     finish(view, &mut plan);
@@ -298,7 +305,7 @@ fn rest(view: &View<'_>, goal: &Goal<'_>, surplus: &[InstanceId], plan: &mut Pla
 
 /// The active revision's instances, as scaling sees them; `None` when it is not to serve.
 ///
-/// How long starts take is not seen here: whoever knows fills it in.
+/// How long starts take and what instances use is not seen here: whoever knows fills it in.
 ///
 /// Instances count as failing to start from the first that ended before it was ever healthy, until
 /// one that was started no earlier is healthy.
@@ -316,8 +323,8 @@ pub fn fleet(view: &View<'_>) -> Option<Fleet> {
         ready: ready as u32,
         starting: there.saturating_sub(ready) as u32,
         failing_until: failed.map(|(_, exit)| exit.at.plus(CRASH_WINDOW)),
-        start_time: Duration::ZERO,
         activity: resting(healthy(view, revision.number)),
+        ..Fleet::default()
     })
 }
 
@@ -333,12 +340,15 @@ fn resting<'a>(mut instances: impl Iterator<Item = &'a InstanceView>) -> Activit
     least.unwrap_or(Activity::Active)
 }
 
+/// The least and the most instances of a revision.
+fn bounds(view: &View<'_>, revision: &Revision) -> (u32, u32) {
+    let options = &view.service.scaling;
+    options.bounds(&revision.settings.scaling, view.now)
+}
+
 /// How many instances of the serving revision there should be.
 fn serving_count(view: &View<'_>, revision: &Revision) -> usize {
-    let (least, most) = view
-        .service
-        .scaling
-        .bounds(&revision.settings.scaling, view.now);
+    let (least, most) = bounds(view, revision);
     let there = || counted(view, revision.number).len() as u32;
     let wanted = view.wanted.unwrap_or_else(there).clamp(least, most);
     let operation = view.service.operation.as_ref();
@@ -350,10 +360,7 @@ fn serving_count(view: &View<'_>, revision: &Revision) -> usize {
 /// How many instances of a candidate must be healthy before it may serve: one, its minimum, and as
 /// many as serve in its place, so that a deployment under load makes the service no smaller.
 fn trying_count(view: &View<'_>, goal: &Goal<'_>, candidate: &Revision) -> usize {
-    let (least, most) = view
-        .service
-        .scaling
-        .bounds(&candidate.settings.scaling, view.now);
+    let (least, most) = bounds(view, candidate);
     let now = goal
         .serving
         .map_or(0, |revision| serving_count(view, revision));
@@ -496,8 +503,12 @@ fn engine_gave_out(view: &View<'_>, phase: Phase, plan: &mut Plan) -> Option<Tra
         plan.look_again(left);
         return None;
     }
+    let why = match view.refused.filter(|_| phase == Phase::Start) {
+        Some(refused) => format!(": {refused}"),
+        None => "; see `ekiden status` and the agent's log".to_owned(),
+    };
     let message = format!(
-        "the engine could not do it within {} s; see `ekiden status` and the agent's log",
+        "the engine could not do it within {} s{why}",
         waited.as_secs()
     );
     Some(fail(phase, FailureCause::Engine { message }, None))
@@ -711,8 +722,9 @@ fn counts(exit: &Exit) -> bool {
     }
 }
 
-/// Starts what is missing of `count` instances of `revision`, no sooner than its back-off allows.
-fn start(view: &View<'_>, revision: &Revision, count: usize, plan: &mut Plan) {
+/// Starts what is missing of `count` instances of `revision`, of which so many are needed and the rest
+/// are spare, no sooner than its back-off allows.
+fn start(view: &View<'_>, revision: &Revision, count: usize, needed: usize, plan: &mut Plan) {
     let there = counted(view, revision.number).len();
     let missing = count.saturating_sub(there);
     if missing == 0 || !view.engine_current {
@@ -721,8 +733,11 @@ fn start(view: &View<'_>, revision: &Revision, count: usize, plan: &mut Plan) {
     let wait = backoff(view, revision.number);
     if wait.is_zero() {
         let starts = missing.min(STARTS_AT_ONCE_MAX);
-        plan.steps
-            .extend((0..starts).map(|_| Step::Start(revision.number)));
+        let steps = (there..there + starts).map(|nth| Step::Start {
+            revision: revision.number,
+            spare: nth >= needed,
+        });
+        plan.steps.extend(steps);
     } else {
         plan.look_again(wait);
     }

@@ -124,9 +124,21 @@ pub struct Revision {
     pub copy_of: Option<RevisionNumber>,
 }
 
+impl Settings {
+    /// What one instance may use.
+    pub const fn limits(&self) -> Limits {
+        Limits {
+            cpu_millis: self.cpu_millis,
+            memory_bytes: self.memory_bytes,
+            pids_max: PIDS_MAX_DEFAULT,
+            disk_bytes: DISK_BYTES_DEFAULT,
+        }
+    }
+}
+
 impl Revision {
-    /// What an engine needs to run one instance of this revision, but its secret variables: whoever
-    /// can open them adds them.
+    /// What an engine needs to run one instance of this revision, one that its service has to have;
+    /// but its secret variables: whoever can open them adds them.
     pub fn instance_spec(
         &self,
         id: InstanceId,
@@ -150,13 +162,9 @@ impl Revision {
             user: config.user.clone(),
             stop_signal: signal_number(&config.stop_signal).unwrap_or(SIGTERM),
             port: self.settings.port,
-            limits: Limits {
-                cpu_millis: self.settings.cpu_millis,
-                memory_bytes: self.settings.memory_bytes,
-                pids_max: PIDS_MAX_DEFAULT,
-                disk_bytes: DISK_BYTES_DEFAULT,
-            },
+            limits: self.settings.limits(),
             user_namespace: self.settings.user_namespace,
+            spare: false,
         }
     }
 

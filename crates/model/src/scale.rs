@@ -27,6 +27,12 @@ pub const IDLE_TO_ZERO: Duration = Duration::from_secs(15 * 60);
 /// How much of an instance's concurrency is used before there is another, in percent.
 pub const UTILISATION: u32 = 100;
 
+/// What instances use is averaged over about this long: a second of work orders no instance.
+pub const LOAD_SMOOTHING: Duration = Duration::from_secs(10);
+
+/// What this part of an instance's target would carry needs no instance.
+const LOAD_TOLERANCE: f64 = 0.01;
+
 /// Requests in flight are averaged over about this long, to tell what lasts from what does not.
 pub const SMOOTHING: Duration = Duration::from_secs(2);
 
@@ -68,6 +74,10 @@ pub struct ScaleSettings {
     pub throttle_after: Option<Duration>,
     /// How long nothing may have been asked for before instances are frozen; never when absent.
     pub freeze_after: Option<Duration>,
+    /// How much of an instance's CPU is used before there is another: 1 to 100 percent.
+    pub cpu_target: Option<u32>,
+    /// The same of its memory.
+    pub memory_target: Option<u32>,
 }
 
 /// What is asked of a service now, at all edges together.
@@ -77,6 +87,15 @@ pub struct Demand {
     pub in_flight: u32,
     /// Requests that wait for an instance.
     pub queued: u32,
+}
+
+/// What all that are ready use together, in percent of what one of them may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Load {
+    /// CPU time.
+    pub cpu: u32,
+    /// Memory.
+    pub memory: u32,
 }
 
 /// The instances that there are.
@@ -93,6 +112,8 @@ pub struct Fleet {
     pub start_time: Duration,
     /// How much all that are ready may do now.
     pub activity: Activity,
+    /// What they use.
+    pub load: Load,
 }
 
 /// What the scaling of one service remembers. Bounded.
@@ -108,7 +129,11 @@ pub struct Scaler {
     demand: Demand,
     /// Requests in flight, smoothed.
     smooth: f64,
-    /// Requests in flight, smoothed, of the scale-in delay.
+    /// What was used at the last call, and has been until this one.
+    load: Load,
+    /// CPU and memory in use, smoothed.
+    smooth_load: [f64; 2],
+    /// Requests in flight, smoothed, of the scale-in delay; and those that the load stands for.
     lasting: Peaks,
     /// The demand of the time that peaks are held for.
     short: Peaks,
@@ -168,18 +193,21 @@ pub enum Reason {
     Growing,
     /// More are needed, but they keep failing to start.
     FailingToStart,
+    /// As many as the CPU time or the memory in use needs.
+    Load,
 }
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Minimum => "the minimum",
-            Self::Maximum => "the maximum, and more is asked for",
+            Self::Maximum => "the maximum, and more is needed",
             Self::Demand => "what is asked for needs as many",
             Self::Holding => "less is asked for, but not for long enough",
             Self::Idle => "nothing is asked for",
             Self::Growing => "more seem needed, and these come first",
             Self::FailingToStart => "more are needed, but instances fail to start",
+            Self::Load => "what they use needs as many",
         })
     }
 }
@@ -196,11 +224,23 @@ impl Default for ScaleSettings {
             idle_to_zero: IDLE_TO_ZERO,
             throttle_after: None,
             freeze_after: None,
+            cpu_target: None,
+            memory_target: None,
         }
     }
 }
 
 impl ScaleSettings {
+    /// Instances that this load is to be spread over.
+    fn instances_for(&self, [cpu, memory]: [f64; 2]) -> u32 {
+        let need = |used: f64, target: Option<u32>| {
+            target.map_or(0.0, |target| used / f64::from(target.clamp(1, 100)))
+        };
+        // A smoothed value comes close to what it is of, and never there.
+        (need(cpu, self.cpu_target).max(need(memory, self.memory_target)) - LOAD_TOLERANCE).ceil()
+            as u32
+    }
+
     /// Requests that one instance is meant to hold.
     fn requests_per_instance(&self) -> u32 {
         let percent = u64::from(self.utilisation.clamp(1, 100));
@@ -213,6 +253,17 @@ impl ScaleSettings {
         let most = self.instances_max.max(1);
         (self.instances_min.min(most), most)
     }
+}
+
+impl Load {
+    fn parts(self) -> [f64; 2] {
+        [self.cpu, self.memory].map(f64::from)
+    }
+}
+
+/// How far a smoothed value comes to what it is of.
+fn part(passed: f64, smoothing: Duration) -> f64 {
+    1.0 - (-passed / smoothing.as_secs_f64()).exp()
 }
 
 impl Demand {
@@ -300,16 +351,24 @@ impl Scaler {
                 self.demand.in_flight = settings.requests_per_instance().saturating_mul(there);
                 self.smooth = f64::from(self.demand.in_flight);
                 self.proven = fleet.ready;
+                self.load = fleet.load;
+                self.smooth_load = fleet.load.parts();
             }
         }
         self.called = Some(now);
         let passed = (self.at - before).as_secs_f64();
         // What was asked for at the last call was asked for until now.
         let was = f64::from(self.demand.in_flight);
-        self.smooth += (was - self.smooth) * (1.0 - (-passed / SMOOTHING.as_secs_f64()).exp());
+        self.smooth += (was - self.smooth) * part(passed, SMOOTHING);
+        for (smooth, was) in self.smooth_load.iter_mut().zip(self.load.parts()) {
+            *smooth += (was - *smooth) * part(passed, LOAD_SMOOTHING);
+        }
+        self.load = fleet.load;
         let delay = settings.scale_in_delay;
-        self.lasting
-            .note(self.at, delay, self.smooth.round() as u32);
+        let loaded = settings.instances_for(self.smooth_load);
+        let loaded = loaded.saturating_mul(settings.requests_per_instance());
+        let lasting = loaded.max(self.smooth.round() as u32);
+        self.lasting.note(self.at, delay, lasting);
         self.short.note(self.at, hold, self.demand.requests());
         self.short.note(self.at, hold, demand.requests());
         let appeared = there > 0 && !self.inhabited;
@@ -350,7 +409,8 @@ impl Scaler {
     fn sized(&mut self, settings: &ScaleSettings, demand: Demand, hold: Duration) -> Decision {
         let (least, most) = settings.bounds();
         let need = |requests: u32| requests.div_ceil(settings.requests_per_instance());
-        let needed_now = need(demand.requests());
+        let loaded = settings.instances_for(self.smooth_load);
+        let needed_now = need(demand.requests()).max(loaded);
         if least == 0 && demand.requests() == 0 {
             let idle_for = self.needed.map(|needed| self.at - needed);
             let left = idle_for.and_then(|idle| settings.idle_to_zero.checked_sub(idle));
@@ -371,7 +431,11 @@ impl Scaler {
                 }
             }
         }
-        self.held(settings, needed_now, (least, most), None, hold)
+        let mut decision = self.held(settings, needed_now, (least, most), None, hold);
+        if decision.reason == Reason::Demand && loaded > need(demand.requests()) {
+            decision.reason = Reason::Load;
+        }
+        decision
     }
 
     /// The higher of what is needed now and what was needed lately, within bounds.
@@ -694,7 +758,7 @@ mod tests {
                 starting,
                 failing_until: Some(until),
                 start_time: SECOND,
-                activity: Activity::Active,
+                ..Fleet::default()
             };
             scaler.decide(
                 Timestamp::from_millis(now),
@@ -787,6 +851,55 @@ mod tests {
     }
 
     #[test]
+    fn what_is_used_for_some_time_orders_instances_and_keeps_them() {
+        let mut world = World::new(ScaleSettings {
+            cpu_target: Some(70),
+            memory_target: Some(80),
+            ..settings(1, 10, 100)
+        });
+        world.check(demand(1, 0), 1, Reason::Minimum);
+        let mut at = |seconds, cpu, memory| {
+            let before = world.pass(SECOND * seconds, demand(1, 0)).wanted;
+            world.fleet.load = Load { cpu, memory };
+            world.decide(demand(1, 0));
+            before
+        };
+        // A second of work is none, and no more than the target is no reason.
+        at(1, 100, 0);
+        assert_eq!(at(1, 70, 0), 1);
+        assert_eq!(at(600, 100, 0), 1);
+        assert_eq!(at(30, 200, 0), 2);
+        assert_eq!(at(60, 280, 0), 3);
+        // Both count, the higher one decides, and less takes the scale-in delay.
+        assert_eq!(at(60, 0, 400), 4);
+        assert_eq!(at(60, 0, 0), 5);
+        assert_eq!(at(40, 0, 0), 5);
+        assert_eq!(at(90, 0, 0), 1);
+        assert_eq!(at(1, 420, 0), 1);
+        assert_eq!(at(60, 420, 0), 6);
+        assert_eq!(world.last.reason, Reason::Load);
+        world.fleet.load = Load {
+            cpu: 9_999,
+            memory: 0,
+        };
+        world.decide(demand(1, 0));
+        assert_eq!(world.pass(SECOND * 60, demand(1, 0)).wanted, 10);
+        assert_eq!(world.last.reason, Reason::Maximum);
+    }
+
+    #[test]
+    fn a_service_that_is_used_by_nobody_goes_to_zero_however_it_works() {
+        let mut world = World::new(ScaleSettings {
+            cpu_target: Some(50),
+            ..settings(0, 10, 100)
+        });
+        world.fleet.load.cpu = 300;
+        world.decide(demand(1, 0));
+        assert_eq!(world.pass(SECOND * 60, demand(1, 0)).wanted, 6);
+        assert_eq!(world.pass(IDLE_TO_ZERO, demand(0, 0)).wanted, 0);
+    }
+
+    #[test]
     fn nobody_rests_unless_it_is_set() {
         let mut world = World::new(settings(1, 3, 10));
         let decision = world.pass(SECOND * 100_000, demand(0, 0));
@@ -804,6 +917,8 @@ mod tests {
             idle_to_zero: Duration::MAX,
             throttle_after: Some(Duration::ZERO),
             freeze_after: Some(Duration::MAX),
+            cpu_target: Some(0),
+            memory_target: Some(u32::MAX),
         };
         let mut world = World::new(absurd);
         for requests in [0, 1, u32::MAX, 0] {
@@ -843,6 +958,8 @@ mod tests {
                     idle_to_zero: Duration::from_millis(idle),
                     throttle_after: rest.map(Duration::from_millis),
                     freeze_after: rest.map(|rest| Duration::from_millis(rest * 2)),
+                    cpu_target: rest.map(|rest| rest as u32 % 120),
+                    memory_target: None,
                 }
             })
     }

@@ -40,6 +40,12 @@ pub struct ScalingOptions {
     /// Instances that are neither throttled nor frozen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active_min: Option<u32>,
+    /// How much of an instance's CPU is used before there is another: 1 to 100 percent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_target: Option<u32>,
+    /// The same of its memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_target: Option<u32>,
     /// When it is to have more instances than else.
     #[serde(
         skip_serializing_if = "Vec::is_empty",
@@ -94,12 +100,18 @@ impl ScalingOptions {
     /// # Errors
     /// A value is out of its range.
     pub fn check(&self) -> Result<(), String> {
-        if let Some(percent) = self.utilisation
-            && !(1..=100).contains(&percent)
-        {
-            return Err(format!(
-                "`utilisation` cannot be {percent}: expected 1 to 100 percent"
-            ));
+        for (name, percent) in [
+            ("utilisation", self.utilisation),
+            ("cpu_target", self.cpu_target),
+            ("memory_target", self.memory_target),
+        ] {
+            if let Some(percent) = percent
+                && !(1..=100).contains(&percent)
+            {
+                return Err(format!(
+                    "`{name}` cannot be {percent}: expected 1 to 100 percent"
+                ));
+            }
         }
         for (name, seconds) in [
             ("scale_in_seconds", self.scale_in_seconds),
@@ -176,6 +188,8 @@ impl ScalingOptions {
             idle_to_zero: self.idle_seconds.map_or(defaults.idle_to_zero, seconds),
             throttle_after: unless_zero(self.throttle_seconds, defaults.throttle_after),
             freeze_after: unless_zero(self.freeze_seconds, defaults.freeze_after),
+            cpu_target: self.cpu_target,
+            memory_target: self.memory_target,
         }
     }
 }

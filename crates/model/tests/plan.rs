@@ -248,6 +248,7 @@ impl Scene {
             wanted: self.wanted,
             activity: self.activity,
             image: &self.image,
+            refused: None,
             engine_current: self.engine_current,
             instances: &self.instances,
             published: self.published.as_ref(),
@@ -293,7 +294,9 @@ fn words(step: &Step) -> String {
         }
         Step::Transition(transition) => transition.name().to_owned(),
         Step::PrepareImage(reference) => format!("prepare {reference}"),
-        Step::Start(revision) => format!("start {revision}"),
+        Step::Start { revision, spare } => {
+            format!("start {revision}{}", if *spare { ", spare" } else { "" })
+        }
         Step::Publish(route) => {
             let upstreams = route
                 .upstreams
@@ -1202,11 +1205,13 @@ fn a_cancelled_deployment_is_undone() {
 fn as_many_instances_as_are_wanted_are_started_within_the_bounds() {
     let scene = || Scene::running(1).has([serving('a', 1)]).routed("a1");
     scene().wanted(1).gives(&[]);
-    scene().wanted(3).gives(&["start 1", "start 1"]);
+    scene()
+        .wanted(3)
+        .gives(&["start 1, spare", "start 1, spare"]);
     scene().wanted(0).gives(&[]); // the minimum is 1
     let mut small = scene().wanted(9);
     small.revisions[0].settings.scaling.instances_max = 2;
-    small.gives(&["start 1"]);
+    small.gives(&["start 1, spare"]);
 }
 
 #[test]

@@ -146,6 +146,7 @@ impl World {
                 disk_bytes: 1 << 30,
             },
             user_namespace: UserNamespace::Private,
+            spare: false,
         }
     }
 

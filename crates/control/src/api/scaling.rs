@@ -92,6 +92,8 @@ impl<E: Engine> Api<E> {
             freeze_seconds: seconds(settings.freeze_after),
             peak: options.peaks.iter().any(|peak| peak.state(clock::now()).on),
             active_min: options.active_min.unwrap_or(0),
+            cpu_target: settings.cpu_target,
+            memory_target: settings.memory_target,
             activity: view.now.as_ref().map(|now| now.activity.to_string()),
             refused: view.refused,
             decisions: view.decisions.iter().rev().map(wire).collect(),
@@ -109,6 +111,8 @@ fn wire(decided: &Decided) -> ScalingDecision {
         queued: decided.demand.queued,
         ready: decided.fleet.ready,
         starting: decided.fleet.starting,
+        cpu_percent: decided.fleet.load.cpu,
+        memory_percent: decided.fleet.load.memory,
     }
 }
 
@@ -170,6 +174,7 @@ mod tests {
             (r#"{"minimum":1}"#, "unknown field `minimum`"),
             (r#"{"instances_min":-1}"#, "-1"),
             (r#"{"utilisation":0}"#, "`utilisation` cannot be 0"),
+            (r#"{"cpu_target":101}"#, "`cpu_target` cannot be 101"),
             (
                 r#"{"scale_in_seconds":0}"#,
                 "`scale_in_seconds` cannot be 0",

@@ -83,7 +83,7 @@ impl<E: Engine> Worker<E> {
         self.preparing = Some(task.id());
     }
 
-    pub(super) fn start(&mut self, number: RevisionNumber) -> Result<(), StepError> {
+    pub(super) fn start(&mut self, number: RevisionNumber, spare: bool) -> Result<(), StepError> {
         if self.retry_after.is_some() {
             return Ok(());
         }
@@ -103,6 +103,7 @@ impl<E: Engine> Worker<E> {
         self.starts.ordered(id, self.woken_at);
         let service = &self.stored.service;
         let mut spec = revision.instance_spec(id, service.id, &service.name);
+        spec.spare = spare;
         if let Some(sealed) = &revision.secrets {
             let vault = &self.tools.vault;
             let opened = vault.open_env(service.id, number, sealed);
@@ -214,7 +215,7 @@ impl<E: Engine> Worker<E> {
                 result: Ok(()),
             } => {
                 if let CallKind::Start(_) = kind {
-                    self.shown.update(|shown| shown.refused = None);
+                    self.set_refused(None);
                     self.starts.prepared(instance);
                     self.show_starts();
                 }
@@ -243,8 +244,7 @@ impl<E: Engine> Worker<E> {
                     self.rest_probes(instance);
                 }
                 if let CallKind::Start(revision) = kind {
-                    let refused = error.to_string();
-                    self.shown.update(|shown| shown.refused = Some(refused));
+                    self.set_refused(Some(error.to_string()));
                     self.unanswered.push((revision, instance));
                 }
                 self.hold_off(&error.into());

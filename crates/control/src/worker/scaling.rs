@@ -11,10 +11,11 @@ use ekiden_engine::Engine;
 use ekiden_model::{
     health::Verdict,
     id::InstanceId,
-    instance::Activity,
+    instance::{Activity, Limits},
     plan::{self, InstanceView, Traffic},
     scale::{Decision, Demand, Fleet, Reason, ScaleSettings, Scaler},
     time::Timestamp,
+    usage,
 };
 
 use super::{Worker, starts::Start};
@@ -36,6 +37,8 @@ pub(super) struct Scaling {
     bounds_change_at: Option<Timestamp>,
     /// Instances that were ready when it was last looked.
     ready: HashSet<InstanceId>,
+    /// What one of them may use.
+    limits: Option<Limits>,
     /// How long the start took that ended last.
     start_time: Duration,
 }
@@ -72,6 +75,12 @@ impl Scaling {
     /// How much the service's instances may do; `None` until it is decided.
     pub(super) const fn activity(&self) -> Option<Activity> {
         self.activity
+    }
+
+    /// Whether what instances use can change what is decided.
+    pub(super) fn follows_usage(&self) -> bool {
+        let targets = [self.settings.cpu_target, self.settings.memory_target];
+        targets.iter().any(Option::is_some)
     }
 }
 
@@ -121,8 +130,13 @@ impl<E: Engine> Worker<E> {
         }
         self.scaling.ready = ready.map(|instance| instance.id).collect();
         fleet.start_time = self.scaling.start_time;
+        let there = fleet.ready + fleet.starting;
+        self.scaling.limits = Some(revision.settings.limits());
         self.scaling.fleet = Some(fleet);
         self.decide();
+        if self.scaling.wanted.is_some_and(|wanted| wanted <= there) {
+            self.set_refused(None);
+        }
         self.scaling.wanted
     }
 
@@ -133,6 +147,8 @@ impl<E: Engine> Worker<E> {
             scaler,
             settings,
             fleet: Some(fleet),
+            ready,
+            limits: Some(limits),
             wanted: wanted_before,
             activity: activity_before,
             look_again_at,
@@ -142,6 +158,8 @@ impl<E: Engine> Worker<E> {
             return false;
         };
         let Some(demand) = demand else { return false };
+        let usages = self.usage.borrow_and_update().clone();
+        fleet.load = usage::load(&usages, ready.iter().copied(), limits);
         let at = clock::now();
         let decision = scaler.decide(at, settings, demand, fleet);
         let Decision {
@@ -175,6 +193,14 @@ impl<E: Engine> Worker<E> {
             shown.now = Some(decided);
         });
         changed || turns
+    }
+
+    /// Notes what the engine said to the newest start: nothing, if it did not refuse it.
+    pub(super) fn set_refused(&mut self, refused: Option<String>) {
+        if self.refused != refused {
+            self.refused.clone_from(&refused);
+            self.shown.update(|shown| shown.refused = refused);
+        }
     }
 
     /// Lets people see how far starts have come.

@@ -5,6 +5,7 @@ use ekiden_engine::Engine;
 use ekiden_model::{
     instance::Activity,
     route::{RouteState, ServiceDemand},
+    usage::InstanceUsage,
 };
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -212,4 +213,46 @@ async fn who_cannot_be_let_rest_keeps_nobody_from_starting() {
     world
         .until(|world| activities(world) == [Activity::Active; 4])
         .await;
+}
+
+#[tokio::test]
+async fn what_instances_use_counts_where_there_is_a_target() {
+    let world = World::configured(quick).await;
+    world.demand.send_replace(Some(vec![]));
+    let arn = scaled(&world, 1, 3, 8157).await;
+    let use_of_all = |cpu_millis| {
+        let observed = world.engine.observe();
+        let instances = &observed.borrow().instances;
+        let usages = instances.iter().map(|instance| InstanceUsage {
+            id: instance.id,
+            cpu_millis,
+            memory_bytes: 0,
+        });
+        world.engine.set_usage(usages.collect());
+    };
+    told(&world, 1, 0);
+    use_of_all(10_000);
+    let request = json!({ "ServiceArn": arn, "Settings": r#"{"cpu_target":50}"# });
+    assert_eq!(world.running(), 1);
+    let answer = ask(&world, "Ekiden.UpdateScaling", request).await.unwrap();
+    assert_eq!(answer["CpuTarget"], 50);
+    // It is read again and again.
+    world
+        .until(|world| {
+            use_of_all(10_000);
+            upstreams(world) == 3
+        })
+        .await;
+    let scaling = describe(&world, &arn).await;
+    assert!(scaling["Now"]["CpuPercent"].as_u64() >= Some(1000));
+}
+
+#[tokio::test]
+async fn what_is_beyond_the_minimum_is_started_as_spare() {
+    let world = World::configured(quick).await;
+    world.demand.send_replace(Some(vec![]));
+    scaled(&world, 0, 4, 8158).await;
+    told(&world, 35, 0);
+    world.until(|world| upstreams(world) == 4).await;
+    assert_eq!(world.engine.spare(), 3);
 }

@@ -568,6 +568,19 @@ pub const SETTINGS: &[Setting] = &[
         about: "Name servers of instances when the host's own listen on its loopback only.",
     },
     Setting {
+        key: "host.memory_reserve",
+        default: "",
+        form: Form::Text(
+            "an amount from 0MiB to 1024TiB, such as `512MiB`",
+            |config, text| {
+                let bytes = parse_bytes(text).filter(|bytes| *bytes <= 1 << 50)?;
+                config.host.memory_reserve = Some(bytes);
+                Some(())
+            },
+        ),
+        about: "Memory of the host that is kept free: below it no instance is started, and below twice as much no service grows beyond its minimum. A thirty-second of the host's memory, at most 1 GiB, when absent.",
+    },
+    Setting {
         key: "images.budget",
         default: "20GiB",
         form: Form::Bytes(1 << 30, 1 << 50, |config| &mut config.images.budget),

@@ -307,7 +307,7 @@ impl World {
                 Step::Remove(id) => bad_remove(views, *id),
                 Step::SetActivity(id, activity) => bad_rest(worker, views, *id, *activity),
                 Step::Transition(transition) => self.bad_transition(worker, views, transition),
-                Step::Start(number) => self.bad_start(worker, views, plan, *number),
+                Step::Start { revision, .. } => self.bad_start(worker, views, plan, *revision),
                 Step::PrepareImage(_) | Step::ForgetService => None,
             };
             if let Some((rule, message)) = broken {
@@ -331,7 +331,7 @@ impl World {
         let revision = self.store.revision(service.id, service.active)?;
         let of_active = || views.iter().filter(|view| view.revision == revision.number);
         let alive = of_active().filter(|view| is_alive(view)).count();
-        let starts = plan.steps.contains(&Step::Start(revision.number));
+        let starts = plan.steps.iter().any(|step| starts(step, revision.number));
         let crashes = of_active().filter(|view| matches!(view.state, InstanceState::Exited(_)));
         let waits = crashes.count() >= 2 && plan.look_again_in.is_some();
         let whole = alive >= needed(worker, &revision) || starts || waits;
@@ -542,7 +542,7 @@ impl World {
         let starts = plan
             .steps
             .iter()
-            .filter(|step| **step == Step::Start(number))
+            .filter(|step| starts(step, number))
             .count();
         if !worker.current {
             let message = "an instance was started while nobody could see those there are";
@@ -872,4 +872,8 @@ fn follows(kind: OperationKind, was: OperationStatus, is: OperationStatus) -> bo
         (S::RollbackInProgress, S::RollbackSucceeded | S::RollbackFailed) => rolls_back,
         _ => false,
     }
+}
+
+fn starts(step: &Step, number: RevisionNumber) -> bool {
+    matches!(step, Step::Start { revision, .. } if *revision == number)
 }

@@ -816,6 +816,7 @@ impl World {
                 Some(_) => Some(Activity::Active),
             },
             image: &worker.image,
+            refused: None,
             engine_current: worker.current,
             instances: &views,
             published: worker.published.as_ref(),
@@ -867,7 +868,7 @@ impl World {
                         self.call(life, service, call);
                     }
                 }
-                Step::Start(revision) => self.start(life, &mut worker, revision),
+                Step::Start { revision, .. } => self.start(life, &mut worker, revision),
                 Step::SetActivity(instance, activity) => {
                     worker.activities.insert(instance, activity);
                 }

@@ -6,6 +6,7 @@
     /health      200, or 503 after /health/fail    /slow?ms=N answers after N milliseconds
     /crash       ends at once with code 7          /log?lines=N&text=T  writes to standard output
     /net?host=H&port=P   tries to connect          /disk?mb=N writes N MiB to a file
+    /busy?ms=N   works for N milliseconds of CPU
 
 Every answer carries `x-instance`, `x-revision`, the `x-tag` of its request, and `x-held-max`, the most
 requests that the instance ever held at once. On SIGTERM it stops
@@ -20,6 +21,7 @@ import os
 import signal
 import socket
 import sys
+import time
 import urllib.parse
 
 LARGE_BYTES = 1 << 20
@@ -75,6 +77,11 @@ class Application:
         if path == "/slow":
             await asyncio.sleep(float(query.get("ms", "1000")) / 1000)
             return 200, b"slept\n"
+        if path == "/busy":
+            until = time.process_time() + float(query.get("ms", "100")) / 1000
+            while time.process_time() < until:
+                pass
+            return 200, b"worked\n"
         if path == "/crash":
             print("told to crash", flush=True)
             os._exit(int(query.get("code", "7")))
