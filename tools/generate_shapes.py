@@ -78,6 +78,19 @@ SERVICES = [
         """.split(),
     ),
     Service(
+        "ecr",
+        "Elastic Container Registry",
+        "2015-09-21",
+        """
+        BatchCheckLayerAvailability BatchDeleteImage BatchGetImage CompleteLayerUpload CreateRepository
+        DeleteLifecyclePolicy DeleteRepository DeleteRepositoryPolicy DescribeImages
+        DescribeRepositories GetAuthorizationToken GetDownloadUrlForLayer GetLifecyclePolicy
+        GetRepositoryPolicy InitiateLayerUpload ListImages ListTagsForResource PutImage
+        PutImageScanningConfiguration PutImageTagMutability PutLifecyclePolicy SetRepositoryPolicy
+        TagResource UntagResource UploadLayerPart
+        """.split(),
+    ),
+    Service(
         "ssm",
         "Systems Manager",
         "2014-11-06",

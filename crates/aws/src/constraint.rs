@@ -42,6 +42,8 @@ pub enum Reported {
     InvalidRequest,
     /// `ValidationException`: most others.
     Validation,
+    /// `InvalidParameterException`: ECR.
+    InvalidParameter,
 }
 
 /// Checks an input.
@@ -56,6 +58,7 @@ pub fn check<T: Validate>(input: &T, reported: Reported) -> Result<(), ApiError>
         _ => Err(match reported {
             Reported::InvalidRequest => ApiError::invalid_request(violations.to_string()),
             Reported::Validation => ApiError::validation(violations.to_string()),
+            Reported::InvalidParameter => ApiError::invalid_parameter(violations.to_string()),
         }),
     }
 }

@@ -130,6 +130,47 @@ errors! {
     /// Systems Manager: a parameter has no such type.
     unsupported_parameter_type, UnsupportedParameterType, "UnsupportedParameterType", BAD_REQUEST;
 
+    /// ECR: the tag is of that image already.
+    image_already_exists, ImageAlreadyExists, "ImageAlreadyExistsException", BAD_REQUEST;
+    /// ECR: an image is not of the digest that was said.
+    image_digest_does_not_match, ImageDigestDoesNotMatch, "ImageDigestDoesNotMatchException", BAD_REQUEST;
+    /// ECR: no such image.
+    image_not_found, ImageNotFound, "ImageNotFoundException", BAD_REQUEST;
+    /// ECR: the tag stays with the image that has it.
+    image_tag_already_exists, ImageTagAlreadyExists, "ImageTagAlreadyExistsException", BAD_REQUEST;
+    /// ECR: nothing came of a layer.
+    empty_upload, EmptyUpload, "EmptyUploadException", BAD_REQUEST;
+    /// ECR: a layer is not of the digest that was said.
+    invalid_layer, InvalidLayer, "InvalidLayerException", BAD_REQUEST;
+    /// ECR: a part does not begin where the one before ended.
+    invalid_layer_part, InvalidLayerPart, "InvalidLayerPartException", BAD_REQUEST;
+    /// ECR: a label cannot be.
+    invalid_tag_parameter, InvalidTagParameter, "InvalidTagParameterException", BAD_REQUEST;
+    /// ECR: the repository has the layer already.
+    layer_already_exists, LayerAlreadyExists, "LayerAlreadyExistsException", BAD_REQUEST;
+    /// ECR: the repository does not have the layer.
+    layer_inaccessible, LayerInaccessible, "LayerInaccessibleException", BAD_REQUEST;
+    /// ECR: a manifest names a layer that was not pushed.
+    layers_not_found, LayersNotFound, "LayersNotFoundException", BAD_REQUEST;
+    /// ECR: the repository has no lifecycle policy.
+    lifecycle_policy_not_found, LifecyclePolicyNotFound, "LifecyclePolicyNotFoundException", BAD_REQUEST;
+    /// ECR: an index names an image that was not pushed.
+    referenced_images_not_found, ReferencedImagesNotFound, "ReferencedImagesNotFoundException", BAD_REQUEST;
+    /// ECR: there is one already.
+    repository_already_exists, RepositoryAlreadyExists, "RepositoryAlreadyExistsException", BAD_REQUEST;
+    /// ECR: it has images.
+    repository_not_empty, RepositoryNotEmpty, "RepositoryNotEmptyException", BAD_REQUEST;
+    /// ECR: no such repository.
+    repository_not_found, RepositoryNotFound, "RepositoryNotFoundException", BAD_REQUEST;
+    /// ECR: the repository has no policy.
+    repository_policy_not_found, RepositoryPolicyNotFound, "RepositoryPolicyNotFoundException", BAD_REQUEST;
+    /// ECR: more labels than there may be.
+    too_many_labels, TooManyLabels, "TooManyTagsException", BAD_REQUEST;
+    /// ECR: no such upload.
+    upload_not_found, UploadNotFound, "UploadNotFoundException", BAD_REQUEST;
+    /// ECR: we failed.
+    server, Server, "ServerException", INTERNAL_SERVER_ERROR;
+
     /// Whoever asks is known and may not.
     access_denied, AccessDenied, "AccessDeniedException" / "AccessDenied", FORBIDDEN;
     /// A session token is over.
@@ -219,6 +260,13 @@ mod tests {
             "TooManyUpdates",
         ];
         check(include_str!("../models/ssm.json"), &ssm);
+        let ecr = [
+            "KmsException",
+            "LayerPartTooSmallException",
+            "UnableToGetUpstreamImageException",
+            "UnableToGetUpstreamLayerException",
+        ];
+        check(include_str!("../models/ecr.json"), &ecr);
     }
 
     #[track_caller]

@@ -11,6 +11,7 @@ pub mod blob;
 pub mod client;
 pub mod constraint;
 pub mod decode;
+pub mod ecr;
 mod encode;
 pub mod epoch_seconds;
 pub mod error;

@@ -31,7 +31,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
-    apprunner::shapes, constraint::Reported, decode::query, encode, error::ApiError, native,
+    apprunner::shapes, constraint::Reported, decode::query, ecr, encode, error::ApiError, native,
     secretsmanager, sigv4::claim::claimed_service, ssm,
 };
 
@@ -55,7 +55,14 @@ const RPC_V2_CBOR: &str = "rpc-v2-cbor";
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// The services that Ekiden's endpoint speaks for.
-pub static APIS: &[Api] = &[APP_RUNNER, EKIDEN, STS, SECRETS_MANAGER, SYSTEMS_MANAGER];
+pub static APIS: &[Api] = &[
+    APP_RUNNER,
+    EKIDEN,
+    STS,
+    SECRETS_MANAGER,
+    SYSTEMS_MANAGER,
+    CONTAINER_REGISTRY,
+];
 
 /// AWS App Runner.
 pub const APP_RUNNER: Api = Api {
@@ -115,6 +122,17 @@ pub const SYSTEMS_MANAGER: Api = Api {
     violations: Reported::Validation,
 };
 
+/// Amazon Elastic Container Registry.
+pub const CONTAINER_REGISTRY: Api = Api {
+    service: Service::ContainerRegistry,
+    name: "ecr",
+    target_prefix: Some(ecr::shapes::TARGET_PREFIX),
+    signing_name: ecr::shapes::SIGNING_NAME,
+    query: None,
+    protocols: &[Protocol::AwsJson11],
+    violations: Reported::InvalidParameter,
+};
+
 /// Whose operations a row of the table leads to: what has handlers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Service {
@@ -128,6 +146,8 @@ pub enum Service {
     SecretsManager,
     /// AWS Systems Manager.
     SystemsManager,
+    /// Amazon Elastic Container Registry.
+    ContainerRegistry,
 }
 
 /// A service as a client addresses it.

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf};
 
-use ekiden_model::{image::ImageReference, plan::Timing, scaling::ScalingDefaults};
+use ekiden_model::{
+    image::ImageReference, plan::Timing, repository::matches, scaling::ScalingDefaults,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::certificates::DnsUpdates;
@@ -35,6 +37,36 @@ pub struct ControlConfig {
     pub certificates: CertificatesConfig,
     /// Images that stand for source repositories, by the repository's URL.
     pub prebuilt: BTreeMap<String, ImageReference>,
+    /// The built-in registry.
+    pub registry: RegistryConfig,
+}
+
+/// The built-in registry.
+#[derive(Clone)]
+pub struct RegistryConfig {
+    /// Bytes that blobs may take; more is refused.
+    pub budget: u64,
+    /// Where its clients find it: a URL without a path.
+    pub endpoint: String,
+    /// Patterns of registry names, with `*`, that are this one in image references.
+    pub names: Vec<String>,
+    /// What the installation's own engine logs in with; without it, nothing can be run from here.
+    pub pull_key: Option<String>,
+}
+
+impl fmt::Debug for RegistryConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RegistryConfig({}, {:?})", self.endpoint, self.names)
+    }
+}
+
+impl RegistryConfig {
+    /// The repository of this registry that a reference is to.
+    pub fn repository<'a>(&self, reference: &'a ImageReference) -> Option<&'a str> {
+        let is_this = |pattern: &String| matches(pattern, &reference.registry);
+        let own = self.names.iter().any(is_this);
+        own.then_some(reference.repository.as_str())
+    }
 }
 
 /// Where certificates come from.
@@ -122,6 +154,8 @@ pub struct Quotas {
     pub secrets: u64,
     /// Parameters.
     pub parameters: u64,
+    /// Repositories of the registry.
+    pub repositories: u64,
 }
 
 impl Default for Quotas {
@@ -140,6 +174,7 @@ impl Default for Quotas {
             access_keys: 1000,
             secrets: 10_000,
             parameters: 10_000,
+            repositories: 10_000,
         }
     }
 }

@@ -42,6 +42,9 @@ const LAST_USED_INTERVAL: Duration = Duration::from_secs(60);
 /// What AWS says of a key that nobody has, and of a session that is nobody's any more.
 const UNKNOWN_KEY: &str = "The security token included in the request is invalid.";
 
+/// The name that goes with passwords made for a while: ECR's.
+pub(crate) const PASSWORD_USER: &str = "AWS";
+
 /// Every access key, and who a request is from.
 pub(crate) struct Identities {
     store: Arc<Store>,
@@ -284,6 +287,51 @@ impl Identities {
             }),
             region: identity.region,
         })
+    }
+
+    /// Who logs in with a name and a password, as to a registry: the id and the secret of an access key,
+    /// or `AWS` and what [`Self::password`] made.
+    pub(crate) fn log_in(&self, name: &str, password: &str) -> Option<Identity> {
+        let (key_id, session) = match name {
+            PASSWORD_USER => {
+                let (id, token) = password.split_once('.')?;
+                let session = session::open(&self.keyring, id, token).ok()?;
+                if session.expires_at <= clock::now() {
+                    return None;
+                }
+                (session.parent.clone(), Some(session))
+            }
+            id => (id.to_owned(), None),
+        };
+        let key = self.snapshot().get(&key_id).cloned()?;
+        let opens = match (&session, &key.secret) {
+            (Some(_), Some(_)) => true,
+            (None, Some(secret)) => secret.is(password),
+            (_, None) => false,
+        };
+        (key.is_active() && opens).then(|| Identity {
+            key,
+            session: session.map(|session| Session {
+                expires_at: session.expires_at,
+                name: session.name,
+            }),
+            region: String::new(),
+        })
+    }
+
+    /// A password of [`PASSWORD_USER`] with an identity's own rights, and until when it is one.
+    pub(crate) fn password(
+        &self,
+        of: &Identity,
+        lasting: Duration,
+    ) -> (Zeroizing<String>, Timestamp) {
+        let name = match &of.session {
+            Some(session) => session.name.clone(),
+            None => SessionName::Own,
+        };
+        let issued = self.issue(of, name, lasting);
+        let password = format!("{}.{}", issued.access_key_id, issued.session_token);
+        (Zeroizing::new(password), issued.expires_at)
     }
 
     /// Notes that a key was used.

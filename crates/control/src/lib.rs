@@ -14,6 +14,7 @@ mod audit;
 mod certificates;
 mod clock;
 mod config;
+mod deliveries;
 mod demand;
 mod domains;
 mod edges;
@@ -31,6 +32,7 @@ mod worker;
 use std::{io, sync::Arc, time::Duration};
 
 use ekiden_engine::Engine;
+use ekiden_registry::Registry;
 use ekiden_store::{Store, StoreError};
 use tokio::{net::UnixListener, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -39,15 +41,15 @@ use tracing::{info, warn};
 #[doc(hidden)]
 pub use crate::api::page::fuzzing;
 use crate::{
-    api::Api, audit::Audit, certificates::Certificates, domains::Domains, edges::Edges,
-    identity::Identities, ingress::Ingress, keyring::Keyring, observations::Observations,
-    services::Services, vault::Vault, worker::Chain, worker::Tools,
+    api::Api, audit::Audit, certificates::Certificates, deliveries::Deliveries, domains::Domains,
+    edges::Edges, identity::Identities, ingress::Ingress, keyring::Keyring,
+    observations::Observations, services::Services, vault::Vault, worker::Chain, worker::Tools,
 };
 pub use crate::{
     certificates::DnsUpdates,
     config::{
         AcmeConfig, CertificatesConfig, ChallengeKind, ControlConfig, DomainValidation, Handshake,
-        Quotas, References,
+        Quotas, References, RegistryConfig,
     },
 };
 
@@ -92,6 +94,15 @@ pub enum ControlError {
     #[error("cannot open the audit log in `{path}`")]
     Audit {
         /// Where it is kept.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The registry's directory cannot be made.
+    #[error("cannot open the registry in `{path}`")]
+    Registry {
+        /// Where it is.
         path: String,
         /// Why.
         #[source]
@@ -192,6 +203,21 @@ pub async fn run<E: Engine>(
     ));
     tasks.spawn(Arc::clone(&certificates).keep(certificates_wanted, stop.clone()));
     tasks.spawn(Arc::clone(&domains).keep(stop.clone()));
+    let images = Arc::new(open_registry(&config, &store).await?);
+    tasks.spawn(
+        Deliveries::new(
+            Arc::clone(&images),
+            Arc::clone(&store),
+            Arc::clone(&services),
+            config.registry.clone(),
+        )
+        .keep(stop.clone()),
+    );
+    tasks.spawn(deliveries::collect(
+        Arc::clone(&images),
+        Arc::clone(&store),
+        stop.clone(),
+    ));
     let api = Api::new(
         config,
         store,
@@ -205,6 +231,7 @@ pub async fn run<E: Engine>(
         keyring,
         Arc::clone(&identities),
         audit,
+        images,
     );
     tasks.spawn(identities.write_down_uses(stop.clone()));
     tasks.spawn(Arc::new(api).serve(api_listener, stop.clone()));
@@ -222,6 +249,23 @@ fn load_keyring(data_dir: &std::path::Path) -> Result<Arc<Keyring>, ControlError
         source,
     })?;
     Ok(Arc::new(keyring))
+}
+
+async fn open_registry(
+    config: &ControlConfig,
+    store: &Arc<Store>,
+) -> Result<Registry, ControlError> {
+    let dir = config.data_dir.join("registry");
+    let opened = Registry::open(
+        Arc::clone(store),
+        dir.clone(),
+        config.registry.budget,
+        config.quotas.repositories,
+    );
+    opened.await.map_err(|source| ControlError::Registry {
+        path: dir.display().to_string(),
+        source,
+    })
 }
 
 fn open_audit(data_dir: &std::path::Path) -> Result<Audit, ControlError> {

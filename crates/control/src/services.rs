@@ -233,6 +233,17 @@ impl<E: Engine> Services<E> {
             .collect()
     }
 
+    /// Every service that is not deleted, of all regions.
+    pub(crate) fn all(&self) -> Vec<Arc<Snapshot>> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known
+            .by_id
+            .values()
+            .map(|handle| Arc::clone(&handle.snapshot.borrow()))
+            .filter(|snapshot| snapshot.stored.service.settled != ServiceStatus::Deleted)
+            .collect()
+    }
+
     /// How many services are not deleted.
     pub(crate) fn count(&self) -> u64 {
         self.tools.counts.total()

@@ -4,7 +4,10 @@
 
 mod support;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use ekiden_aws::{apprunner::shapes as wire, client::ClientError};
 use ekiden_engine::Engine;
@@ -105,20 +108,25 @@ async fn deploy(world: &World, arn: &str) {
     world.until(|world| environments(world).len() == 1).await;
 }
 
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| match path.is_dir() {
+            true => files_below(&path),
+            false => vec![path],
+        })
+        .collect()
+}
+
 /// Looks for the value in every file of the control plane.
 fn assert_nowhere_on_disk(world: &World) {
     let control = world.dir.path().join("control");
-    let entries = |dir| {
-        std::fs::read_dir(dir)
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-    };
     // A database that is being closed moves what is in its log to the database, and the log is gone:
     // then all of it is read again.
     let files = loop {
-        let (folders, mut paths): (Vec<_>, Vec<_>) =
-            entries(control.clone()).partition(|path| path.is_dir());
-        paths.extend(folders.into_iter().flat_map(entries));
+        let paths = files_below(&control);
         let read = |path: PathBuf| std::fs::read(&path).map(|bytes| (path, bytes));
         match paths
             .into_iter()

@@ -63,6 +63,8 @@ pub struct Config {
     pub host: Host,
     /// Images and where they come from.
     pub images: Images,
+    /// The built-in registry.
+    pub registry: OwnRegistry,
     /// Whom the unprivileged roles run as.
     pub users: Users,
     /// What the roles say.
@@ -241,6 +243,15 @@ pub struct Images {
     pub budget: u64,
     /// By host, with its port if it has one.
     pub registries: BTreeMap<String, Registry>,
+}
+
+/// Settings of the built-in registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnRegistry {
+    /// Bytes that pushed images may take.
+    pub budget: u64,
+    /// Names of registries in image references that are this one.
+    pub names: Vec<String>,
 }
 
 /// How to speak to one registry.
@@ -427,6 +438,10 @@ impl Default for Config {
             images: Images {
                 budget: 20 << 30,
                 registries: BTreeMap::new(),
+            },
+            registry: OwnRegistry {
+                budget: 50 << 30,
+                names: Vec::new(),
             },
             users: Users {
                 edge: 64801,

@@ -1,8 +1,9 @@
 //! The directories of one Ekiden: their owners and modes, and their end.
 
 use std::{
-    fs, io,
-    os::unix::fs::{PermissionsExt, chown},
+    fs,
+    io::{self, Read, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt, chown},
     path::{Path, PathBuf},
 };
 
@@ -46,7 +47,45 @@ pub fn create(config: &Config) -> Result<(), LayoutError> {
             source,
         })?;
     }
-    Ok(())
+    let path = pull_key(config);
+    make_pull_key(&path, control).map_err(|source| LayoutError {
+        verb: "make the key",
+        path,
+        source,
+    })
+}
+
+/// Where the key is that the agent logs in to the built-in registry with.
+pub fn pull_key(config: &Config) -> PathBuf {
+    config.data_dir.join("control").join("pull-key")
+}
+
+/// Makes the key, unless it is there: 64 digits from the kernel's random numbers.
+fn make_pull_key(path: &Path, user: u32) -> io::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    let mut random = [0; 32];
+    fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
+    let key: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let draft = path.with_extension("draft");
+    absent(fs::remove_file(&draft))?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&draft)?;
+    file.write_all(key.as_bytes())?;
+    file.sync_all()?;
+    chown(&draft, Some(user), Some(user))?;
+    fs::rename(&draft, path)
+}
+
+fn absent(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Removes what [`create`] made and what the supervisor, control and the edge put there; what
@@ -86,12 +125,9 @@ fn directory(path: &Path, mode: u32, user: u32) -> io::Result<()> {
 }
 
 fn absent_is_fine(result: io::Result<()>, path: &Path) -> Result<(), LayoutError> {
-    match result {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(LayoutError {
-            verb: "remove",
-            path: path.to_owned(),
-            source,
-        }),
-        _ => Ok(()),
-    }
+    absent(result).map_err(|source| LayoutError {
+        verb: "remove",
+        path: path.to_owned(),
+        source,
+    })
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     os::{fd::OwnedFd, unix::net::UnixListener},
     path::Path,
 };
@@ -22,7 +22,7 @@ use ekiden_agent::{
 };
 use ekiden_control::{
     AcmeConfig, CertificatesConfig, ChallengeKind, ControlConfig, DnsUpdates, DomainValidation,
-    Handshake, References,
+    Handshake, References, RegistryConfig,
 };
 use ekiden_edge::{
     Edge,
@@ -30,12 +30,13 @@ use ekiden_edge::{
     listener::{Door, Entrance, ListenerGroup, Preamble, Transport},
 };
 use ekiden_engine::remote::AgentClient;
-use ekiden_model::{plan::Timing, scaling::ScalingDefaults};
+use ekiden_model::{plan::Timing, repository::ENGINE_USER, scaling::ScalingDefaults};
 use zeroize::Zeroizing;
 
 use crate::{
     channel::Start,
     config::{Acme, AcmeChallenge, Config, Registry},
+    layout,
     link::Link,
     listeners::Purpose,
     role::Role,
@@ -206,6 +207,12 @@ fn control_config(config: &Config) -> anyhow::Result<ControlConfig> {
             .iter()
             .filter_map(|(url, image)| Some((url.clone(), image.parse().ok()?)))
             .collect(),
+        registry: RegistryConfig {
+            budget: config.registry.budget,
+            endpoint: format!("http://{}", registry_address(config)),
+            names: registry_names(config),
+            pull_key: fs::read_to_string(layout::pull_key(config)).ok(),
+        },
         certificates: CertificatesConfig {
             listening: !config.edge.listen_tls.is_empty(),
             local_domains: config.tls.local_domains,
@@ -263,6 +270,32 @@ fn read_key(file: &Path, alphabet: &impl Engine) -> anyhow::Result<Zeroizing<Vec
     Ok(Zeroizing::new(key))
 }
 
+/// Where the built-in registry is found on this host: at the API.
+fn registry_address(config: &Config) -> SocketAddr {
+    let mut address = config.api.listen;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+/// How image references name it: the API's address, ECR's names of the account, and what is set.
+fn registry_names(config: &Config) -> Vec<String> {
+    let address = registry_address(config);
+    let mut names = vec![
+        address.to_string(),
+        format!("{}.dkr.ecr.*.amazonaws.com", config.api.account_id),
+    ];
+    if address.ip().is_loopback() {
+        names.push(format!("localhost:{}", address.port()));
+    }
+    names.extend(config.registry.names.iter().cloned());
+    names
+}
+
 fn image_settings(config: &Config) -> anyhow::Result<ImageSettings> {
     let mut settings = ImageSettings {
         budget_bytes: config.images.budget,
@@ -273,6 +306,21 @@ fn image_settings(config: &Config) -> anyhow::Result<ImageSettings> {
             .registries
             .insert(host.clone(), registry_settings(host, registry)?);
     }
+    let own = registry_address(config).to_string();
+    if let Ok(key) = fs::read_to_string(layout::pull_key(config)) {
+        let login = Login::new(ENGINE_USER, key);
+        let own_settings = RegistrySettings {
+            plain_http: Some(true),
+            login: Some(login),
+            ..RegistrySettings::default()
+        };
+        settings
+            .registries
+            .entry(own.clone())
+            .or_insert(own_settings);
+    }
+    let names = registry_names(config).into_iter();
+    settings.aliases = names.map(|name| (name, own.clone())).collect();
     Ok(settings)
 }
 

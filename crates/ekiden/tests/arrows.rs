@@ -19,10 +19,12 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "ekiden-aws",
             "ekiden-engine",
+            "ekiden-registry",
             "ekiden-store",
             "ekiden-model",
         ],
     ),
+    ("ekiden-registry", &["ekiden-store", "ekiden-model"]),
     (
         "ekiden-cli",
         &["ekiden-aws", "ekiden-engine", "ekiden-model"],

@@ -7,7 +7,7 @@
 //! |---|---|---|---|
 //! | its own identity | yes | yes | yes |
 //! | look at resources | yes | yes | yes |
-//! | change a service | - | if the name matches | yes |
+//! | change a service, push to a repository | - | if the name matches | yes |
 //! | look at secret values, keys, the audit log | - | - | yes |
 //! | change anything else | - | - | yes |
 
@@ -45,7 +45,7 @@ pub enum Access {
     Read,
     /// Looks at what opens other doors: secret values, access keys, the audit log.
     ReadRestricted,
-    /// Changes a service or what belongs to it.
+    /// Changes a service or what belongs to it, or a repository.
     Deploy,
     /// Changes anything else.
     Administer,

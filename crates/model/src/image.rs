@@ -171,7 +171,7 @@ fn parse_reference(text: &str) -> Result<ImageReference, &'static str> {
     if !is_registry(&registry) {
         return Err("the registry is not a host name with an optional port");
     }
-    if !repository.split('/').all(is_path_component) {
+    if !is_repository(&repository) {
         return Err(
             "the repository must be lower-case letters and digits, separated by `.`, `_`, `-` and `/`",
         );
@@ -234,7 +234,13 @@ fn is_port(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u16>().is_ok()
 }
 
-fn is_tag(text: &str) -> bool {
+/// Whether it is a lower-case path below a registry (distribution specification, `<name>`).
+pub fn is_repository(text: &str) -> bool {
+    text.split('/').all(is_path_component)
+}
+
+/// Whether it is 1 to 128 letters, digits, `_`, `.` and `-` (distribution specification, `<reference>`).
+pub fn is_tag(text: &str) -> bool {
     (1..=128).contains(&text.len())
         && !text.starts_with(['.', '-'])
         && text

@@ -199,6 +199,9 @@ pub struct Service {
     pub served: Vec<RevisionNumber>,
     /// The number of the newest revision; 0 when there is none.
     pub revision_newest: RevisionNumber,
+    /// What its tag stood for when it was last looked at whether that is to be deployed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered: Option<Digest>,
     /// The operation that is not over, if any.
     pub operation: Option<Operation>,
     /// When it was created.
@@ -533,6 +536,7 @@ impl Service {
             active: None,
             served: Vec::new(),
             revision_newest: RevisionNumber(0),
+            delivered: None,
             operation: Some(Operation::accepted(
                 operation,
                 kind,

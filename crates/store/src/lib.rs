@@ -14,6 +14,7 @@ pub mod certificates;
 pub mod domains;
 pub mod parameters;
 mod references;
+pub mod registry;
 pub mod resources;
 mod rows;
 pub mod secrets;

@@ -92,18 +92,19 @@ impl Registry {
     /// # Errors
     /// [`ImageError::BadRequest`] for a mirror that is no address.
     pub(super) fn repository(&self, reference: &ImageReference) -> Result<Repository, ImageError> {
-        let own = self.settings.registries.get(&reference.registry);
+        let registry = self.settings.stands_for(&reference.registry);
+        let own = self.settings.registries.get(registry);
         let mut endpoints = Vec::new();
         if let Some(mirror) = own.and_then(|settings| settings.mirror.as_deref()) {
             endpoints.push(self.mirror(mirror, &reference.repository)?);
         }
-        let authority = match reference.registry.as_str() {
+        let authority = match registry {
             DEFAULT_REGISTRY => DOCKER_HUB,
             other => other,
         };
         endpoints.push(Endpoint {
-            registry: reference.registry.clone(),
-            scheme: self.scheme(&reference.registry),
+            registry: registry.to_owned(),
+            scheme: self.scheme(registry),
             authority: authority.to_owned(),
             path: reference.repository.clone(),
         });

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
+use ekiden_model::repository::matches;
+
 /// Bounds and registries of an image store. Its `Default` is what the documentation promises.
 #[derive(Debug, Clone)]
 pub struct ImageSettings {
@@ -29,6 +31,9 @@ pub struct ImageSettings {
     pub keep_recent: Duration,
     /// By registry host and port, as in image names.
     pub registries: BTreeMap<String, RegistrySettings>,
+    /// Patterns of registry names, with `*`, and the registry that they all stand for. One that is in
+    /// `registries` itself stands for itself.
+    pub aliases: Vec<(String, String)>,
     /// The program that makes base images; a name is looked up in `PATH`.
     pub mmdebstrap: PathBuf,
 }
@@ -58,8 +63,21 @@ impl Default for ImageSettings {
             retry_delay: Duration::from_millis(250),
             keep_recent: Duration::from_secs(10 * 60),
             registries: BTreeMap::new(),
+            aliases: Vec::new(),
             mmdebstrap: PathBuf::from("mmdebstrap"),
         }
+    }
+}
+
+impl ImageSettings {
+    /// Where images of a registry of this name are.
+    pub(super) fn stands_for<'a>(&'a self, registry: &'a str) -> &'a str {
+        if self.registries.contains_key(registry) {
+            return registry;
+        }
+        let mut aliases = self.aliases.iter();
+        let found = aliases.find(|(pattern, _)| matches(pattern, registry));
+        found.map_or(registry, |(_, other)| other)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use subtle::ConstantTimeEq;
 
 use super::{TERMINATOR, canonical::Scope};
 
@@ -13,6 +14,11 @@ impl SecretAccessKey {
     /// Takes the secret as text.
     pub fn new(secret: impl Into<String>) -> Self {
         Self(secret.into())
+    }
+
+    /// Whether somebody knows it: compared in the same time whatever is wrong.
+    pub fn is(&self, given: &str) -> bool {
+        self.0.as_bytes().ct_eq(given.as_bytes()).into()
     }
 
     /// The key that signs for a scope.

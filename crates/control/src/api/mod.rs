@@ -14,6 +14,7 @@ mod configuration;
 mod connections;
 mod document;
 mod domains;
+mod ecr;
 mod ingress;
 mod installation;
 mod named;
@@ -22,6 +23,7 @@ mod observability;
 mod operation;
 pub(crate) mod page;
 mod parameters;
+mod registry;
 mod resources;
 mod revisions;
 mod scaling;
@@ -48,6 +50,7 @@ use ekiden_aws::{
 };
 use ekiden_engine::Engine;
 use ekiden_model::access::{Decision, decide};
+use ekiden_registry::{Body, Registry};
 use ekiden_store::{Store, StoreError};
 use http::request::Parts;
 use http_body_util::{BodyExt, Full, Limited};
@@ -59,6 +62,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use self::operation::{Operation, Subject};
+pub(crate) use self::services::deploys_by_itself;
 use crate::{
     ControlConfig,
     audit::{self, Audit},
@@ -104,6 +108,7 @@ pub(crate) struct Api<E> {
     identities: Arc<Identities>,
     audit: Arc<Audit>,
     vault: Vault,
+    images: Arc<Registry>,
     host: Host,
 }
 
@@ -130,6 +135,7 @@ impl<E: Engine> Api<E> {
         keyring: Arc<Keyring>,
         identities: Arc<Identities>,
         audit: Arc<Audit>,
+        images: Arc<Registry>,
     ) -> Self {
         let vault = Vault::new(
             Arc::clone(&store),
@@ -150,6 +156,7 @@ impl<E: Engine> Api<E> {
             identities,
             audit,
             vault,
+            images,
             host: Host::read(),
         }
     }
@@ -216,10 +223,13 @@ impl<E: Engine> Api<E> {
         &self,
         request: http::Request<Incoming>,
         source: &str,
-    ) -> http::Response<Full<Bytes>> {
+    ) -> http::Response<Body> {
+        if is_registry(request.uri().path()) {
+            return Box::pin(self.registry(request, source)).await;
+        }
         let (parts, body) = request.into_parts();
         if parts.method == http::Method::GET && parts.uri.path() == "/healthz" {
-            return http::Response::new(Full::new(Bytes::from_static(b"ok\n")));
+            return http::Response::new(whole(Bytes::from_static(b"ok\n")));
         }
         let id = RequestId::random();
         let mut trace = Trace::of(&parts);
@@ -232,7 +242,7 @@ impl<E: Engine> Api<E> {
             log_refusal(&trace, id, &error);
             protocol::failure(trace.protocol, id, &error)
         });
-        answer.map(Full::new)
+        answer.map(whole)
     }
 
     /// Decides in the order that App Runner's answers show (specification, section 2.6): operation,
@@ -277,6 +287,7 @@ impl<E: Engine> Api<E> {
             Operation::Parameters(operation) => {
                 self.systems_manager(&caller, operation, call).await
             }
+            Operation::Ecr(operation) => self.container_registry(&caller, operation, call).await,
         }
     }
 
@@ -582,6 +593,15 @@ impl Call<'_> {
         let output = handle(input).await?;
         Ok(protocol::success(self.route, self.id, &output))
     }
+}
+
+/// Whether a path is the registry's.
+fn is_registry(path: &str) -> bool {
+    path == "/v2" || path.starts_with("/v2/")
+}
+
+fn whole(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed()
 }
 
 /// Reads a body within its bounds of size and time.

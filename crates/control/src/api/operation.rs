@@ -4,6 +4,7 @@ use ekiden_aws::{
     apprunner::shapes::Operation as AppRunner,
     arn::{Arn, Resource},
     decode::Tree,
+    ecr::shapes::Operation as Ecr,
     native::NativeOperation as Native,
     protocol::{Route, Service},
     secretsmanager::shapes::Operation as Secrets,
@@ -21,6 +22,8 @@ enum Named {
     By(&'static str),
     /// A service that is not there yet, by its name.
     NewService,
+    /// A repository, by its name or its ARN.
+    Repository(&'static str),
     /// Nothing in particular.
     Nothing,
 }
@@ -33,6 +36,7 @@ pub(super) enum Operation {
     Sts(Sts),
     Secrets(Secrets),
     Parameters(Parameters),
+    Ecr(Ecr),
 }
 
 /// What an operation is done to, as far as its input says.
@@ -54,6 +58,7 @@ impl Operation {
             Service::Sts => Sts::from_name(name).map(Self::Sts),
             Service::SecretsManager => Secrets::from_name(name).map(Self::Secrets),
             Service::SystemsManager => Parameters::from_name(name).map(Self::Parameters),
+            Service::ContainerRegistry => Ecr::from_name(name).map(Self::Ecr),
         }
     }
 
@@ -65,6 +70,7 @@ impl Operation {
             Self::Sts(operation) => operation.name(),
             Self::Secrets(operation) => operation.name(),
             Self::Parameters(operation) => operation.name(),
+            Self::Ecr(operation) => operation.name(),
         }
     }
 
@@ -75,6 +81,7 @@ impl Operation {
             Self::Sts(operation) => named_by_sts(operation),
             Self::Secrets(operation) => named_by_secrets(operation),
             Self::Parameters(operation) => named_by_parameters(operation),
+            Self::Ecr(operation) => named_by_ecr(operation),
         }
     }
 
@@ -86,6 +93,7 @@ impl Operation {
             Self::Sts(operation) => of_sts(operation),
             Self::Secrets(operation) => of_secrets(operation),
             Self::Parameters(operation) => of_parameters(operation),
+            Self::Ecr(operation) => of_ecr(operation),
         }
     }
 }
@@ -190,6 +198,77 @@ const fn of_secrets(operation: Secrets) -> Access {
         | O::UntagResource
         | O::UpdateSecret
         | O::UpdateSecretVersionStage => Access::Administer,
+    }
+}
+
+/// Whoever may deploy a service may push to a repository of such a name.
+const fn of_ecr(operation: Ecr) -> Access {
+    use Ecr as O;
+    match operation {
+        O::GetAuthorizationToken => Access::OwnIdentity,
+        O::BatchCheckLayerAvailability
+        | O::BatchGetImage
+        | O::DescribeImages
+        | O::DescribeRepositories
+        | O::GetDownloadUrlForLayer
+        | O::GetLifecyclePolicy
+        | O::GetRepositoryPolicy
+        | O::ListImages
+        | O::ListTagsForResource => Access::Read,
+        O::BatchDeleteImage
+        | O::CompleteLayerUpload
+        | O::CreateRepository
+        | O::DeleteLifecyclePolicy
+        | O::DeleteRepository
+        | O::DeleteRepositoryPolicy
+        | O::InitiateLayerUpload
+        | O::PutImage
+        | O::PutImageScanningConfiguration
+        | O::PutImageTagMutability
+        | O::PutLifecyclePolicy
+        | O::SetRepositoryPolicy
+        | O::TagResource
+        | O::UntagResource
+        | O::UploadLayerPart => Access::Deploy,
+    }
+}
+
+const fn named_by_ecr(operation: Ecr) -> Named {
+    use Ecr as O;
+    match operation {
+        O::DescribeRepositories | O::GetAuthorizationToken => Named::Nothing,
+        O::ListTagsForResource | O::TagResource | O::UntagResource => {
+            Named::Repository("resourceArn")
+        }
+        O::BatchCheckLayerAvailability
+        | O::BatchDeleteImage
+        | O::BatchGetImage
+        | O::CompleteLayerUpload
+        | O::CreateRepository
+        | O::DeleteLifecyclePolicy
+        | O::DeleteRepository
+        | O::DeleteRepositoryPolicy
+        | O::DescribeImages
+        | O::GetDownloadUrlForLayer
+        | O::GetLifecyclePolicy
+        | O::GetRepositoryPolicy
+        | O::InitiateLayerUpload
+        | O::ListImages
+        | O::PutImage
+        | O::PutImageScanningConfiguration
+        | O::PutImageTagMutability
+        | O::PutLifecyclePolicy
+        | O::SetRepositoryPolicy
+        | O::UploadLayerPart => Named::Repository("repositoryName"),
+    }
+}
+
+/// The name of the repository that an ARN is of, `arn:aws:ecr:REGION:ACCOUNT:repository/NAME`, or the
+/// text itself.
+pub(super) fn repository_named(text: &str) -> &str {
+    match text.strip_prefix("arn:") {
+        Some(arn) => arn.split_once(":repository/").map_or("", |(_, name)| name),
+        None => text,
     }
 }
 
@@ -342,6 +421,15 @@ impl Subject {
                     resource: given.map(str::to_owned),
                 }
             }
+            Named::Repository(member) => {
+                let name = input.text(member).map(repository_named);
+                let resource =
+                    name.map(|name| format!("arn:aws:ecr:{region}:{account}:repository/{name}"));
+                Self {
+                    service: name.map(str::to_owned),
+                    resource,
+                }
+            }
             // Of whatever id it will have.
             Named::NewService => {
                 let service = input.text("ServiceName").map(str::to_owned);
@@ -387,11 +475,13 @@ mod tests {
         let sts = Sts::ALL.iter().copied().map(Operation::Sts);
         let secrets = Secrets::ALL.iter().copied().map(Operation::Secrets);
         let parameters = Parameters::ALL.iter().copied().map(Operation::Parameters);
+        let ecr = Ecr::ALL.iter().copied().map(Operation::Ecr);
         app_runner
             .chain(native)
             .chain(sts)
             .chain(secrets)
             .chain(parameters)
+            .chain(ecr)
     }
 
     #[test]
@@ -439,10 +529,15 @@ mod tests {
             ("ServiceArn", web.as_str()),
             ("ResourceArn", web.as_str()),
             ("ServiceName", "web"),
+            ("repositoryName", "web"),
+            (
+                "resourceArn",
+                "arn:aws:ecr:us-east-1:123456789012:repository/web",
+            ),
         ];
         for operation in every().filter(|operation| operation.access() == Access::Deploy) {
             let own = match operation.named() {
-                Named::By(member) => member,
+                Named::By(member) | Named::Repository(member) => member,
                 Named::NewService => "ServiceName",
                 Named::Nothing => panic!("{}", operation.name()),
             };
@@ -452,7 +547,10 @@ mod tests {
                 .map(|(member, value)| format!(r#""{member}":"{value}""#))
                 .collect();
             let other_service = match own {
-                "ServiceName" => "other".to_owned(),
+                "ServiceName" | "repositoryName" => "other".to_owned(),
+                "resourceArn" => {
+                    format!("arn:aws:ecr:us-east-1:{ACCOUNT}:repository/other")
+                }
                 _ => arn("service/other"),
             };
             let input = format!(r#"{{"{own}":"{other_service}",{}}}"#, others.join(","));
@@ -491,7 +589,7 @@ mod tests {
                                 | Parameters::GetParametersByPath
                         )
                 );
-                let looks = ["Describe", "List", "Get"]
+                let looks = ["Describe", "List", "Get", "BatchGet", "BatchCheck"]
                     .iter()
                     .any(|verb| name.starts_with(verb));
                 let own = matches!(operation, Operation::Sts(_));
@@ -534,6 +632,21 @@ mod tests {
             "RollbackService",
             "UpdateIngress",
             "UpdateScaling",
+            "BatchDeleteImage",
+            "CompleteLayerUpload",
+            "CreateRepository",
+            "DeleteLifecyclePolicy",
+            "DeleteRepository",
+            "DeleteRepositoryPolicy",
+            "InitiateLayerUpload",
+            "PutImage",
+            "PutImageScanningConfiguration",
+            "PutImageTagMutability",
+            "PutLifecyclePolicy",
+            "SetRepositoryPolicy",
+            "TagResource",
+            "UntagResource",
+            "UploadLayerPart",
         ];
         assert_eq!(deploys, wanted);
     }

@@ -526,3 +526,11 @@ fn wire_network(given: Option<NetworkConfiguration>) -> NetworkConfiguration {
         ip_address_type: given.ip_address_type.or_else(|| Some("IPV4".to_owned())),
     }
 }
+
+/// Whether a service is deployed when what it runs was pushed.
+pub(crate) fn deploys_by_itself(stored: &StoredService) -> bool {
+    let configuration = Configuration::parse(&stored.service.configuration);
+    configuration.is_ok_and(|configuration| {
+        configuration.source_configuration.auto_deployments_enabled == Some(true)
+    })
+}

@@ -19,6 +19,7 @@ use ekiden_aws::{
 };
 use ekiden_control::{
     CertificatesConfig, ControlConfig, DomainValidation, Handshake, Quotas, References,
+    RegistryConfig,
 };
 use ekiden_engine::{
     Engine,
@@ -114,6 +115,15 @@ impl World {
                 acme: None,
             },
             prebuilt: BTreeMap::new(),
+            registry: RegistryConfig {
+                budget: 1 << 30,
+                endpoint: "http://registry.test".to_owned(),
+                names: vec![
+                    "registry.test".to_owned(),
+                    "123456789012.dkr.ecr.*.amazonaws.com".to_owned(),
+                ],
+                pull_key: Some("pull-key".to_owned()),
+            },
         };
         (self.configure)(&mut config);
         std::fs::create_dir_all(&config.data_dir).unwrap();

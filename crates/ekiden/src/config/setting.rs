@@ -525,6 +525,12 @@ pub const SETTINGS: &[Setting] = &[
         about: "Parameters in one region.",
     },
     Setting {
+        key: "quota.repositories",
+        default: "10000",
+        form: Form::Count(1, 1000000, |config| &mut config.quota.repositories),
+        about: "Repositories of the built-in registry.",
+    },
+    Setting {
         key: "sources.prebuilt",
         default: "",
         form: Form::List("`<repository URL>=<image>`", 1000, |config, texts| {
@@ -579,6 +585,25 @@ pub const SETTINGS: &[Setting] = &[
             },
         ),
         about: "Memory of the host that is kept free: below it no instance is started, and below twice as much no service grows beyond its minimum. A thirty-second of the host's memory, at most 1 GiB, when absent.",
+    },
+    Setting {
+        key: "registry.budget",
+        default: "50GiB",
+        form: Form::Bytes(1 << 30, 1 << 50, |config| &mut config.registry.budget),
+        about: "Disk that images in the built-in registry may take, compressed; a push of more is refused.",
+    },
+    Setting {
+        key: "registry.names",
+        default: "",
+        form: Form::List(
+            "registry hosts such as `registry.example.org`, with `*` for any characters",
+            16,
+            |config, texts| {
+                let fits = texts.iter().all(|name| is_host(&name.replace('*', "x")));
+                fits.then(|| config.registry.names = texts.to_vec())
+            },
+        ),
+        about: "Further names of the built-in registry in image references, as behind a proxy. The API's own address and ECR's names of `api.account_id` are always its.",
     },
     Setting {
         key: "images.budget",
