@@ -15,10 +15,13 @@ bench-edge: ## The edge, side by side with nginx and HAProxy
 bench-scale: ## Scaling, simulated side by side with the rules of Knative and App Runner
 	@bench/scale/run
 
+bench-registry: ## The built-in registry, side by side with docker-registry
+	@bench/registry/run
+
 demo-down: ## Remove every trace of the demo
 	@examples/demo/down
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
-.PHONY: demo test bench bench-edge bench-scale demo-down help
+.PHONY: demo test bench bench-edge bench-scale bench-registry demo-down help

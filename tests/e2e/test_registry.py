@@ -120,6 +120,11 @@ class Tools(RegistryCase):
             answer = Client(self.address, credentials).ask("GET", "/v2/")
             self.assertEqual((answer.status, answer.codes()), (401, ["UNAUTHORIZED"]))
             self.assertIn("Basic", answer.fields["www-authenticate"])
+        # What every signed request of a session carries opens nothing.
+        session = self.ekiden.client("sts").get_session_token()["Credentials"]
+        for secret in ("", ".x", f".{session['AccessKeyId']}"):
+            seen = f"AWS:{session['AccessKeyId']}{secret}.{session['SessionToken']}"
+            self.assertEqual(Client(self.address, seen).ask("GET", "/v2/").status, 401)
         made = self.ekiden.native("CreateAccessKey", Role="viewer")
         client = Client(
             self.address, f"{made['AccessKey']['AccessKeyId']}:{made['SecretAccessKey']}")
@@ -352,7 +357,13 @@ class Ecr(RegistryCase):
             repositoryName="img/web", imageIds=[{"imageDigest": details[1]["imageDigest"]}])
         left = ecr.list_images(repositoryName="img/web")["imageIds"]
         self.assertEqual([one["imageTag"] for one in left], ["stable"])
-        ecr.delete_repository(repositoryName="img/web", force=True)
+        both = {"imageTag": "stable", "imageDigest": details[1]["imageDigest"]}
+        refused = ecr.batch_delete_image(repositoryName="img/web", imageIds=[both])
+        self.assertEqual(refused["failures"][0]["failureCode"], "ImageTagDoesNotMatchDigest")
+        # With its last tag the image goes.
+        ecr.batch_delete_image(repositoryName="img/web", imageIds=left)
+        self.assertEqual(ecr.list_images(repositoryName="img/web")["imageIds"], [])
+        ecr.delete_repository(repositoryName="img/web")
 
     def test_a_layer_comes_in_parts_and_an_image_of_it(self):
         ecr = self.ecr()
@@ -487,6 +498,20 @@ class Deliveries(RegistryCase):
             self.push(self.image("elsewhere", directory), "named/other:latest")
             self.assertEqual(self.page(service), "first")
             self.assertEqual(len(self.operations(service)), count)
+
+
+class Elsewhere(Deliveries):
+    """Images of a registry that tells nobody of a push."""
+
+    label = "else"
+    extra = '[host]\n[images]\npoll = "1s"\n'
+
+    def push(self, archive, name):
+        return images.registry().push(archive, name)
+
+    # It is Debian's registry that is pushed to: ECR's name is not its.
+    test_ecrs_name_is_this_registry_and_what_is_returned_to_stays = None
+    test_of_a_burst_the_last_is_live_and_no_request_is_lost = None
 
 
 class TerraformRegistry(RegistryCase):

@@ -688,9 +688,11 @@ impl Room {
 /// How many instances are too young to have taken the memory that they will use.
 fn young(table: &BTreeMap<InstanceId, Entry>) -> u64 {
     let now = now();
-    let young = table
-        .values()
-        .filter(|entry| now.since(entry.record.created_at) < YOUNG);
+    // A clock that was set back makes nobody young.
+    let young = table.values().filter(|entry| {
+        let created_at = entry.record.created_at;
+        created_at <= now && now.since(created_at) < YOUNG
+    });
     young.count() as u64
 }
 

@@ -6,7 +6,7 @@ use ekiden_engine::{
     EngineError,
     remote::{Answer, ImageCommand},
 };
-use ekiden_model::image::{Digest, ImageReference, PreparedImage};
+use ekiden_model::image::{Digest, ImageReference, PreparedImage, ResolvedImage};
 use tokio::sync::mpsc;
 
 use crate::image::{
@@ -29,6 +29,12 @@ pub trait Images: Send + Sync + 'static {
         &self,
         reference: &ImageReference,
     ) -> impl Future<Output = Result<PreparedImage, EngineError>> + Send;
+
+    /// As [`ekiden_engine::Engine::resolve_image`].
+    fn resolve(
+        &self,
+        reference: &ImageReference,
+    ) -> impl Future<Output = Result<ResolvedImage, EngineError>> + Send;
 
     /// Keeps an image that has been prepared, for an instance.
     ///
@@ -61,6 +67,10 @@ impl Images for ImageStore {
 
     async fn prepare(&self, reference: &ImageReference) -> Result<PreparedImage, EngineError> {
         Ok(ImageStore::prepare(self, reference, &Progress::none()).await?)
+    }
+
+    async fn resolve(&self, reference: &ImageReference) -> Result<ResolvedImage, EngineError> {
+        Ok(ImageStore::resolve(self, reference).await?)
     }
 
     fn hold(&self, image: Digest) -> Result<ImagePin, EngineError> {

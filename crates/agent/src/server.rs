@@ -171,6 +171,11 @@ async fn answer<I: Images>(host: Arc<Host<I>>, peer: u32, call: Call, events: mp
             .prepare(&reference)
             .await
             .map(|image| Answer::Image { image }),
+        Request::ResolveImage { reference } => host
+            .images
+            .resolve(&reference)
+            .await
+            .map(|image| Answer::Resolved { image }),
         Request::Start { spec } => host.start(*spec).await.map(|()| Answer::Done),
         Request::Stop {
             instance,

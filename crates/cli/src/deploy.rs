@@ -79,6 +79,16 @@ pub struct Deploy {
     #[arg(long, value_name = "COUNT")]
     pub concurrency: Option<u32>,
 
+    /// Deploy by itself whenever the image's tag is pushed; `--auto-deploy=false` ends that [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub auto_deploy: Option<bool>,
+
     /// Do not wait until it serves
     #[arg(long)]
     pub no_wait: bool,
@@ -260,7 +270,8 @@ impl Deploy {
         // A variable is one or the other: what is given now takes the place of what there was.
         forget(&mut how.runtime_environment_variables, &self.secrets);
         forget(&mut how.runtime_environment_secrets, &self.environment);
-        source.auto_deployments_enabled.get_or_insert(false);
+        let before = source.auto_deployments_enabled;
+        source.auto_deployments_enabled = Some(self.auto_deploy.or(before).unwrap_or(false));
         if let Some(role) = &self.access_role {
             let authentication = source.authentication_configuration.get_or_insert_default();
             authentication.access_role_arn = Some(role.clone());
@@ -358,6 +369,7 @@ mod tests {
             min: None,
             max: None,
             concurrency: None,
+            auto_deploy: None,
             no_wait: false,
         }
     }

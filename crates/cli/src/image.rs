@@ -102,7 +102,9 @@ impl Image {
                 })?)
             }
             Answer::Image { image } => Ok(print(format, &image, |image| image.digest.to_string())?),
-            Answer::Done | Answer::Logs { .. } => Ok(print_line(&self.said())?),
+            Answer::Done | Answer::Logs { .. } | Answer::Resolved { .. } => {
+                Ok(print_line(&self.said())?)
+            }
         }
     }
 

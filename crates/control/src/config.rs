@@ -1,6 +1,6 @@
 //! What a control plane is told at its start.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use ekiden_model::{
     image::ImageReference, plan::Timing, repository::matches, scaling::ScalingDefaults,
@@ -50,6 +50,11 @@ pub struct RegistryConfig {
     pub endpoint: String,
     /// Patterns of registry names, with `*`, that are this one in image references.
     pub names: Vec<String>,
+    /// Names that are other registries although a pattern matches them.
+    pub others: Vec<String>,
+    /// How often other registries are asked whether a tag that a service follows was pushed; zero is
+    /// never.
+    pub poll_others: Duration,
     /// What the installation's own engine logs in with; without it, nothing can be run from here.
     pub pull_key: Option<String>,
 }
@@ -63,9 +68,9 @@ impl fmt::Debug for RegistryConfig {
 impl RegistryConfig {
     /// The repository of this registry that a reference is to.
     pub fn repository<'a>(&self, reference: &'a ImageReference) -> Option<&'a str> {
-        let is_this = |pattern: &String| matches(pattern, &reference.registry);
-        let own = self.names.iter().any(is_this);
-        own.then_some(reference.repository.as_str())
+        let name = &reference.registry;
+        let own = self.names.iter().any(|pattern| matches(pattern, name));
+        (own && !self.others.contains(name)).then_some(reference.repository.as_str())
     }
 }
 

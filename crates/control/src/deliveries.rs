@@ -6,15 +6,19 @@
 //! operation is deployed after it, of many the newest, none is forgotten by a restart, and one that fails
 //! is not tried again and again.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ekiden_engine::Engine;
 use ekiden_model::{
-    id::OperationId,
-    image::Digest,
+    id::{OperationId, ServiceId},
+    image::{Digest, ImageReference, ResolvedImage},
     lifecycle::{Candidate, Policy},
     repository::Repository,
-    service::{OperationKind, Service, ServiceStatus},
+    service::{Delivery, OperationKind, Service, ServiceStatus},
     time::Timestamp,
 };
 use ekiden_registry::Registry;
@@ -41,10 +45,14 @@ const COLLECT_EVERY: Duration = Duration::from_secs(600);
 /// Repositories read at a time.
 const PAGE: u32 = 100;
 
+/// The least time between two questions to other registries, however few services there are.
+const POLL_PAUSE: Duration = Duration::from_secs(1);
+
 /// Deploys what was pushed.
 pub(crate) struct Deliveries<E> {
     images: Arc<Registry>,
     store: Arc<Store>,
+    engine: Arc<E>,
     services: Arc<Services<E>>,
     config: RegistryConfig,
 }
@@ -66,40 +74,122 @@ impl<E: Engine> Deliveries<E> {
     pub(crate) const fn new(
         images: Arc<Registry>,
         store: Arc<Store>,
+        engine: Arc<E>,
         services: Arc<Services<E>>,
         config: RegistryConfig,
     ) -> Self {
         Self {
             images,
             store,
+            engine,
             services,
             config,
         }
     }
 
     /// Works until told to stop.
-    pub(crate) async fn keep(self, stop: CancellationToken) {
+    pub(crate) async fn keep(self: Arc<Self>, stop: CancellationToken) {
         let mut moved = self.images.moved();
+        // Those whose operation is waited for: they are looked at alone, and often.
+        let mut later = HashSet::new();
+        let mut looked: Option<Instant> = None;
         loop {
-            moved.borrow_and_update();
-            let wait = self.look().await.unwrap_or_else(|error| {
+            let is_due = looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY);
+            let all = is_due || moved.has_changed().unwrap_or(false);
+            if all {
+                moved.borrow_and_update();
+                looked = Some(Instant::now());
+            }
+            later = self.look(all, later).await.unwrap_or_else(|error| {
                 warn!(error = %Chain(&error), "services cannot be compared with their tags");
-                LOOK_EVERY
+                HashSet::new()
             });
+            let wait = match later.is_empty() {
+                true => LOOK_EVERY,
+                false => WAIT_EVERY,
+            };
             tokio::select! {
                 () = stop.cancelled() => return, // cancel-safe: nothing is in flight here
-                _ = moved.changed() => {} // cancel-safe per its docs
+                _ = moved.changed() => moved.mark_changed(), // cancel-safe per its docs
                 () = tokio::time::sleep(wait) => {} // a timer
             }
         }
     }
 
-    /// Compares every service with its tag; answers when to look again.
-    async fn look(&self) -> Result<Duration, StoreError> {
-        let mut wait = LOOK_EVERY;
+    /// Asks other registries what the tags of services stand for, until told to stop.
+    pub(crate) async fn poll(self: Arc<Self>, every: Duration, stop: CancellationToken) {
+        if every.is_zero() {
+            return;
+        }
+        // Those that failed when they were last asked: nobody is told twice.
+        let mut failing = HashSet::new();
+        loop {
+            let wait = tokio::select! {
+                () = stop.cancelled() => return, // cancel-safe: a question may be asked again
+                () = self.ask_others(&mut failing) => every.max(POLL_PAUSE),
+            };
+            tokio::select! {
+                () = stop.cancelled() => return, // cancel-safe: nothing is in flight here
+                () = tokio::time::sleep(wait) => {} // a timer
+            }
+        }
+    }
+
+    /// One after another: it may take as long as it does.
+    async fn ask_others(&self, failing: &mut HashSet<ImageReference>) {
+        let mut asked: HashMap<ImageReference, Option<ResolvedImage>> = HashMap::new();
         for snapshot in self.services.all() {
             let stored = &snapshot.stored;
             let image = &stored.service.settings.image;
+            let follows = image.digest.is_none() && !image.is_local();
+            if !follows || self.config.repository(image).is_some() || !deploys_by_itself(stored) {
+                continue;
+            }
+            if !asked.contains_key(image) {
+                let resolved = self.engine.resolve_image(image).await;
+                match &resolved {
+                    Ok(_) => drop(failing.remove(image)),
+                    Err(error) if failing.insert(image.clone()) => {
+                        warn!(%image, %error, "cannot tell whether an image was pushed");
+                    }
+                    Err(_) => {}
+                }
+                asked.insert(image.clone(), resolved.ok());
+            }
+            let Some(Some(resolved)) = asked.get(image) else {
+                continue;
+            };
+            let runs = match self.image_of(&stored.service).await {
+                Ok(None) => false,
+                Ok(Some(runs)) => runs.is_known(&stored.service) || runs.image == resolved.image,
+                Err(error) => {
+                    warn!(error = %Chain(&error), "services cannot be compared with their tags");
+                    return;
+                }
+            };
+            match due(&stored.service, resolved.named, runs) {
+                // An operation is over by the next time.
+                Due::Nothing | Due::Later => {}
+                Due::Remember => drop(self.deliver(stored, resolved.named, false).await),
+                Due::Deploy => drop(self.deliver(stored, resolved.named, true).await),
+            }
+        }
+        failing.retain(|image| asked.contains_key(image));
+    }
+
+    /// Compares services with their tags, all or only these; answers whose operation is waited for.
+    async fn look(
+        &self,
+        all: bool,
+        only: HashSet<ServiceId>,
+    ) -> Result<HashSet<ServiceId>, StoreError> {
+        let mut later = HashSet::new();
+        for snapshot in self.services.all() {
+            let stored = &snapshot.stored;
+            let (id, image) = (stored.service.id, &stored.service.settings.image);
+            if !all && !only.contains(&id) {
+                continue;
+            }
             let Some(repository) = self.config.repository(image) else {
                 continue;
             };
@@ -112,81 +202,131 @@ impl<E: Engine> Deliveries<E> {
             let Some(pushed) = self.store.tagged_image(repository, tag).await? else {
                 continue;
             };
-            let runs = self.runs(stored, repository, pushed).await?;
-            match due(&stored.service, pushed, runs) {
-                Due::Nothing => {}
-                Due::Later => wait = WAIT_EVERY,
-                due @ (Due::Remember | Due::Deploy) => {
-                    if !self.deliver(stored, pushed, due == Due::Deploy).await {
-                        wait = WAIT_EVERY;
-                    }
-                }
+            if due(&stored.service, pushed, false) == Due::Nothing {
+                continue;
+            }
+            let runs = self.runs(&stored.service, repository, pushed).await?;
+            let is_done = match due(&stored.service, pushed, runs) {
+                Due::Nothing => true,
+                Due::Later => false,
+                Due::Remember => self.deliver(stored, pushed, false).await,
+                Due::Deploy => self.deliver(stored, pushed, true).await,
+            };
+            if !is_done {
+                later.insert(id);
             }
         }
-        Ok(wait)
+        Ok(later)
     }
 
     /// Whether a service runs an image, or one that an index of it names.
     async fn runs(
         &self,
-        stored: &StoredService,
+        service: &Service,
         repository: &str,
         pushed: Digest,
     ) -> Result<bool, StoreError> {
-        let service = &stored.service;
-        let Some(number) = service.active else {
+        let Some(runs) = self.image_of(service).await? else {
             return Ok(false);
         };
-        if service.delivered == Some(pushed) {
-            return Ok(true); // which of the two does not matter then
-        }
-        let revision = self.store.revision(service.id, number).await?;
-        let Some(runs) = revision.map(|revision| revision.image.digest) else {
-            return Ok(false);
-        };
-        if runs == pushed {
+        if runs.image == pushed || runs.is_known(service) {
             return Ok(true);
         }
         let found = self.store.manifest(repository, Reference::Digest(pushed));
-        let content = found.await?.map(|found| found.content).unwrap_or_default();
-        let read = ekiden_registry::manifest::read(None, &content, clock::now());
-        Ok(read.is_ok_and(|index| index.manifests.contains(&runs)))
+        let Some(found) = found.await? else {
+            return Ok(false);
+        };
+        let media_type = Some(found.record.media_type.as_str());
+        let read = ekiden_registry::manifest::read(media_type, &found.content, clock::now());
+        Ok(read.is_ok_and(|index| index.manifests.contains(&runs.image)))
     }
 
-    /// Begins a deployment and remembers for which image, in one; whether the service took it.
-    async fn deliver(&self, stored: &StoredService, pushed: Digest, deploy: bool) -> bool {
+    /// The image that a service runs.
+    async fn image_of(&self, service: &Service) -> Result<Option<Runs>, StoreError> {
+        let Some(number) = service.active else {
+            return Ok(None);
+        };
+        let revision = self.store.revision(service.id, number).await?;
+        Ok(revision.map(|revision| Runs {
+            image: revision.image.digest,
+            is_return: revision.copy_of.is_some(),
+        }))
+    }
+
+    /// Begins a deployment and remembers for which image, in one; whether the service took it. It does not
+    /// when it is not what was looked at any more.
+    async fn deliver(&self, seen: &Arc<StoredService>, pushed: Digest, deploy: bool) -> bool {
         let (id, now) = (OperationId::from_bytes(clock::random_id()), clock::now());
+        let before = Arc::clone(seen);
         let change = move |stored: &mut StoredService| {
+            let (service, before) = (&mut stored.service, &before.service);
+            let is_as_seen = service.settings.image == before.settings.image
+                && service.active == before.active
+                && service.delivered == before.delivered;
+            if !is_as_seen {
+                return Err(());
+            }
             if deploy {
                 let kind = OperationKind::StartDeployment;
-                stored.service.accept(kind, None, id, now).map_err(drop)?;
+                service.accept(kind, None, id, now).map_err(drop)?;
             }
-            stored.service.delivered = Some(pushed);
-            Ok::<_, ()>(())
+            service.delivered = Some(Delivery {
+                image: service.settings.image.clone(),
+                named: Some(pushed),
+            });
+            // The last look: it may have been turned off.
+            match deploys_by_itself(stored) {
+                true => Ok(()),
+                false => Err(()),
+            }
         };
-        let changed = self.services.change(stored.service.id, change).await;
+        let changed = self.services.change(seen.service.id, change).await;
         if deploy && changed.is_ok() {
-            info!(service = %stored.service.name, image = %pushed, "a push is deployed");
+            info!(service = %seen.service.name, image = %pushed, "a push is deployed");
         }
         changed.is_ok()
     }
 }
 
+/// What a service runs.
+#[derive(Debug, Clone, Copy)]
+struct Runs {
+    image: Digest,
+    /// It was returned to.
+    is_return: bool,
+}
+
+impl Runs {
+    /// Whether it stays, although nothing was remembered of it: it was returned to before anything was.
+    const fn is_known(self, service: &Service) -> bool {
+        self.is_return && service.delivered.is_none()
+    }
+}
+
 /// What is to be done about a service whose tag stands for `pushed`.
 fn due(service: &Service, pushed: Digest, runs: bool) -> Due {
-    if service.delivered == Some(pushed) {
+    let image = &service.settings.image;
+    let known = service
+        .delivered
+        .as_ref()
+        .filter(|known| known.image == *image);
+    if known.is_some_and(|known| known.named == Some(pushed)) {
         return Due::Nothing;
     }
-    match (service.status(), runs) {
-        (ServiceStatus::OperationInProgress, _) => match service.settled {
-            // Its operation may end it, or deploys what is pushed now.
-            ServiceStatus::Running => Due::Later,
-            _ => Due::Nothing,
-        },
-        (ServiceStatus::Running, true) => Due::Remember,
-        (ServiceStatus::Running, false) => Due::Deploy,
+    let was_returned = known.is_some_and(|known| known.named.is_none());
+    match service.status() {
+        // It may deploy what is pushed now; if not, that is seen when it is over.
+        ServiceStatus::OperationInProgress if service.settled == ServiceStatus::Running => {
+            Due::Later
+        }
+        ServiceStatus::Running if runs || was_returned => Due::Remember,
+        ServiceStatus::Running => Due::Deploy,
         // Whoever does not run is never deployed by itself.
-        (_, _) => Due::Nothing,
+        ServiceStatus::OperationInProgress
+        | ServiceStatus::CreateFailed
+        | ServiceStatus::Deleted
+        | ServiceStatus::DeleteFailed
+        | ServiceStatus::Paused => Due::Nothing,
     }
 }
 
@@ -242,10 +382,12 @@ async fn expire_in(
         });
     }
     for digest in policy.expired(&candidates, now) {
-        store
-            .remove_manifest(name, Reference::Digest(digest))
-            .await?;
-        info!(repository = name, image = %digest, "an image's lifecycle is over");
+        let tags = candidates.iter().find(|image| image.digest == digest);
+        let tags = tags.map_or(&[][..], |image| &image.tags);
+        // One that was given a tag meanwhile, or is named by an index, is looked at the next time.
+        if store.remove_image(name, digest, tags).await? {
+            info!(repository = name, image = %digest, "an image's lifecycle is over");
+        }
     }
     let evaluated = |there: Option<Repository>, _, _| match there {
         None => Ok::<_, ()>((RepositoryChange::None, ())),

@@ -294,9 +294,11 @@ impl Identities {
     pub(crate) fn log_in(&self, name: &str, password: &str) -> Option<Identity> {
         let (key_id, session) = match name {
             PASSWORD_USER => {
-                let (id, token) = password.split_once('.')?;
+                let (id, rest) = password.split_once('.')?;
+                let (secret, token) = rest.split_once('.')?;
                 let session = session::open(&self.keyring, id, token).ok()?;
-                if session.expires_at <= clock::now() {
+                // Id and token travel with every signed request; the secret never does.
+                if !session.secret().is(secret) || session.expires_at <= clock::now() {
                     return None;
                 }
                 (session.parent.clone(), Some(session))
@@ -330,7 +332,10 @@ impl Identities {
             None => SessionName::Own,
         };
         let issued = self.issue(of, name, lasting);
-        let password = format!("{}.{}", issued.access_key_id, issued.session_token);
+        let password = format!(
+            "{}.{}.{}",
+            issued.access_key_id, issued.secret_access_key, issued.session_token
+        );
         (Zeroizing::new(password), issued.expires_at)
     }
 

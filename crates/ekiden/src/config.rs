@@ -241,6 +241,8 @@ pub struct Host {
 pub struct Images {
     /// Bytes that images may take before unused ones are removed.
     pub budget: u64,
+    /// How often registries are asked whether a tag that a service follows was pushed; zero is never.
+    pub poll: Duration,
     /// By host, with its port if it has one.
     pub registries: BTreeMap<String, Registry>,
 }
@@ -437,6 +439,7 @@ impl Default for Config {
             host: Host::default(),
             images: Images {
                 budget: 20 << 30,
+                poll: Duration::from_secs(300),
                 registries: BTreeMap::new(),
             },
             registry: OwnRegistry {

@@ -55,30 +55,30 @@ pub fn create(config: &Config) -> Result<(), LayoutError> {
     })
 }
 
-/// Where the key is that the agent logs in to the built-in registry with.
+/// Where the key is that the agent logs in to the built-in registry with: root's, and control may read it.
 pub fn pull_key(config: &Config) -> PathBuf {
-    config.data_dir.join("control").join("pull-key")
+    config.data_dir.join("pull-key")
 }
 
 /// Makes the key, unless it is there: 64 digits from the kernel's random numbers.
-fn make_pull_key(path: &Path, user: u32) -> io::Result<()> {
-    if path.exists() {
-        return Ok(());
+fn make_pull_key(path: &Path, group: u32) -> io::Result<()> {
+    if !path.exists() {
+        let mut random = [0; 32];
+        fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
+        let key: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let draft = path.with_extension("draft");
+        absent(fs::remove_file(&draft))?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o640)
+            .open(&draft)?;
+        file.write_all(key.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&draft, path)?;
     }
-    let mut random = [0; 32];
-    fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
-    let key: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    let draft = path.with_extension("draft");
-    absent(fs::remove_file(&draft))?;
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&draft)?;
-    file.write_all(key.as_bytes())?;
-    file.sync_all()?;
-    chown(&draft, Some(user), Some(user))?;
-    fs::rename(&draft, path)
+    chown(path, Some(0), Some(group))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o640))
 }
 
 fn absent(result: io::Result<()>) -> io::Result<()> {
@@ -105,7 +105,13 @@ pub fn remove(config: &Config) -> Result<(), LayoutError> {
     ] {
         absent_is_fine(fs::remove_dir_all(&path), &path)?;
     }
-    for path in [run.join("status.json"), data.join("lock")] {
+    let key = pull_key(config);
+    for path in [
+        run.join("status.json"),
+        data.join("lock"),
+        key.with_extension("draft"),
+        key,
+    ] {
         absent_is_fine(fs::remove_file(&path), &path)?;
     }
     for path in [run, data] {

@@ -211,6 +211,8 @@ fn control_config(config: &Config) -> anyhow::Result<ControlConfig> {
             budget: config.registry.budget,
             endpoint: format!("http://{}", registry_address(config)),
             names: registry_names(config),
+            others: config.images.registries.keys().cloned().collect(),
+            poll_others: config.images.poll,
             pull_key: fs::read_to_string(layout::pull_key(config)).ok(),
         },
         certificates: CertificatesConfig {

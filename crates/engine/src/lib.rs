@@ -12,7 +12,7 @@ use std::{future::Future, sync::Arc};
 
 use ekiden_model::{
     id::{InstanceId, ServiceId},
-    image::{Digest, ImageReference, PreparedImage},
+    image::{Digest, ImageReference, PreparedImage, ResolvedImage},
     instance::{Activity, InstanceObservation, InstanceSpec, StopReason},
     usage::InstanceUsage,
 };
@@ -27,6 +27,12 @@ pub trait Engine: Send + Sync + 'static {
         &self,
         reference: &ImageReference,
     ) -> impl Future<Output = Result<PreparedImage, EngineError>> + Send;
+
+    /// Asks what a reference stands for now, and fetches nothing.
+    fn resolve_image(
+        &self,
+        reference: &ImageReference,
+    ) -> impl Future<Output = Result<ResolvedImage, EngineError>> + Send;
 
     /// Starts an instance. Answers when its process runs, or when the engine has recorded why it
     /// cannot: then the instance is observed as exited with `StartFailed`, and the call succeeds.

@@ -16,7 +16,7 @@ use std::{
 
 use ekiden_model::{
     id::{InstanceId, ServiceId},
-    image::{Digest, ImageReference, PreparedImage},
+    image::{Digest, ImageReference, PreparedImage, ResolvedImage},
     instance::{Activity, InstanceObservation, InstanceSpec, StopReason},
     usage::InstanceUsage,
 };
@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// The version of the engine protocol spoken here. 2 has [`InstanceSpec::secret_env`], 3 has
-/// [`Request::SetActivity`] and [`Event::Changed`], 4 [`Event::Used`].
+/// [`Request::SetActivity`] and [`Event::Changed`], 4 [`Event::Used`] and [`Request::ResolveImage`].
 pub const ENGINE_PROTOCOL: u32 = 4;
 
 /// The oldest version that is still spoken with an agent.
@@ -54,6 +54,9 @@ const ACTIVITY_SINCE: u32 = 3;
 /// The first version whose clients understand [`Event::Changed`].
 pub const CHANGES_SINCE: u32 = 3;
 
+/// The first version whose agents say what a reference stands for.
+const RESOLVE_SINCE: u32 = 4;
+
 /// The first version whose clients understand [`Event::Used`].
 pub const USAGE_SINCE: u32 = 4;
 
@@ -63,6 +66,7 @@ const HELLO_MAX: Duration = Duration::from_secs(5);
 /// How long each kind of call may take.
 const START_MAX: Duration = Duration::from_secs(30);
 const IMAGE_MAX: Duration = Duration::from_secs(15 * 60);
+const RESOLVE_MAX: Duration = Duration::from_secs(60);
 const OTHER_MAX: Duration = Duration::from_secs(10);
 
 /// The first and the longest pause between two attempts to connect.
@@ -122,6 +126,11 @@ pub enum Request {
         /// Which.
         reference: ImageReference,
     },
+    /// [`Engine::resolve_image`]. Since version 4.
+    ResolveImage {
+        /// Which.
+        reference: ImageReference,
+    },
     /// [`Engine::start`].
     Start {
         /// What.
@@ -177,6 +186,7 @@ impl Request {
         match self {
             Self::Start { spec } => !spec.secret_env.is_empty(),
             Self::PrepareImage { .. }
+            | Self::ResolveImage { .. }
             | Self::Stop { .. }
             | Self::SetActivity { .. }
             | Self::Remove { .. }
@@ -298,6 +308,11 @@ pub enum Answer {
     Image {
         /// What it is.
         image: PreparedImage,
+    },
+    /// What a reference stands for.
+    Resolved {
+        /// That.
+        image: ResolvedImage,
     },
     /// Log lines.
     Logs {
@@ -422,6 +437,19 @@ impl Engine for AgentClient {
         };
         match self.call(request, IMAGE_MAX, None).await? {
             Answer::Image { image } => Ok(image),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn resolve_image(
+        &self,
+        reference: &ImageReference,
+    ) -> Result<ResolvedImage, EngineError> {
+        let request = Request::ResolveImage {
+            reference: reference.clone(),
+        };
+        match self.call(request, RESOLVE_MAX, None).await? {
+            Answer::Resolved { image } => Ok(image),
             _ => Err(unexpected()),
         }
     }
@@ -607,6 +635,10 @@ impl Client {
                         if protocol < ACTIVITY_SINCE && matches!(request, Request::SetActivity { .. }) {
                             // Its instances are active, whatever they are asked for.
                             let _ = answer.send(Ok(Answer::Done));
+                            continue;
+                        }
+                        if protocol < RESOLVE_SINCE && matches!(request, Request::ResolveImage { .. }) {
+                            let _ = answer.send(Err(unavailable("the agent is of an older release")));
                             continue;
                         }
                         waiting.retain(|_, waiting| !waiting.answer.is_closed());

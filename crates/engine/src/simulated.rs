@@ -16,7 +16,7 @@ use std::{
 
 use ekiden_model::{
     id::{InstanceId, ServiceId},
-    image::{Digest, ImageConfig, ImageReference, PreparedImage},
+    image::{Digest, ImageConfig, ImageReference, PreparedImage, ResolvedImage},
     instance::{
         Activity, Exit, ExitCause, InstanceObservation, InstanceSpec, InstanceState, StopReason,
     },
@@ -285,6 +285,20 @@ impl Engine for SimulatedEngine {
                 ..ImageConfig::default()
             },
             size_bytes: 1,
+        })
+    }
+
+    async fn resolve_image(
+        &self,
+        reference: &ImageReference,
+    ) -> Result<ResolvedImage, EngineError> {
+        self.check()?;
+        let image = self.find(reference).ok_or_else(|| EngineError::Image {
+            message: format!("image `{reference}` not found"),
+        })?;
+        Ok(ResolvedImage {
+            named: image,
+            image,
         })
     }
 

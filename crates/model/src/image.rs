@@ -286,6 +286,15 @@ impl From<ImageReference> for String {
     }
 }
 
+/// What a reference stands for at its registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolvedImage {
+    /// What the name leads to: an index, or the image itself.
+    pub named: Digest,
+    /// The image for this platform: what a revision would pin.
+    pub image: Digest,
+}
+
 /// An image that is ready to run: pulled, verified and unpacked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PreparedImage {

@@ -201,7 +201,7 @@ pub struct Service {
     pub revision_newest: RevisionNumber,
     /// What its tag stood for when it was last looked at whether that is to be deployed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub delivered: Option<Digest>,
+    pub delivered: Option<Delivery>,
     /// The operation that is not over, if any.
     pub operation: Option<Operation>,
     /// When it was created.
@@ -214,6 +214,16 @@ pub struct Service {
 
 /// How many revisions a service remembers as having served: how far back one can return.
 pub const SERVED_KEPT_MAX: usize = 10;
+
+/// What is known of an image that was pushed: it is not deployed again by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// The reference that the service follows.
+    pub image: ImageReference,
+    /// What it led to; whatever it leads to at the next look, when absent: the service was returned to an
+    /// earlier revision, and stays so until the next push.
+    pub named: Option<Digest>,
+}
 
 /// A recorded, asynchronous request on a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -690,6 +700,12 @@ impl Service {
                 if let Some(change) = operation.change.take() {
                     self.settings = change.settings;
                     self.configuration = change.configuration;
+                    if change.returns_to.is_some() {
+                        self.delivered = Some(Delivery {
+                            image: self.settings.image.clone(),
+                            named: None,
+                        });
+                    }
                 }
                 None
             }

@@ -6,16 +6,19 @@
 //! uploads/<id>/data                 what has come so far
 //! ```
 //!
-//! An upload is written and hashed at one time, by one thread that nothing else waits for. What is known of
-//! it in memory can be lost: the next request to it reads the file again.
+//! An upload is written and hashed as it comes, a piece at a time, where nothing else waits for it. What is
+//! known of it in memory can be lost: the next request to it reads the file again.
 
 use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -24,8 +27,8 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use sha2::{Digest as _, Sha256};
 use tokio::{
-    sync::{Mutex as AsyncMutex, OwnedMutexGuard, mpsc},
-    task::spawn_blocking,
+    sync::{Mutex as AsyncMutex, OwnedMutexGuard},
+    task::{JoinHandle, spawn_blocking},
     time::timeout,
 };
 use uuid::Uuid;
@@ -38,11 +41,14 @@ pub const UPLOADS_MAX: usize = 256;
 /// How long an upload may rest before it is forgotten.
 pub const UPLOAD_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 
+/// How long an upload must have rested before it makes room for another one, when there are too many.
+pub const UPLOAD_REST: Duration = Duration::from_secs(10 * 60);
+
 /// How long a client may send nothing in the middle of a body.
 pub const BODY_IDLE: Duration = Duration::from_secs(60);
 
-/// Pieces of a body between the network and the disk.
-const PIECES_MAX: usize = 16;
+/// Bytes of a body that are written at a time.
+const WRITE_BYTES: usize = 1 << 20;
 
 /// Bytes read from a file at a time.
 pub(crate) const READ_BYTES: usize = 512 << 10;
@@ -52,6 +58,8 @@ pub(crate) const READ_BYTES: usize = 512 << 10;
 pub(crate) struct Blobs {
     dir: PathBuf,
     uploads: Mutex<HashMap<Uuid, Arc<AsyncMutex<Upload>>>>,
+    /// Bytes of all uploads.
+    coming: AtomicU64,
 }
 
 /// An upload, while nobody else is at it.
@@ -64,6 +72,8 @@ pub(crate) struct Upload {
     repository: String,
     /// Absent when a write broke in the middle: then the file is read again.
     state: Option<State>,
+    /// When a request was last at it.
+    touched: Instant,
 }
 
 #[derive(Debug)]
@@ -73,16 +83,27 @@ struct State {
     offset: u64,
 }
 
+/// An upload that is whole and on the disk, and has no name yet.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    upload: Held,
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+}
+
 impl Blobs {
     /// Makes the directories. Blocks.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         for part in ["blobs", "uploads"] {
             fs::create_dir_all(dir.join(part))?;
         }
-        Ok(Self {
+        let blobs = Self {
             dir: dir.to_owned(),
             uploads: Mutex::default(),
-        })
+            coming: AtomicU64::new(0),
+        };
+        blobs.count_coming()?;
+        Ok(blobs)
     }
 
     /// Where a whole blob is.
@@ -95,29 +116,61 @@ impl Blobs {
         self.dir.join("uploads").join(id.to_string())
     }
 
-    /// Begins an upload to a repository.
+    /// Begins an upload to a repository. When there are too many, the one that has rested longest goes.
     pub(crate) async fn begin(&self, repository: &str) -> Result<Held, Refusal> {
         let id = Uuid::new_v4();
-        let (dir, owner) = (self.upload_dir(id), repository.to_owned());
-        if self.table().len() >= UPLOADS_MAX {
-            return Err(Refusal::new(
-                http::StatusCode::TOO_MANY_REQUESTS,
-                "TOOMANYREQUESTS",
-                format!("{UPLOADS_MAX} uploads are under way: try again when one has ended"),
-            ));
+        let upload = Arc::new(AsyncMutex::new(Upload {
+            id,
+            repository: repository.to_owned(),
+            state: None,
+            touched: Instant::now(),
+        }));
+        // Nobody else can have it yet.
+        let mut held = Arc::clone(&upload).lock_owned().await;
+        let replaced = self.enter(id, upload)?;
+        if let Some(resting) = replaced {
+            self.cancel(resting).await;
         }
+        let (dir, owner) = (self.upload_dir(id), repository.to_owned());
         let state = blocking("begin an upload", move || {
             fs::create_dir(&dir)?;
             fs::write(dir.join("repository"), owner)?;
             State::read(&dir)
         });
-        let upload = Arc::new(AsyncMutex::new(Upload {
-            id,
-            repository: repository.to_owned(),
-            state: Some(state.await?),
-        }));
-        self.table().insert(id, Arc::clone(&upload));
-        Ok(upload.lock_owned().await)
+        match state.await {
+            Ok(state) => {
+                held.state = Some(state);
+                Ok(held)
+            }
+            Err(refusal) => {
+                self.cancel(held).await;
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Puts an upload into the table; the one that must make room for it.
+    fn enter(&self, id: Uuid, upload: Arc<AsyncMutex<Upload>>) -> Result<Option<Held>, Refusal> {
+        let mut table = self.table();
+        let mut resting = None;
+        if table.len() >= UPLOADS_MAX {
+            // Whoever is at one now goes on.
+            let free = table
+                .values()
+                .filter_map(|upload| Arc::clone(upload).try_lock_owned().ok());
+            let longest = free.min_by_key(|upload| upload.touched);
+            resting = longest.filter(|upload| upload.touched.elapsed() >= UPLOAD_REST);
+            let Some(resting) = &resting else {
+                return Err(Refusal::new(
+                    http::StatusCode::TOO_MANY_REQUESTS,
+                    "TOOMANYREQUESTS",
+                    format!("{UPLOADS_MAX} uploads are under way: try again when one has ended"),
+                ));
+            };
+            table.remove(&resting.id);
+        }
+        table.insert(id, upload);
+        Ok(resting)
     }
 
     /// Takes up an upload of a repository; refused while another request is at it.
@@ -137,10 +190,15 @@ impl Blobs {
         if held.repository != repository {
             return Err(Refusal::no_upload());
         }
+        held.touched = Instant::now();
         if held.state.is_none() {
             let dir = self.upload_dir(id);
-            let state = blocking("read an upload", move || State::read(&dir));
-            held.state = Some(state.await?);
+            let state = blocking("read an upload", move || match dir.exists() {
+                true => State::read(&dir).map(Some),
+                false => Ok(None),
+            });
+            // It may have been ended while it was looked up.
+            held.state = Some(state.await?.ok_or_else(Refusal::no_upload)?);
         }
         Ok(held)
     }
@@ -153,48 +211,86 @@ impl Blobs {
             other => other.map(Some),
         });
         let repository = repository.await?.ok_or_else(Refusal::no_upload)?;
-        let mut table = self.table();
-        let upload = table.entry(id).or_insert_with(|| {
-            Arc::new(AsyncMutex::new(Upload {
-                id,
-                repository,
-                state: None,
-            }))
-        });
-        Ok(Arc::clone(upload))
+        if let Some(known) = self.table().get(&id) {
+            return Ok(Arc::clone(known));
+        }
+        let upload = Arc::new(AsyncMutex::new(Upload {
+            id,
+            repository,
+            state: None,
+            touched: Instant::now(),
+        }));
+        if let Some(resting) = self.enter(id, Arc::clone(&upload))? {
+            self.cancel(resting).await;
+        }
+        Ok(upload)
     }
 
-    /// Writes a body to the end of an upload, up to `room` bytes; the offset after it. What came before a
-    /// body broke stays.
+    /// Writes a body to the end of an upload, as long as all uploads together have room; the offset after
+    /// it. What came before a body broke stays.
     pub(crate) async fn append<B>(
         &self,
         upload: &mut Held,
-        body: B,
+        mut body: B,
         room: u64,
     ) -> Result<u64, Refusal>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        let state = upload.state.take().ok_or_else(Refusal::no_upload)?;
-        let limit = state.offset.saturating_add(room);
-        let (pieces, received) = mpsc::channel(PIECES_MAX);
-        let writer = spawn_blocking(move || state.write(received));
-        let fed = feed(body, pieces, limit - room, limit).await;
-        let written = writer
-            .await
-            .unwrap_or_else(|error| Err(io::Error::other(error)));
-        let state = written.map_err(|error| Refusal::io("write an upload", &error))?;
+        let mut writer = Writer::of(upload)?;
+        let fed = loop {
+            match self.next_piece(&mut body, room).await {
+                Ok(Some(piece)) => writer.add(piece).await?,
+                Ok(None) => break Ok(()),
+                Err(refusal) => break Err(refusal),
+            }
+        };
+        let state = writer.end().await?;
         let offset = state.offset;
         upload.state = Some(state);
+        upload.touched = Instant::now();
         fed.map(|()| offset)
     }
 
-    /// Ends an upload: it is a blob now, if it is what was said. Its file is whole on the disk then.
-    pub(crate) async fn finish(&self, mut upload: Held, digest: Digest) -> Result<u64, Refusal> {
-        let id = upload.id;
+    async fn next_piece<B>(&self, body: &mut B, room: u64) -> Result<Option<Bytes>, Refusal>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        let cut = |why: String| {
+            Refusal::new(
+                http::StatusCode::BAD_REQUEST,
+                "BLOB_UPLOAD_INVALID",
+                format!("the body was cut off: {why}"),
+            )
+        };
+        loop {
+            let frame = match timeout(BODY_IDLE, body.frame()).await {
+                Err(_) => return Err(cut(format!("nothing came for {} s", BODY_IDLE.as_secs()))),
+                Ok(None) => return Ok(None),
+                Ok(Some(Err(error))) => return Err(cut(error.to_string())),
+                Ok(Some(Ok(frame))) => frame,
+            };
+            let Ok(piece) = frame.into_data() else {
+                continue; // trailers
+            };
+            let length = piece.len() as u64;
+            let coming = self.coming.fetch_add(length, Ordering::Relaxed);
+            if coming.saturating_add(length) > room {
+                self.coming.fetch_sub(length, Ordering::Relaxed);
+                return Err(Refusal::full(
+                    "the registry's budget (`registry.budget`) is used up: remove images, or raise it",
+                ));
+            }
+            return Ok(Some(piece));
+        }
+    }
+
+    /// Sees to it that an upload is what was said, and on the disk.
+    pub(crate) async fn seal(&self, mut upload: Held, digest: Digest) -> Result<Sealed, Refusal> {
         let state = upload.state.take().ok_or_else(Refusal::no_upload)?;
-        let (path, dir, size) = (self.path(digest), self.upload_dir(id), state.offset);
+        let size = state.offset;
         let is = Digest::from_sha256(state.hasher.finalize().into());
         if is != digest {
             self.cancel(upload).await;
@@ -202,8 +298,19 @@ impl Blobs {
                 "{size} bytes came, and they are {is}, not {digest}: send them again"
             )));
         }
+        blocking("keep a blob", move || state.file.sync_all()).await?;
+        Ok(Sealed {
+            upload,
+            digest,
+            size,
+        })
+    }
+
+    /// Makes a blob of an upload.
+    pub(crate) async fn keep(&self, sealed: Sealed) -> Result<(), Refusal> {
+        let id = sealed.upload.id;
+        let (path, dir) = (self.path(sealed.digest), self.upload_dir(id));
         blocking("keep a blob", move || {
-            state.file.sync_all()?;
             let shelf = path.parent().unwrap_or(Path::new("."));
             match fs::create_dir(shelf) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -216,7 +323,8 @@ impl Blobs {
         })
         .await?;
         self.table().remove(&id);
-        Ok(size)
+        self.less_coming(sealed.size);
+        Ok(())
     }
 
     /// Forgets an upload with all that has come.
@@ -224,13 +332,13 @@ impl Blobs {
         let dir = self.upload_dir(upload.id);
         self.table().remove(&upload.id);
         // What is left is removed when it is old.
-        let _ = spawn_blocking(move || fs::remove_dir_all(dir)).await;
+        let removed = spawn_blocking(move || remove_upload(&dir)).await;
+        self.less_coming(removed.unwrap_or(0));
     }
 
     /// Removes uploads that nobody went on with. Blocks.
     pub(crate) fn forget_old_uploads(&self, now: SystemTime) -> io::Result<()> {
-        for entry in fs::read_dir(self.dir.join("uploads"))? {
-            let entry = entry?;
+        for entry in fs::read_dir(self.dir.join("uploads"))?.flatten() {
             let name = entry.file_name();
             let id = name.to_str().and_then(|name| name.parse::<Uuid>().ok());
             let last = fs::metadata(entry.path().join("data")).or_else(|_| entry.metadata());
@@ -240,28 +348,21 @@ impl Blobs {
             if !matches!(age, Ok(Ok(age)) if age > UPLOAD_AGE_MAX) {
                 continue;
             }
-            let mut table = self.table();
-            let held = id.and_then(|id| table.get(&id)).cloned();
             // Whoever is at it now goes on.
-            let Ok(_free) = held.map(AsyncMutex::try_lock_owned).transpose() else {
-                continue;
+            let held = {
+                let mut table = self.table();
+                let known = id.and_then(|id| table.get(&id)).cloned();
+                let Ok(held) = known.map(AsyncMutex::try_lock_owned).transpose() else {
+                    continue;
+                };
+                id.map(|id| table.remove(&id));
+                held
             };
-            fs::remove_dir_all(entry.path())?;
-            if let Some(id) = id {
-                table.remove(&id);
-            }
+            remove_upload(&entry.path());
+            drop(held);
         }
-        Ok(())
-    }
-
-    /// Bytes of all uploads. Blocks.
-    pub(crate) fn coming_bytes(&self) -> io::Result<u64> {
-        let entries = fs::read_dir(self.dir.join("uploads"))?;
-        // One that ends meanwhile is no upload any more.
-        let sizes = entries
-            .flatten()
-            .filter_map(|entry| fs::metadata(entry.path().join("data")).ok());
-        Ok(sizes.map(|data| data.len()).sum())
+        // What was counted and could not be written is found out here.
+        self.count_coming()
     }
 
     /// Removes the file of a blob; one that is gone already is fine. Blocks.
@@ -285,6 +386,24 @@ impl Blobs {
             }
         }
         Ok(found)
+    }
+
+    fn count_coming(&self) -> io::Result<()> {
+        let entries = fs::read_dir(self.dir.join("uploads"))?;
+        let sizes = entries
+            .flatten()
+            .filter_map(|entry| fs::metadata(entry.path().join("data")).ok());
+        self.coming
+            .store(sizes.map(|data| data.len()).sum(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn less_coming(&self, bytes: u64) {
+        let less = |coming: u64| Some(coming.saturating_sub(bytes));
+        // It never refuses.
+        let _ = self
+            .coming
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
     fn table(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, Arc<AsyncMutex<Upload>>>> {
@@ -325,54 +444,70 @@ impl State {
         })
     }
 
-    /// Hashes and writes until there is no more. Blocks.
-    fn write(mut self, mut pieces: mpsc::Receiver<Bytes>) -> io::Result<Self> {
-        while let Some(piece) = pieces.blocking_recv() {
-            self.file.write_all(&piece)?;
-            self.hasher.update(&piece);
+    /// Blocks.
+    fn write(mut self, pieces: &[Bytes]) -> io::Result<Self> {
+        for piece in pieces {
+            self.file.write_all(piece)?;
+            self.hasher.update(piece);
             self.offset += piece.len() as u64;
         }
         Ok(self)
     }
 }
 
-/// Passes a body on to the writer, up to a limit.
-async fn feed<B>(
-    mut body: B,
-    pieces: mpsc::Sender<Bytes>,
-    mut offset: u64,
-    limit: u64,
-) -> Result<(), Refusal>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: std::fmt::Display,
-{
-    let cut = |why: String| {
-        Refusal::new(
-            http::StatusCode::BAD_REQUEST,
-            "BLOB_UPLOAD_INVALID",
-            format!("the body was cut off: {why}"),
-        )
-    };
-    loop {
-        let frame = match timeout(BODY_IDLE, body.frame()).await {
-            Err(_) => return Err(cut(format!("nothing came for {} s", BODY_IDLE.as_secs()))),
-            Ok(None) => return Ok(()),
-            Ok(Some(Err(error))) => return Err(cut(error.to_string())),
-            Ok(Some(Ok(frame))) => frame,
-        };
-        let Ok(piece) = frame.into_data() else {
-            continue; // trailers
-        };
-        offset = offset.saturating_add(piece.len() as u64);
-        if offset > limit {
-            return Err(Refusal::full(
-                "the registry's budget (`registry.budget`) is used up: remove images, or raise it",
-            ));
+/// Writes what has come while more comes: a thread is taken only when there is enough.
+struct Writer {
+    /// The write that goes on; it gives back what the next one needs.
+    writing: JoinHandle<io::Result<State>>,
+    pieces: Vec<Bytes>,
+    bytes: usize,
+}
+
+impl Writer {
+    fn of(upload: &mut Held) -> Result<Self, Refusal> {
+        let state = upload.state.take().ok_or_else(Refusal::no_upload)?;
+        Ok(Self {
+            writing: spawn_blocking(move || Ok(state)),
+            pieces: Vec::new(),
+            bytes: 0,
+        })
+    }
+
+    async fn add(&mut self, piece: Bytes) -> Result<(), Refusal> {
+        self.bytes += piece.len();
+        self.pieces.push(piece);
+        if self.bytes >= WRITE_BYTES {
+            self.write().await?;
         }
-        if pieces.send(piece).await.is_err() {
-            return Ok(()); // the writer broke, and says why
-        }
+        Ok(())
+    }
+
+    /// Waits for the write before, and begins the next one.
+    async fn write(&mut self) -> Result<(), Refusal> {
+        let state = written((&mut self.writing).await)?;
+        let pieces = std::mem::take(&mut self.pieces);
+        self.bytes = 0;
+        self.writing = spawn_blocking(move || state.write(&pieces));
+        Ok(())
+    }
+
+    async fn end(mut self) -> Result<State, Refusal> {
+        self.write().await?;
+        written(self.writing.await)
+    }
+}
+
+fn written(done: Result<io::Result<State>, tokio::task::JoinError>) -> Result<State, Refusal> {
+    done.unwrap_or_else(|error| Err(io::Error::other(error)))
+        .map_err(|error| Refusal::io("write an upload", &error))
+}
+
+/// Removes an upload, best effort; how many bytes it had. Blocks.
+fn remove_upload(dir: &Path) -> u64 {
+    let bytes = fs::metadata(dir.join("data")).map_or(0, |data| data.len());
+    match fs::remove_dir_all(dir) {
+        Ok(()) => bytes,
+        Err(_) => 0,
     }
 }
 
@@ -400,6 +535,13 @@ mod tests {
         Full::new(Bytes::copy_from_slice(text.as_bytes()))
     }
 
+    async fn finish(blobs: &Blobs, upload: Held, digest: Digest) -> Result<u64, Refusal> {
+        let sealed = blobs.seal(upload, digest).await?;
+        let size = sealed.size;
+        blobs.keep(sealed).await?;
+        Ok(size)
+    }
+
     #[tokio::test]
     async fn an_upload_goes_on_after_all_was_forgotten() {
         let directory = tempfile::tempdir().unwrap();
@@ -421,7 +563,7 @@ mod tests {
         assert_eq!(upload.offset(), 3);
         assert_eq!(blobs.append(&mut upload, full("lo"), 100).await.unwrap(), 5);
         let digest = crate::manifest::digest_of(b"hello");
-        assert_eq!(blobs.finish(upload, digest).await.unwrap(), 5);
+        assert_eq!(finish(&blobs, upload, digest).await.unwrap(), 5);
         assert_eq!(fs::read(blobs.path(digest)).unwrap(), b"hello");
         assert_eq!(blobs.files().unwrap(), [digest]);
         assert_eq!(
@@ -442,7 +584,7 @@ mod tests {
         let refused = blobs.append(&mut upload, full("!"), 0).await.unwrap_err();
         assert_eq!(refused.status, http::StatusCode::INSUFFICIENT_STORAGE);
         let wrong = crate::manifest::digest_of(b"other");
-        let refused = blobs.finish(upload, wrong).await.unwrap_err();
+        let refused = finish(&blobs, upload, wrong).await.unwrap_err();
         assert_eq!(refused.code, "DIGEST_INVALID");
         assert!(blobs.files().unwrap().is_empty());
         assert_eq!(

@@ -14,13 +14,14 @@ mod path;
 mod respond;
 
 use std::{
+    collections::HashSet,
     io,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use ekiden_model::{repository::Repository, time::Timestamp};
+use ekiden_model::{image::Digest, repository::Repository, time::Timestamp};
 use ekiden_store::{
     Store, StoreError,
     registry::{NewManifest, Put, RepositoryChange},
@@ -32,13 +33,14 @@ use tokio::{
 
 use self::blobs::Blobs;
 pub use self::{
-    blobs::{BODY_IDLE, UPLOAD_AGE_MAX, UPLOADS_MAX},
+    blobs::{BODY_IDLE, UPLOAD_AGE_MAX, UPLOAD_REST, UPLOADS_MAX},
     error::{Body, Refusal},
     respond::{Parsed, Wanted},
 };
 
-/// How long a blob that no manifest names stays after it was last pushed or asked for.
-pub const UNNAMED_AGE: Duration = Duration::from_secs(3600);
+/// How long a blob that no manifest names stays after it was last pushed or asked for: a push may take as
+/// long.
+pub const UNNAMED_AGE: Duration = UPLOAD_AGE_MAX;
 
 /// Entries of a page of tags, repositories or referrers.
 pub const PAGE_MAX: u32 = 1000;
@@ -159,16 +161,9 @@ impl Registry {
         self.store.change_repository(name, make).await?
     }
 
-    /// Bytes that may still come.
-    async fn room(self: &Arc<Self>) -> Result<u64, Refusal> {
-        let kept = self.store.blob_bytes().await?;
-        let registry = Arc::clone(self);
-        let coming = spawn_blocking(move || registry.blobs.coming_bytes());
-        let coming = coming
-            .await
-            .unwrap_or_else(|error| Err(io::Error::other(error)));
-        let coming = coming.map_err(|error| Refusal::io("look at its uploads", &error))?;
-        Ok(self.budget.saturating_sub(kept).saturating_sub(coming))
+    /// Bytes that all uploads together may have.
+    async fn room(&self) -> Result<u64, Refusal> {
+        Ok(self.budget.saturating_sub(self.store.image_bytes().await?))
     }
 
     /// Removes blobs that nothing needs, files that nobody knows, and uploads that nobody went on with.
@@ -187,13 +182,15 @@ impl Registry {
         spawn_blocking(move || registry.blobs.forget_old_uploads(SystemTime::now()))
             .await
             .map_err(io::Error::other)??;
-        // Nobody keeps a blob meanwhile: one without a row is nobody's.
-        let _alone = self.files.write().await;
-        let forgotten = self.store.forget_unlinked_blobs().await?;
         let registry = Arc::clone(self);
         let files = spawn_blocking(move || registry.blobs.files());
+        let files = files.await.map_err(io::Error::other)??;
+        let forgotten = self.store.forget_unlinked_blobs().await?;
+        let known: HashSet<Digest> = self.store.blobs().await?.into_iter().collect();
         let mut removed = 0;
-        for digest in files.await.map_err(io::Error::other)?? {
+        for digest in files.into_iter().filter(|digest| !known.contains(digest)) {
+            // Nobody keeps a blob meanwhile: one without a row is nobody's.
+            let _alone = self.files.write().await;
             if self.store.has_blob(digest).await? {
                 continue;
             }

@@ -16,6 +16,9 @@ pub const MANIFEST_BYTES_MAX: usize = 4 << 20;
 /// What one manifest may name.
 pub const REFERENCES_MAX: usize = 4096;
 
+/// Annotations of one manifest that lists show, in bytes; longer ones are in the manifest alone.
+pub const ANNOTATIONS_BYTES_MAX: usize = 16 << 10;
+
 /// The longest media type, in bytes (RFC 6838, section 4.2, has 127 for each half).
 const MEDIA_TYPE_BYTES_MAX: usize = 255;
 
@@ -55,9 +58,9 @@ struct Manifest {
     #[serde(default)]
     config: Option<Descriptor>,
     #[serde(default)]
-    layers: Vec<Descriptor>,
+    layers: Option<Vec<Descriptor>>,
     #[serde(default)]
-    manifests: Vec<Descriptor>,
+    manifests: Option<Vec<Descriptor>>,
     #[serde(default)]
     subject: Option<Descriptor>,
     #[serde(default)]
@@ -116,18 +119,29 @@ pub fn read(
             "`{media_type}` is not a manifest's media type that is known here"
         ));
     }
-    if manifest.layers.len() + manifest.manifests.len() > REFERENCES_MAX {
+    let layers = manifest.layers.unwrap_or_default();
+    let manifests = manifest.manifests.unwrap_or_default();
+    if layers.len() + manifests.len() > REFERENCES_MAX {
         return invalid(format!("it names more than {REFERENCES_MAX} others"));
     }
     if is_image && manifest.config.is_none() {
         return invalid("it has no `config`".to_owned());
+    }
+    if manifest
+        .artifact_type
+        .as_ref()
+        .is_some_and(|name| name.len() > MEDIA_TYPE_BYTES_MAX)
+    {
+        return invalid(format!(
+            "its `artifactType` is longer than {MEDIA_TYPE_BYTES_MAX} bytes"
+        ));
     }
     let config_type = manifest.config.as_ref().map(|config| &config.media_type);
     let artifact_type = manifest
         .artifact_type
         .or_else(|| config_type.filter(|name| *name != EMPTY).cloned());
     let kept = |layer: &&Descriptor| !FOREIGN.contains(&layer.media_type.as_str());
-    let layers = manifest.layers.iter().filter(kept);
+    let layers = layers.iter().filter(kept);
     let blobs = manifest.config.iter().chain(layers.clone());
     Ok(NewManifest {
         record: ManifestRecord {
@@ -137,13 +151,26 @@ pub fn read(
             layers_size: layers.fold(0, |sum: u64, layer| sum.saturating_add(layer.size)),
             artifact_type,
             subject: manifest.subject.as_ref().map(|subject| subject.digest),
-            annotations: manifest.annotations.unwrap_or_default(),
+            annotations: kept_annotations(manifest.annotations),
             pushed_at: now,
         },
         content: content.to_vec(),
         blobs: blobs.map(|blob| blob.digest).collect(),
-        manifests: manifest.manifests.iter().map(|one| one.digest).collect(),
+        manifests: manifests.iter().map(|one| one.digest).collect(),
     })
+}
+
+/// What lists of manifests show of annotations: none, when they are long.
+fn kept_annotations(given: Option<BTreeMap<String, String>>) -> BTreeMap<String, String> {
+    let given = given.unwrap_or_default();
+    let bytes: usize = given
+        .iter()
+        .map(|(key, value)| key.len() + value.len())
+        .sum();
+    match bytes <= ANNOTATIONS_BYTES_MAX {
+        true => given,
+        false => BTreeMap::new(),
+    }
 }
 
 #[cfg(test)]
@@ -205,6 +232,11 @@ mod tests {
             (Some(OCI), r#"{"schemaVersion":2}"#, "no `config`"),
             (None, r#"{"schemaVersion":2}"#, "says what it is"),
             (Some("text/plain"), r#"{"schemaVersion":2}"#, "`text/plain`"),
+            (
+                Some(OCI),
+                r#"{"schemaVersion":2,"layers":null}"#,
+                "no `config`",
+            ),
         ] {
             let why = check(content_type, content).unwrap_err();
             assert!(why.contains(want), "{why}");

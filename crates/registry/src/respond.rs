@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, Empty, Full, Limited};
 use serde_json::{Value, json};
-use tokio::{sync::mpsc, task::spawn_blocking};
+use tokio::task::{JoinHandle, spawn_blocking};
 use uuid::Uuid;
 
 use crate::{
@@ -33,9 +33,6 @@ const VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-ver
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const FILTERS: HeaderName = HeaderName::from_static("oci-filters-applied");
 
-/// Pieces of a blob between the disk and the network.
-const PIECES_MAX: usize = 4;
-
 type Answer = Result<Response<Body>, Refusal>;
 
 /// What a request must ask for before it is answered.
@@ -45,6 +42,16 @@ pub struct Wanted {
     pub action: Action,
     /// To which repository; to none in particular when absent.
     pub repository: Option<String>,
+}
+
+impl Wanted {
+    /// What a request wants of which no more is known.
+    pub const fn nothing() -> Self {
+        Self {
+            action: Action::Pull,
+            repository: None,
+        }
+    }
 }
 
 /// A request whose path was understood.
@@ -150,7 +157,7 @@ impl Registry {
             (Method::PATCH, Thing::Upload(id)) => {
                 let upload = self.blobs.resume(&name, id).await?;
                 check_begin(&parts.headers, upload.offset())?;
-                self.taken(upload, body, None, name).await
+                self.taken(upload, body, None, name, true).await
             }
             (Method::PUT, Thing::Upload(id)) => {
                 let digest = query.digest()?.ok_or_else(|| {
@@ -158,7 +165,7 @@ impl Registry {
                 })?;
                 let upload = self.blobs.resume(&name, id).await?;
                 check_begin(&parts.headers, upload.offset())?;
-                self.taken(upload, body, Some(digest), name).await
+                self.taken(upload, body, Some(digest), name, true).await
             }
             (Method::DELETE, Thing::Upload(id)) => {
                 let upload = self.blobs.resume(&name, id).await?;
@@ -211,7 +218,7 @@ impl Registry {
         };
         // Whoever was told that it is there may name it in a manifest next.
         self.store
-            .touch_repository_blob(name, digest, now(), crate::UNNAMED_AGE / 2)
+            .touch_repository_blob(name, digest, now())
             .await?;
         let range = Range::read(headers, size)?;
         let (first, length) = range.map_or((0, size), |range| (range.first, range.length()));
@@ -252,13 +259,7 @@ impl Registry {
             .await
             .unwrap_or_else(|error| Err(io::Error::other(error)));
         let file = file.map_err(|error| Refusal::io("read a blob", &error))?;
-        let (pieces, received) = mpsc::channel(PIECES_MAX);
-        spawn_blocking(move || read_pieces(file, length, &pieces));
-        let body = FileBody {
-            pieces: received,
-            left: length,
-        };
-        Ok(body.boxed())
+        Ok(FileBody::new(file, length).boxed())
     }
 
     async fn begin_upload<B>(
@@ -290,7 +291,7 @@ impl Registry {
         let upload = self.blobs.begin(name).await?;
         match query.digest()? {
             Some(digest) => {
-                self.taken(upload, body, Some(digest), name.to_owned())
+                self.taken(upload, body, Some(digest), name.to_owned(), false)
                     .await
             }
             None => {
@@ -327,7 +328,7 @@ impl Registry {
         if upload.offset() != first {
             return Err(out_of_place(upload.offset()));
         }
-        self.take(upload, body, None, name.to_owned()).await
+        self.take(upload, body, None, name.to_owned(), true).await
     }
 
     /// Ends an upload: it is a blob of the repository now.
@@ -342,8 +343,18 @@ impl Registry {
     ) -> Result<(), Refusal> {
         let upload = self.resumed(name, id).await?;
         let nothing = Empty::<Bytes>::new();
-        self.take(upload, nothing, Some(digest), name.to_owned())
+        self.take(upload, nothing, Some(digest), name.to_owned(), true)
             .await?;
+        Ok(())
+    }
+
+    /// Gives an upload up.
+    ///
+    /// # Errors
+    /// There is no such upload.
+    pub async fn cancel_upload(&self, name: &str, id: &str) -> Result<(), Refusal> {
+        let upload = self.resumed(name, id).await?;
+        self.blobs.cancel(upload).await;
         Ok(())
     }
 
@@ -359,13 +370,16 @@ impl Registry {
         body: B,
         digest: Option<Digest>,
         name: String,
+        is_known: bool,
     ) -> Answer
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::fmt::Display,
     {
         let id = upload.id;
-        let offset = self.take(upload, body, digest, name.clone()).await?;
+        let offset = self
+            .take(upload, body, digest, name.clone(), is_known)
+            .await?;
         Ok(match digest {
             Some(digest) => created(&format!("/v2/{name}/blobs/{digest}"), digest),
             None => {
@@ -376,13 +390,15 @@ impl Registry {
     }
 
     /// Takes a body in, and ends the upload if its digest is said; how many bytes have come. It goes on
-    /// when the client leaves: what has come by then is kept, and nobody else is at the upload meanwhile.
+    /// when the client leaves: what has come by then is kept, if the client knows the upload, and nobody
+    /// else is at it meanwhile.
     async fn take<B>(
         self: &Arc<Self>,
         mut upload: Held,
         body: B,
         digest: Option<Digest>,
         name: String,
+        is_known: bool,
     ) -> Result<u64, Refusal>
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
@@ -391,12 +407,22 @@ impl Registry {
         let registry = Arc::clone(self);
         let taking = tokio::spawn(async move {
             let room = registry.room().await?;
-            let offset = registry.blobs.append(&mut upload, body, room).await?;
+            let offset = match registry.blobs.append(&mut upload, body, room).await {
+                Ok(offset) => offset,
+                Err(refusal) => {
+                    if !is_known {
+                        registry.blobs.cancel(upload).await;
+                    }
+                    return Err(refusal);
+                }
+            };
             let Some(digest) = digest else {
                 return Ok(offset);
             };
+            let sealed = registry.blobs.seal(upload, digest).await?;
+            let size = sealed.size;
             let _kept = registry.files.read().await;
-            let size = registry.blobs.finish(upload, digest).await?;
+            registry.blobs.keep(sealed).await?;
             let put = registry
                 .store
                 .put_repository_blob(&name, digest, size, now());
@@ -475,6 +501,11 @@ impl Registry {
             Reference::Digest(_) => None,
         };
         self.provide(name).await?;
+        if self.room().await? < content.len() as u64 {
+            return Err(Refusal::full(
+                "the registry's budget (`registry.budget`) is used up: remove images, or raise it",
+            ));
+        }
         self.put_manifest(name, &manifest, tag).await?;
         let mut answer = created(&format!("/v2/{name}/manifests/{digest}"), digest);
         if let Some(subject) = manifest.record.subject {
@@ -494,7 +525,22 @@ impl Registry {
     async fn referrers(&self, name: &str, digest: Digest, query: &Query<'_>) -> Answer {
         self.known(name).await?;
         let wanted = query.get("artifactType");
-        let all = self.store.referrers(name, digest).await?;
+        let from: u32 = match query.get("from") {
+            None => 0,
+            Some(from) => from.parse().unwrap_or(u32::MAX),
+        };
+        let mut all = self
+            .store
+            .referrers(name, digest, from, PAGE_MAX + 1)
+            .await?;
+        let next = (all.len() > PAGE_MAX as usize).then(|| {
+            let filter = wanted.map_or(String::new(), |wanted| {
+                format!("&artifactType={}", encoded(wanted))
+            });
+            let from = from.saturating_add(PAGE_MAX);
+            format!("</v2/{name}/referrers/{digest}?from={from}{filter}>; rel=\"next\"")
+        });
+        all.truncate(PAGE_MAX as usize);
         let manifests: Vec<Value> = all
             .iter()
             .filter(|one| wanted.is_none_or(|wanted| one.artifact_type.as_deref() == Some(wanted)))
@@ -515,7 +561,7 @@ impl Registry {
         if wanted.is_some() {
             headers.insert(FILTERS, HeaderValue::from_static("artifactType"));
         }
-        Ok(answer)
+        Ok(linked(answer, next))
     }
 
     // ---- lists
@@ -736,6 +782,20 @@ impl<'a> Query<'a> {
     }
 }
 
+/// Text as a parameter.
+fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' => {
+                encoded.push(char::from(byte));
+            }
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
 /// Percent-encoded text; what is not well-formed stays as it is.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
@@ -803,10 +863,17 @@ impl Range {
     }
 }
 
-/// A file on its way to a client.
+/// A file on its way to a client: the next piece is read while one is sent, and none before that.
 struct FileBody {
-    pieces: mpsc::Receiver<io::Result<Bytes>>,
+    next: Option<JoinHandle<io::Result<(File, Bytes)>>>,
     left: u64,
+}
+
+impl FileBody {
+    fn new(file: File, length: u64) -> Self {
+        let next = (length > 0).then(|| spawn_blocking(move || read_piece(file, length)));
+        Self { next, left: length }
+    }
 }
 
 impl http_body::Body for FileBody {
@@ -817,13 +884,24 @@ impl http_body::Body for FileBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        self.pieces.poll_recv(context).map(|piece| {
-            let piece = piece?;
-            if let Ok(piece) = &piece {
-                self.left = self.left.saturating_sub(piece.len() as u64);
-            }
-            Some(piece.map(Frame::data))
-        })
+        let Some(next) = &mut self.next else {
+            return Poll::Ready(None);
+        };
+        let read = match Pin::new(next).poll(context) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(read) => read.unwrap_or_else(|error| Err(io::Error::other(error))),
+        };
+        self.next = None;
+        Poll::Ready(Some(read.map(|(file, piece)| {
+            self.left = self.left.saturating_sub(piece.len() as u64);
+            let left = self.left;
+            self.next = (left > 0).then(|| spawn_blocking(move || read_piece(file, left)));
+            Frame::data(piece)
+        })))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.next.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -831,24 +909,12 @@ impl http_body::Body for FileBody {
     }
 }
 
-/// Reads a part of a file, piece by piece, until the client has left. Blocks.
-fn read_pieces(mut file: File, mut left: u64, pieces: &mpsc::Sender<io::Result<Bytes>>) {
-    while left > 0 {
-        let mut piece = vec![0; READ_BYTES.min(usize::try_from(left).unwrap_or(READ_BYTES))];
-        let read = match file.read(&mut piece) {
-            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            other => other,
-        };
-        let ended = read.is_err();
-        let sent = pieces.blocking_send(read.map(|read| {
-            piece.truncate(read);
-            left -= read as u64;
-            Bytes::from(piece)
-        }));
-        if sent.is_err() || ended {
-            return;
-        }
-    }
+/// Blocks.
+fn read_piece(mut file: File, left: u64) -> io::Result<(File, Bytes)> {
+    let length = READ_BYTES.min(usize::try_from(left).unwrap_or(READ_BYTES));
+    let mut piece = vec![0; length];
+    file.read_exact(&mut piece)?;
+    Ok((file, piece.into()))
 }
 
 #[cfg(test)]
@@ -881,5 +947,6 @@ mod tests {
         assert_eq!(query.get("from"), Some("a/b"));
         assert_eq!(query.page().unwrap(), (3, ""));
         assert_eq!(decoded("%zz%4"), "%zz%4");
+        assert_eq!(decoded(&encoded("a/b+c%")), "a/b+c%");
     }
 }

@@ -17,6 +17,9 @@ use crate::{
     rows::{from_json, to_json},
 };
 
+/// How often it is noted that a blob was asked for.
+const TOUCH_EVERY: Duration = Duration::from_secs(60);
+
 /// A manifest, and what it names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewManifest {
@@ -26,7 +29,7 @@ pub struct NewManifest {
     pub content: Vec<u8>,
     /// Blobs that the repository must have: configuration and layers.
     pub blobs: Vec<Digest>,
-    /// Manifests that the repository must have: those of an index.
+    /// What an index names: manifests that the repository must have, or blobs, as of a build's cache.
     pub manifests: Vec<Digest>,
 }
 
@@ -268,7 +271,7 @@ impl Store {
         Ok((mounted.rows_affected() > 0).then_some(size))
     }
 
-    /// Notes that a repository was asked for a blob, if that was last noted longer ago than `after`.
+    /// Notes that a repository was asked for a blob, unless that was noted lately.
     ///
     /// # Errors
     /// Any.
@@ -277,7 +280,6 @@ impl Store {
         repository: &str,
         digest: Digest,
         now: Timestamp,
-        after: Duration,
     ) -> Result<(), StoreError> {
         let noted: Option<i64> = sqlx::query_scalar(
             "SELECT linked_at FROM repository_blobs WHERE repository = ? AND digest = ?",
@@ -287,7 +289,7 @@ impl Store {
         .fetch_optional(&self.readers)
         .await?;
         let noted = noted.map(|at| Timestamp::from_millis(at.unsigned_abs()));
-        if noted.is_none_or(|at| now.since(at) < after) {
+        if noted.is_none_or(|at| now.since(at) < TOUCH_EVERY) {
             return Ok(());
         }
         let mut writer = self.writer.lock().await;
@@ -354,8 +356,11 @@ impl Store {
             }
         }
         for digest in &manifest.manifests {
-            let query = "SELECT 1 FROM manifests WHERE repository = ? AND digest = ?";
-            if !is_there(&mut transaction, query, repository, *digest).await? {
+            let manifest = "SELECT 1 FROM manifests WHERE repository = ? AND digest = ?";
+            let blob = "SELECT 1 FROM repository_blobs WHERE repository = ? AND digest = ?";
+            if !is_there(&mut transaction, manifest, repository, *digest).await?
+                && !is_there(&mut transaction, blob, repository, *digest).await?
+            {
                 return Ok(Put::NoManifest(*digest));
             }
         }
@@ -437,8 +442,8 @@ impl Store {
         Ok(digest.and_then(|digest| digest.parse().ok()))
     }
 
-    /// Takes a tag from its image, or an image with all its tags; the digest that it was of. An image
-    /// that an index names stays, if it is not the index's own.
+    /// Takes a tag from its image, or an image with all its tags, whoever names it; the digest that it was
+    /// of.
     ///
     /// # Errors
     /// Any.
@@ -468,6 +473,79 @@ impl Store {
             };
         transaction.commit().await?;
         Ok(removed.and_then(|digest| digest.parse().ok()))
+    }
+
+    /// Takes a tag from its image, if that is of this digest, and the image with it when the tag was its
+    /// last and no index names it; whether the tag was there.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn remove_tag(
+        &self,
+        repository: &str,
+        tag: &str,
+        digest: Digest,
+    ) -> Result<bool, StoreError> {
+        let mut writer = self.writer.lock().await;
+        let mut transaction = self.begin(&mut writer).await?;
+        let removed = sqlx::query(
+            "DELETE FROM repository_tags WHERE repository = ? AND tag = ? AND digest = ?",
+        )
+        .bind(repository)
+        .bind(tag)
+        .bind(digest.to_string())
+        .execute(&mut *transaction)
+        .await?;
+        if removed.rows_affected() > 0 {
+            remove_untagged(&mut transaction, repository, digest, &[]).await?;
+        }
+        transaction.commit().await?;
+        Ok(removed.rows_affected() > 0)
+    }
+
+    /// Removes an image that has just these tags and that no index names; whether it did.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn remove_image(
+        &self,
+        repository: &str,
+        digest: Digest,
+        tags: &[String],
+    ) -> Result<bool, StoreError> {
+        let mut writer = self.writer.lock().await;
+        let mut transaction = self.begin(&mut writer).await?;
+        let removed = remove_untagged(&mut transaction, repository, digest, tags).await?;
+        transaction.commit().await?;
+        Ok(removed)
+    }
+
+    /// The tags of an image, sorted; `None` when there is no such image.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn image_tags(
+        &self,
+        repository: &str,
+        digest: Digest,
+    ) -> Result<Option<Vec<String>>, StoreError> {
+        let there: Option<i64> =
+            sqlx::query_scalar("SELECT 1 FROM manifests WHERE repository = ? AND digest = ?")
+                .bind(repository)
+                .bind(digest.to_string())
+                .fetch_optional(&self.readers)
+                .await?;
+        if there.is_none() {
+            return Ok(None);
+        }
+        let tags = sqlx::query_scalar(
+            "SELECT tag FROM repository_tags WHERE repository = ? AND digest = ? ORDER BY tag",
+        )
+        .bind(repository)
+        .bind(digest.to_string())
+        .fetch_all(&self.readers)
+        .await?;
+        Ok(Some(tags))
     }
 
     /// Whether another manifest of the repository names this one.
@@ -533,7 +611,8 @@ impl Store {
             .collect()
     }
 
-    /// What is known of the manifests that are about this one, in the order in which they were pushed.
+    /// What is known of the manifests that are about this one, in the order in which they were pushed: at
+    /// most `most`, without the first `from`.
     ///
     /// # Errors
     /// Any.
@@ -541,13 +620,17 @@ impl Store {
         &self,
         repository: &str,
         subject: Digest,
+        from: u32,
+        most: u32,
     ) -> Result<Vec<ManifestRecord>, StoreError> {
         let records: Vec<String> = sqlx::query_scalar(
             "SELECT record FROM manifests WHERE repository = ? AND subject = ? \
-             ORDER BY pushed_at, digest",
+             ORDER BY pushed_at, digest LIMIT ? OFFSET ?",
         )
         .bind(repository)
         .bind(subject.to_string())
+        .bind(most)
+        .bind(from)
         .fetch_all(&self.readers)
         .await?;
         records
@@ -556,15 +639,32 @@ impl Store {
             .collect()
     }
 
-    /// Bytes of all blobs.
+    /// Bytes of all blobs and manifests.
     ///
     /// # Errors
     /// Any.
-    pub async fn blob_bytes(&self) -> Result<u64, StoreError> {
-        let bytes: i64 = sqlx::query_scalar("SELECT COALESCE(SUM(size), 0) FROM blobs")
-            .fetch_one(&self.readers)
-            .await?;
+    pub async fn image_bytes(&self) -> Result<u64, StoreError> {
+        let bytes: i64 = sqlx::query_scalar(
+            "SELECT (SELECT COALESCE(SUM(size), 0) FROM blobs) \
+             + (SELECT COALESCE(SUM(LENGTH(content)), 0) FROM manifests)",
+        )
+        .fetch_one(&self.readers)
+        .await?;
         Ok(bytes.unsigned_abs())
+    }
+
+    /// Every blob.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn blobs(&self) -> Result<Vec<Digest>, StoreError> {
+        let digests: Vec<String> = sqlx::query_scalar("SELECT digest FROM blobs")
+            .fetch_all(&self.readers)
+            .await?;
+        Ok(digests
+            .iter()
+            .filter_map(|digest| digest.parse().ok())
+            .collect())
     }
 
     /// Takes blobs from repositories that were given them before `before` and have no manifest that
@@ -643,6 +743,35 @@ async fn is_there(
         .fetch_optional(&mut **transaction)
         .await?;
     Ok(there.is_some())
+}
+
+/// Removes an image that has just these tags and that no index names; whether it did.
+async fn remove_untagged(
+    transaction: &mut Transaction<'_>,
+    repository: &str,
+    digest: Digest,
+    tags: &[String],
+) -> Result<bool, StoreError> {
+    let has: Vec<String> = sqlx::query_scalar(
+        "SELECT tag FROM repository_tags WHERE repository = ? AND digest = ? ORDER BY tag",
+    )
+    .bind(repository)
+    .bind(digest.to_string())
+    .fetch_all(&mut **transaction)
+    .await?;
+    if has != tags {
+        return Ok(false);
+    }
+    let removed = sqlx::query(
+        "DELETE FROM manifests WHERE repository = ? AND digest = ? AND NOT EXISTS \
+         (SELECT 1 FROM manifest_references r WHERE r.repository = manifests.repository \
+         AND r.digest = manifests.digest)",
+    )
+    .bind(repository)
+    .bind(digest.to_string())
+    .execute(&mut **transaction)
+    .await?;
+    Ok(removed.rows_affected() > 0)
 }
 
 async fn tagged(

@@ -10,7 +10,7 @@ use ekiden_engine::{
     EngineError,
     remote::{Answer, ImageCommand},
 };
-use ekiden_model::image::{Digest, ImageReference, PreparedImage};
+use ekiden_model::image::{Digest, ImageReference, PreparedImage, ResolvedImage};
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -65,6 +65,10 @@ impl Images for Directories {
     type Hold = ();
 
     async fn prepare(&self, _: &ImageReference) -> Result<PreparedImage, EngineError> {
+        Err(not_here())
+    }
+
+    async fn resolve(&self, _: &ImageReference) -> Result<ResolvedImage, EngineError> {
         Err(not_here())
     }
 

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use ekiden_model::image::{Digest, ImageReference, PreparedImage};
+use ekiden_model::image::{Digest, ImageReference, PreparedImage, ResolvedImage};
 use futures_util::future::join_all;
 use sha2::{Digest as _, Sha256};
 use tokio::{sync::watch, time::timeout};
@@ -96,6 +96,23 @@ async fn pull_within(
     .await
 }
 
+/// What a reference stands for just now, for this platform.
+pub(super) async fn stands_for(
+    store: &Store,
+    reference: &ImageReference,
+) -> Result<ResolvedImage, ImageError> {
+    let repository = store.registry.repository(reference)?;
+    let (named, document) = document_named(store, &repository, reference).await?;
+    let image = match document {
+        Document::Manifest(_) => named,
+        Document::Index(index) => {
+            let chosen = index.choose(&Platform::here());
+            chosen.map_err(|no| no.tell(&repository.image))?.digest
+        }
+    };
+    Ok(ResolvedImage { named, image })
+}
+
 /// What a name stands for just now.
 struct Found {
     digest: Digest,
@@ -110,11 +127,7 @@ async fn resolve(
     repository: &Repository,
     reference: &ImageReference,
 ) -> Result<Found, ImageError> {
-    let asked = match (&reference.digest, &reference.tag) {
-        (Some(digest), _) => digest.to_string(),
-        (None, tag) => tag.clone().unwrap_or_else(|| "latest".to_owned()),
-    };
-    let (digest, document) = document(store, repository, &asked, reference.digest).await?;
+    let (digest, document) = document_named(store, repository, reference).await?;
     let index = match document {
         Document::Manifest(manifest) => {
             let manifest = store.record(&digest).is_none().then_some(manifest);
@@ -146,6 +159,18 @@ async fn resolve(
         }),
         Document::Index(_) => Err(invalid(repository, "its index leads to another index")),
     }
+}
+
+async fn document_named(
+    store: &Store,
+    repository: &Repository,
+    reference: &ImageReference,
+) -> Result<(Digest, Document), ImageError> {
+    let asked = match (&reference.digest, &reference.tag) {
+        (Some(digest), _) => digest.to_string(),
+        (None, tag) => tag.clone().unwrap_or_else(|| "latest".to_owned()),
+    };
+    document(store, repository, &asked, reference.digest).await
 }
 
 async fn document(

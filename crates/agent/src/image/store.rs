@@ -10,7 +10,7 @@ use std::{
 
 use ekiden_engine::remote::ImageSummary;
 use ekiden_model::{
-    image::{Digest, ImageReference, PreparedImage},
+    image::{Digest, ImageReference, PreparedImage, ResolvedImage},
     time::Timestamp,
 };
 use tokio::sync::Semaphore;
@@ -111,6 +111,20 @@ impl ImageStore {
         let work = || pull::pull(Arc::clone(store), reference.clone(), progress.clone());
         let (_, pulled) = store.pulls.run(reference.to_string(), work).await;
         pulled.unwrap_or_else(|| Err(lost()))
+    }
+
+    /// Asks a registry what a reference stands for now. Fetches nothing, and is no use of the image.
+    ///
+    /// # Errors
+    /// Those of a registry, and [`ImageError::NotHere`] of an image under `localhost/`, which no
+    /// registry has.
+    pub async fn resolve(&self, reference: &ImageReference) -> Result<ResolvedImage, ImageError> {
+        if reference.is_local() {
+            return Err(ImageError::NotHere {
+                image: reference.to_string(),
+            });
+        }
+        pull::stands_for(&self.0, reference).await
     }
 
     /// The directories of an image's layers, topmost first, as overlayfs wants them. A layer that

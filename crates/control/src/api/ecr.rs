@@ -10,14 +10,14 @@ use bytes::Bytes;
 use ekiden_aws::{ecr::shapes::*, epoch_seconds::EpochSeconds, error::ApiError};
 use ekiden_engine::Engine;
 use ekiden_model::{
-    image::Digest,
+    image::{Digest, is_tag},
     lifecycle::Policy,
     repository::{Encryption, Repository as Stored, TagMutability},
 };
 use ekiden_registry::manifest;
 use ekiden_store::{
     StoreError,
-    registry::{ImageTags, Reference, RepositoryChange},
+    registry::{ImageTags, Reference, RepositoryChange, StoredManifest},
 };
 use http_body_util::Full;
 
@@ -498,19 +498,9 @@ impl<E: Engine> Api<E> {
         self.repository(&name).await?;
         let (mut images, mut failures) = (Vec::new(), Vec::new());
         for id in request.image_ids.unwrap_or_default() {
-            let found = match reference(&id) {
-                Ok(reference) => {
-                    let found = self.store.manifest(&name, reference).await;
-                    found.map_err(|error| failed(&error))?
-                }
-                Err(failure) => {
-                    failures.push(failure);
-                    continue;
-                }
-            };
-            match found {
-                None => failures.push(not_found(id)),
-                Some(found) => images.push(Image {
+            match self.find_image(&name, &id).await? {
+                Err(failure) => failures.push(failure),
+                Ok(found) => images.push(Image {
                     registry_id: Some(self.config.account_id.clone()),
                     repository_name: Some(name.clone()),
                     image_id: Some(ImageIdentifier {
@@ -537,47 +527,79 @@ impl<E: Engine> Api<E> {
         self.repository(&name).await?;
         let (mut gone, mut failures) = (Vec::new(), Vec::new());
         for id in request.image_ids.unwrap_or_default() {
-            let reference = match reference(&id) {
-                Ok(reference) => reference,
-                Err(failure) => {
-                    failures.push(failure);
-                    continue;
-                }
-            };
-            let before = self.images_of(&name).await?;
-            if let Reference::Digest(digest) = reference {
-                let named = self.store.is_referenced(&name, digest).await;
-                if named.map_err(|error| failed(&error))? {
-                    failures.push(ImageFailure {
-                        image_id: Some(id),
-                        failure_code: Some("ImageReferencedByManifestList".to_owned()),
-                        failure_reason: Some(
-                            "Requested image referenced by manifest list: delete that first"
-                                .to_owned(),
-                        ),
-                    });
-                    continue;
-                }
-            }
-            let removed = self.store.remove_manifest(&name, reference).await;
-            match removed.map_err(|error| failed(&error))? {
-                None => failures.push(not_found(id)),
-                Some(digest) => {
-                    let was = before.iter().find(|image| image.record.digest == digest);
-                    match (reference, was) {
-                        (Reference::Digest(_), Some(was)) => gone.extend(identifiers(was)),
-                        _ => gone.push(ImageIdentifier {
-                            image_digest: Some(digest.to_string()),
-                            image_tag: id.image_tag,
-                        }),
-                    }
-                }
+            match self.delete_image(&name, &id).await? {
+                Ok(ids) => gone.extend(ids),
+                Err(failure) => failures.push(failure),
             }
         }
         Ok(BatchDeleteImageResponse {
             image_ids: Some(gone),
             failures: Some(failures),
         })
+    }
+
+    /// A tag, and with its last one the image; or an image with all its tags.
+    async fn delete_image(
+        &self,
+        name: &str,
+        id: &ImageIdentifier,
+    ) -> Result<Result<Vec<ImageIdentifier>, ImageFailure>, ApiError> {
+        let found = match self.find_image(name, id).await? {
+            Ok(found) => found,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let digest = found.record.digest;
+        let text = digest.to_string();
+        if let Some(tag) = &id.image_tag {
+            let removed = self.store.remove_tag(name, tag, digest).await;
+            return Ok(match removed.map_err(|error| failed(&error))? {
+                false => Err(not_found(id.clone())),
+                true => Ok(vec![ImageIdentifier {
+                    image_digest: Some(text),
+                    image_tag: Some(tag.clone()),
+                }]),
+            });
+        }
+        let tags = self.store.image_tags(name, digest).await;
+        let tags = tags.map_err(|error| failed(&error))?.unwrap_or_default();
+        let removed = self.store.remove_image(name, digest, &tags).await;
+        if !removed.map_err(|error| failed(&error))? {
+            return Ok(Err(failure(
+                id,
+                "ImageReferencedByManifestList",
+                "Requested image referenced by manifest list: delete that first",
+            )));
+        }
+        let gone = ImageTags {
+            record: found.record,
+            tags,
+        };
+        Ok(Ok(identifiers(&gone)))
+    }
+
+    /// The image of a tag, a digest, or both when they are of one.
+    async fn find_image(
+        &self,
+        name: &str,
+        id: &ImageIdentifier,
+    ) -> Result<Result<StoredManifest, ImageFailure>, ApiError> {
+        let reference = match reference(id) {
+            Ok(reference) => reference,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let found = self.store.manifest(name, reference).await;
+        let Some(found) = found.map_err(|error| failed(&error))? else {
+            return Ok(Err(not_found(id.clone())));
+        };
+        let said = id.image_digest.as_deref();
+        if said.is_some_and(|said| said != found.record.digest.to_string()) {
+            return Ok(Err(failure(
+                id,
+                "ImageTagDoesNotMatchDigest",
+                "Requested tag and digest are of different images",
+            )));
+        }
+        Ok(Ok(found))
     }
 
     async fn put_image(&self, request: PutImageRequest) -> Result<PutImageResponse, ApiError> {
@@ -601,6 +623,12 @@ impl<E: Engine> Api<E> {
             )));
         }
         let tag = request.image_tag;
+        if tag.as_deref().is_some_and(|tag| !is_tag(tag)) {
+            return Err(ApiError::invalid_parameter(
+                "Invalid parameter at 'ImageTag' failed to satisfy constraint: 1 to 128 letters, digits, \
+                 `_`, `.` and `-`",
+            ));
+        }
         let there = match tag.as_deref() {
             Some(tag) => self.store.manifest(&name, Reference::Tag(tag)).await,
             None => self.store.manifest(&name, Reference::Digest(digest)).await,
@@ -656,8 +684,7 @@ impl<E: Engine> Api<E> {
                 });
                 continue;
             };
-            let size = self.store.repository_blob(&name, digest).await;
-            let size = size.map_err(|error| failed(&error))?;
+            let size = self.noted_blob(&name, digest).await?;
             layers.push(Layer {
                 layer_digest: Some(text),
                 layer_availability: Some(match size {
@@ -747,8 +774,9 @@ impl<E: Engine> Api<E> {
         let digest: Digest = text.parse().map_err(|_| {
             ApiError::invalid_parameter("`layerDigests` must be `sha256:` and 64 digits".to_owned())
         })?;
-        let there = self.store.repository_blob(&name, digest).await;
-        if there.map_err(|error| failed(&error))?.is_some() {
+        if self.noted_blob(&name, digest).await?.is_some() {
+            // What has come is of no use; whoever sent it may have ended it already.
+            let _ = self.images.cancel_upload(&name, &upload_id).await;
             return Err(ApiError::layer_already_exists(format!(
                 "The layer with digest '{digest}' already exists in the repository '{name}'"
             )));
@@ -785,6 +813,15 @@ impl<E: Engine> Api<E> {
         found
             .map_err(|error| failed(&error))?
             .ok_or_else(|| unknown_repository(name, &self.config.account_id))
+    }
+
+    /// The size of a blob, which whoever asks may name in a manifest next.
+    async fn noted_blob(&self, name: &str, digest: Digest) -> Result<Option<u64>, ApiError> {
+        let size = self.store.repository_blob(name, digest).await;
+        let size = size.map_err(|error| failed(&error))?;
+        let noted = self.store.touch_repository_blob(name, digest, clock::now());
+        noted.await.map_err(|error| failed(&error))?;
+        Ok(size)
     }
 
     async fn images_of(&self, name: &str) -> Result<Vec<ImageTags>, ApiError> {
@@ -1032,32 +1069,32 @@ fn has_status(tagged: bool, wanted: Option<&str>) -> bool {
     }
 }
 
-/// A tag goes before a digest, as to ECR.
 fn reference(id: &ImageIdentifier) -> Result<Reference<'_>, ImageFailure> {
-    let failure = |code: &str, reason: &str| ImageFailure {
-        image_id: Some(id.clone()),
-        failure_code: Some(code.to_owned()),
-        failure_reason: Some(reason.to_owned()),
-    };
     match (&id.image_tag, &id.image_digest) {
         (Some(tag), _) => Ok(Reference::Tag(tag)),
         (None, Some(digest)) => digest.parse().map(Reference::Digest).map_err(|_| {
             failure(
+                id,
                 "InvalidImageDigest",
                 "Invalid request parameters: expected `sha256:` and 64 digits",
             )
         }),
         (None, None) => Err(failure(
+            id,
             "MissingDigestAndTag",
             "Invalid request parameters: both tag and digest cannot be null",
         )),
     }
 }
 
-fn not_found(id: ImageIdentifier) -> ImageFailure {
+fn failure(id: &ImageIdentifier, code: &str, reason: &str) -> ImageFailure {
     ImageFailure {
-        image_id: Some(id),
-        failure_code: Some("ImageNotFound".to_owned()),
-        failure_reason: Some("Requested image not found".to_owned()),
+        image_id: Some(id.clone()),
+        failure_code: Some(code.to_owned()),
+        failure_reason: Some(reason.to_owned()),
     }
+}
+
+fn not_found(id: ImageIdentifier) -> ImageFailure {
+    failure(&id, "ImageNotFound", "Requested image not found")
 }

@@ -23,6 +23,7 @@ mod observability;
 mod operation;
 pub(crate) mod page;
 mod parameters;
+mod patience;
 mod registry;
 mod resources;
 mod revisions;
@@ -61,8 +62,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
-use self::operation::{Operation, Subject};
 pub(crate) use self::services::deploys_by_itself;
+use self::{
+    operation::{Operation, Subject},
+    patience::Patience,
+};
 use crate::{
     ControlConfig,
     audit::{self, Audit},
@@ -82,6 +86,9 @@ use crate::{
 
 /// How long a client may take to send a request's head, and its body.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a client may take nothing of an answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Headers that a request may have, and bytes of its whole head; more is answered 431.
 const HEADERS_MAX: usize = 64;
@@ -205,7 +212,8 @@ impl<E: Engine> Api<E> {
             .header_read_timeout(READ_TIMEOUT)
             .max_headers(HEADERS_MAX)
             .max_buf_size(HEAD_BYTES_MAX);
-        let connection = server.serve_connection(TokioIo::new(stream), service);
+        let stream = TokioIo::new(Patience::new(stream, WRITE_TIMEOUT));
+        let connection = server.serve_connection(stream, service);
         tokio::pin!(connection);
         let ended = tokio::select! {
             ended = &mut connection => ended,

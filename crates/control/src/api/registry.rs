@@ -53,7 +53,18 @@ impl<E: Engine> Api<E> {
         source: &str,
     ) -> Response<Body> {
         let Some(client) = self.client(request.headers()) else {
-            return Refusal::unauthorized().answer();
+            let answer = Refusal::unauthorized().answer();
+            // Tools ask without a password first: that is nobody's news.
+            if request.headers().contains_key(header::AUTHORIZATION) {
+                self.note(
+                    None,
+                    audit::Kind::Unauthenticated,
+                    &Wanted::nothing(),
+                    &answer,
+                    source,
+                );
+            }
+            return answer;
         };
         let parsed = match Parsed::read(request.uri().path()) {
             Ok(parsed) => parsed,
@@ -64,7 +75,7 @@ impl<E: Engine> Api<E> {
             Identities::note_use(&identity.key, source);
         }
         let may = client.may(&wanted);
-        let is_news = !may || names_an_image(request.method(), request.uri().path());
+        let is_news = !may || changes_images(request.method(), request.uri().path());
         let answer = if may {
             let may_pull = |repository: &str| {
                 client.may(&Wanted {
@@ -83,7 +94,11 @@ impl<E: Engine> Api<E> {
             Refusal::denied(what, repository).answer()
         };
         if is_news {
-            self.note(&client, &wanted, may, &answer, source);
+            let kind = match may {
+                false => audit::Kind::Denied,
+                true => audit::Kind::Done,
+            };
+            self.note(Some(&client), kind, &wanted, &answer, source);
         }
         answer
     }
@@ -113,24 +128,20 @@ impl<E: Engine> Api<E> {
     /// Writes down what the audit log is to have: images that came and went, and who may not.
     fn note(
         &self,
-        client: &Client,
+        client: Option<&Client>,
+        kind: audit::Kind,
         wanted: &Wanted,
-        may: bool,
         answer: &Response<Body>,
         source: &str,
     ) {
-        let kind = match may {
-            false => audit::Kind::Denied,
-            true => audit::Kind::Done,
-        };
         let action = match wanted.action {
             Action::Pull => "registry:Pull",
             Action::Push => "registry:Push",
             Action::Delete => "registry:Delete",
         };
         let identity = match client {
-            Client::Engine => None,
-            Client::Known(identity) => Some(identity),
+            None | Some(Client::Engine) => None,
+            Some(Client::Known(identity)) => Some(identity),
         };
         info!(
             action,
@@ -158,7 +169,12 @@ impl<E: Engine> Api<E> {
     }
 }
 
-/// Whether a request changes which images there are: pieces of them are nobody's news.
-fn names_an_image(method: &http::Method, path: &str) -> bool {
-    matches!(*method, http::Method::PUT | http::Method::DELETE) && path.contains("/manifests/")
+/// Whether a request changes which images there are, or makes one useless: pieces that come are nobody's
+/// news.
+fn changes_images(method: &http::Method, path: &str) -> bool {
+    match *method {
+        http::Method::PUT => path.contains("/manifests/"),
+        http::Method::DELETE => !path.contains("/blobs/uploads/"),
+        _ => false,
+    }
 }

@@ -9,6 +9,7 @@ mod support;
 mod cancelling;
 mod configurations;
 mod crowds;
+mod deliveries;
 mod restarts;
 mod revisions;
 mod scaling;

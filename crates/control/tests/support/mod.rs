@@ -122,6 +122,8 @@ impl World {
                     "registry.test".to_owned(),
                     "123456789012.dkr.ecr.*.amazonaws.com".to_owned(),
                 ],
+                others: Vec::new(),
+                poll_others: Duration::from_millis(50),
                 pull_key: Some("pull-key".to_owned()),
             },
         };

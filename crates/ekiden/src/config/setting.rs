@@ -612,6 +612,12 @@ pub const SETTINGS: &[Setting] = &[
         about: "Disk that images may take before those that nothing uses are removed.",
     },
     Setting {
+        key: "images.poll",
+        default: "300s",
+        form: Form::Time(Duration::ZERO, DAY, |config| &mut config.images.poll),
+        about: "How often a registry is asked whether the tag of a service with automatic deployments was pushed; `0s` is never. The built-in registry tells at once.",
+    },
+    Setting {
         key: "images.registries.<host>.mirror",
         default: "",
         form: Form::Registry("`[http[s]://]host[:port][/prefix]`", |registry, text| {
