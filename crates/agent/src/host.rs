@@ -59,8 +59,8 @@ const SPARED_PLACES: u32 = 16;
 
 /// How long an instance is taken to need until it uses the memory it will, and what it is taken to
 /// use more by then, in bytes: many that start at one time do not all see the same memory free.
-const YOUNG: Duration = Duration::from_secs(5);
-const YOUNG_BYTES: u64 = 32 << 20;
+const YOUNG: Duration = Duration::from_secs(2);
+const YOUNG_BYTES: u64 = 16 << 20;
 
 /// Less memory than this cannot even hold the container's own start.
 const MEMORY_BYTES_MIN: u64 = 8 * 1024 * 1024;
@@ -690,8 +690,9 @@ fn young(table: &BTreeMap<InstanceId, Entry>) -> u64 {
     let now = now();
     // A clock that was set back makes nobody young.
     let young = table.values().filter(|entry| {
+        let waits = matches!(entry.state, InstanceState::Creating);
         let created_at = entry.record.created_at;
-        created_at <= now && now.since(created_at) < YOUNG
+        waits || created_at <= now && now.since(created_at) < YOUNG
     });
     young.count() as u64
 }

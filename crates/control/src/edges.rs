@@ -24,7 +24,7 @@ use ekiden_store::{Store, StoreError};
 use tokio::{
     io::AsyncWriteExt,
     net::{UnixListener, UnixStream},
-    sync::{Mutex, mpsc, watch},
+    sync::{Mutex, mpsc, oneshot, watch},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -38,6 +38,9 @@ use crate::{
 /// Edge processes served at once: one per host, and those that it has replaced, as long as they
 /// have requests.
 const EDGES_MAX: usize = 64;
+
+/// Routes that are stored in one write; more wait for the next.
+const PUBLISHED_AT_ONCE_MAX: usize = 256;
 
 /// Changes that may wait for an edge that does not read; beyond, it is disconnected and gets the
 /// whole table when it comes back.
@@ -80,11 +83,21 @@ pub(crate) struct Presented {
 pub(crate) struct Edges {
     store: Arc<Store>,
     table: Mutex<Table>,
+    /// Routes that are stored next, one of each worker at most.
+    waiting: StdMutex<Vec<Publication>>,
     reports: StdMutex<HashMap<u64, Report>>,
     demands: Demands,
     state: watch::Sender<EdgeState>,
     traffic: Traffic,
     wanted: mpsc::Sender<String>,
+}
+
+/// A route on its way to be stored.
+#[derive(Debug)]
+struct Publication {
+    service: ServiceId,
+    route: Option<Route>,
+    reply: oneshot::Sender<Generation>,
 }
 
 #[derive(Debug)]
@@ -114,6 +127,18 @@ struct Report {
     presenting: Option<CertificateGeneration>,
 }
 
+/// The route of a service, as what was changed has it.
+fn current<'a>(
+    table: &'a Table,
+    changed: &'a BTreeMap<ServiceId, Option<Route>>,
+    service: ServiceId,
+) -> Option<&'a Route> {
+    match changed.get(&service) {
+        Some(route) => route.as_ref(),
+        None => table.routes.get(&service),
+    }
+}
+
 impl Edges {
     /// The table as it was last stored, and the names that edges will want certificates for.
     pub(crate) async fn load(
@@ -136,6 +161,7 @@ impl Edges {
         let edges = Self {
             store,
             table: Mutex::new(table),
+            waiting: StdMutex::default(),
             reports: StdMutex::default(),
             demands: Demands::default(),
             state: watch::Sender::new(EdgeState::default()),
@@ -206,71 +232,138 @@ impl Edges {
         (table.routes.get(&service).cloned(), table.generation)
     }
 
-    /// Stores and sends a service's route, or that it has none any more.
+    /// Stores and sends a service's route, or that it has none any more. A worker has one of its own on its
+    /// way at a time.
     ///
     /// A name that another service's route has goes over in the same generation if it is this one's
     /// by its association, and stays where it is if it is not: so a domain that moves is never in
     /// two routes and never in none.
+    ///
+    /// Those that wait while one is stored are stored together: a write is synced to the disk, and a
+    /// thousand services that wake at one moment do not wait for a thousand syncs.
     pub(crate) async fn publish(
         &self,
         service: ServiceId,
         route: Option<Route>,
     ) -> Result<Generation, StoreError> {
+        let (reply, mut answer) = oneshot::channel();
+        self.lock_waiting().push(Publication {
+            service,
+            route: route.clone(),
+            reply,
+        });
         let mut table = self.table.lock().await;
-        let mut changed: BTreeMap<ServiceId, Route> = BTreeMap::new();
-        if let Some(mut route) = route.clone() {
-            for host in std::mem::take(&mut route.hosts) {
-                let has = |other: &&Route| other.service != service && other.hosts.contains(&host);
-                // A scan, but for custom domains alone: a service's own name is made of its id.
-                let new = !table
-                    .routes
-                    .get(&service)
-                    .is_some_and(|old| old.hosts.contains(&host));
-                let holder = match new {
-                    true => table.routes.values().find(has).map(|other| other.service),
-                    false => None,
-                };
-                if let Some(holder) = holder {
-                    if self.store.domain_owner(&host).await? != Some(service) {
-                        continue;
-                    }
-                    let before = changed.get(&holder).or_else(|| table.routes.get(&holder));
-                    if let Some(mut before) = before.cloned() {
-                        before.hosts.retain(|other| *other != host);
-                        changed.insert(holder, before);
-                    }
-                }
-                route.hosts.push(host);
+        match answer.try_recv() {
+            Ok(generation) => return Ok(generation),
+            // Whoever took it failed or is gone: it is tried alone, and fails by itself.
+            Err(oneshot::error::TryRecvError::Closed) => {
+                return self.store_all(&mut table, &[(service, route)]).await;
             }
-            changed.insert(service, route);
+            Err(oneshot::error::TryRecvError::Empty) => {}
         }
-        let mut rows: Vec<_> = changed
-            .iter()
-            .map(|(id, route)| (*id, Some(route)))
+        let mut taken = {
+            let mut waiting = self.lock_waiting();
+            // One's own is among them; those of callers that are gone are nobody's.
+            waiting.retain(|one| !one.reply.is_closed());
+            let own = waiting.iter().position(|one| one.service == service);
+            let first = own
+                .unwrap_or_default()
+                .saturating_sub(PUBLISHED_AT_ONCE_MAX - 1);
+            let end = (first + PUBLISHED_AT_ONCE_MAX).min(waiting.len());
+            waiting.drain(first..end).collect::<Vec<_>>()
+        };
+        let routes: Vec<_> = taken
+            .iter_mut()
+            .map(|one| (one.service, one.route.take()))
             .collect();
-        if route.is_none() {
-            rows.push((service, None));
+        let generation = self.store_all(&mut table, &routes).await?;
+        for one in taken {
+            // A caller that is gone asks again when it is back.
+            let _ = one.reply.send(generation);
         }
+        Ok(generation)
+    }
+
+    fn lock_waiting(&self) -> std::sync::MutexGuard<'_, Vec<Publication>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stores and sends routes in one generation.
+    async fn store_all(
+        &self,
+        table: &mut Table,
+        routes: &[(ServiceId, Option<Route>)],
+    ) -> Result<Generation, StoreError> {
+        let mut changed: BTreeMap<ServiceId, Option<Route>> = BTreeMap::new();
+        for (service, route) in routes {
+            let route = match route {
+                None => None,
+                Some(route) => Some(self.with_names(table, &mut changed, route.clone()).await?),
+            };
+            changed.insert(*service, route);
+        }
+        let rows: Vec<_> = changed
+            .iter()
+            .map(|(id, route)| (*id, route.as_ref()))
+            .collect();
         let generation = self.store.put_routes(&rows).await?;
         table.generation = generation;
-        let remove = match route {
-            Some(_) => vec![],
-            None => {
-                table.routes.remove(&service);
-                self.traffic.forget(service);
-                vec![service]
+        let (mut set, mut remove) = (Vec::new(), Vec::new());
+        for (service, route) in changed {
+            match route {
+                Some(route) => {
+                    table.routes.insert(service, route.clone());
+                    set.push(route);
+                }
+                None => {
+                    table.routes.remove(&service);
+                    self.traffic.forget(service);
+                    remove.push(service);
+                }
             }
-        };
-        table.routes.extend(changed.clone());
+        }
         match encode_frame(&ToEdge::Change {
             generation,
-            set: changed.into_values().collect(),
+            set,
             remove,
         }) {
             Ok(frame) => table.send(frame.into()),
-            Err(error) => warn!(%service, %error, "a route cannot be encoded"),
+            Err(error) => warn!(%error, "routes cannot be encoded"),
         }
         Ok(generation)
+    }
+
+    /// A route with the names that are its own; those of others go from their routes.
+    async fn with_names(
+        &self,
+        table: &Table,
+        changed: &mut BTreeMap<ServiceId, Option<Route>>,
+        mut route: Route,
+    ) -> Result<Route, StoreError> {
+        let service = route.service;
+        for host in std::mem::take(&mut route.hosts) {
+            let has = |other: &&Route| other.service != service && other.hosts.contains(&host);
+            // A scan, but for custom domains alone: a service's own name is made of its id.
+            let new =
+                !current(table, changed, service).is_some_and(|old| old.hosts.contains(&host));
+            let unchanged = || {
+                let routes = table.routes.values();
+                routes.filter(|other| !changed.contains_key(&other.service))
+            };
+            let holder = match new {
+                true => changed.values().flatten().chain(unchanged()).find(has),
+                false => None,
+            };
+            if let Some(mut holder) = holder.cloned() {
+                if self.store.domain_owner(&host).await? != Some(service) {
+                    continue;
+                }
+                holder.hosts.retain(|other| *other != host);
+                changed.insert(holder.service, Some(holder));
+            }
+            route.hosts.push(host);
+        }
+        Ok(route)
     }
 
     /// Serves edges until told to stop.

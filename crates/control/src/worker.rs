@@ -509,8 +509,13 @@ impl<E: Engine> Worker<E> {
         let wait = (RETRY_MIN * (1 << doublings)).min(RETRY_MAX);
         self.failures_in_a_row += 1;
         self.retry_after = Some(clock::now().plus(wait));
-        warn!(service = %self.stored.service.name, error = %Chain(error),
-            retry_in_ms = wait.as_millis() as u64, "a step failed and is tried again");
+        let (service, retry_in_ms) = (&self.stored.service.name, wait.as_millis() as u64);
+        match doublings {
+            0 => warn!(%service, error = %Chain(error), retry_in_ms,
+                "a step failed and is tried again"),
+            _ => debug!(%service, error = %Chain(error), retry_in_ms,
+                "a step failed again and is tried again"),
+        }
         wait
     }
 
