@@ -47,6 +47,10 @@ use crate::{
 /// Instances that are being started at one time; more wait.
 const STARTS_MAX: usize = 16;
 
+/// Instances whose groups and trees are being removed at one time; more wait. It blocks as long as the
+/// kernel takes, and what starts needs the threads as well.
+const REMOVALS_MAX: usize = 16;
+
 /// Arguments and environment of a spec together, in bytes: half of what Linux takes with its default
 /// stack limit (execve(2)).
 const SPEC_BYTES_MAX: usize = 1024 * 1024;
@@ -107,6 +111,7 @@ pub(crate) struct Host<I> {
     pub(crate) images: I,
     pub(crate) disk: DiskLimit,
     pub(crate) starts: Semaphore,
+    pub(crate) removals: Semaphore,
     table: Mutex<BTreeMap<InstanceId, Entry>>,
     /// Counts changes of the table.
     changed: watch::Sender<u64>,
@@ -157,6 +162,7 @@ impl<I: Images> Host<I> {
             images,
             disk,
             starts: Semaphore::new(STARTS_MAX),
+            removals: Semaphore::new(REMOVALS_MAX),
             table: Mutex::default(),
             changed: watch::Sender::new(0),
         });

@@ -352,6 +352,8 @@ impl<I: Images> Task<I> {
             warn!(instance = %id, %error, "cannot record how the instance ended");
         }
         host.set_exited(id, end.cause, end.at);
+        // It is never closed; without a turn it goes on all the same.
+        let _turn = self.host.removals.acquire().await;
         let released = blocking(move || {
             let paths = record.paths(&host.config);
             let group = host.cgroups.group(id).remove().map_err(io::Error::other);
@@ -401,6 +403,7 @@ impl<I: Images> Task<I> {
 
     async fn remove(&self) -> Result<(), EngineError> {
         let (host, record) = (self.host.clone(), self.record.clone());
+        let _turn = self.host.removals.acquire().await;
         let removed = blocking(move || {
             let paths = record.paths(&host.config);
             host.cgroups

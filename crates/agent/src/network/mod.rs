@@ -92,7 +92,7 @@ impl Network {
         network.bridge_index = network
             .prepare_bridge()
             .map_err(|source| kernel(format!("make the bridge `{}`", network.bridge), source))?;
-        forwarding::enable(&config.forwarding_record())
+        forwarding::enable(&config.forwarding_record(), config.slots())
             .map_err(|source| kernel("switch on forwarding", source))?;
         Ok(network)
     }
