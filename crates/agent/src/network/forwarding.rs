@@ -11,6 +11,8 @@
 
 use std::{collections::BTreeMap, fs, io, path::Path};
 
+use tracing::warn;
+
 use crate::durable;
 
 const SYSCTL: &str = "/proc/sys";
@@ -26,7 +28,7 @@ const NEIGHBOURS: u32 = 4;
 /// Blocks. Idempotent.
 ///
 /// # Errors
-/// When a value cannot be written; the record is written first.
+/// When forwarding cannot be switched on; the record is written first.
 pub(crate) fn enable(record: &Path, places: u32) -> io::Result<()> {
     let value = |name: String, value: &str| (name, value.to_owned());
     let mut wanted = vec![value("net/ipv4/ip_forward".to_owned(), "1")];
@@ -39,22 +41,26 @@ pub(crate) fn enable(record: &Path, places: u32) -> io::Result<()> {
         );
         wanted.push(value("net/ipv6/conf/all/forwarding".to_owned(), "1"));
     }
-    wanted.extend(neighbours(places));
-    let mut saved: Saved = durable::read_json(record)?.unwrap_or_default();
-    let changes: Vec<_> = wanted
-        .iter()
-        .filter(|(name, value)| get(name) != *value)
-        .collect();
-    for (name, _) in &changes {
-        saved.entry(name.clone()).or_insert_with(|| get(name));
-    }
-    if changes.is_empty() {
+    wanted.retain(|(name, value)| get(name) != *value);
+    let low = neighbours(places);
+    if wanted.is_empty() && low.is_empty() {
         return Ok(());
     }
+    let mut saved: Saved = durable::read_json(record)?.unwrap_or_default();
+    for (name, _) in wanted.iter().chain(&low) {
+        saved.entry(name.clone()).or_insert_with(|| get(name));
+    }
     durable::write_json(record, &saved)?;
-    changes
-        .into_iter()
-        .try_for_each(|(name, value)| set(name, value))
+    wanted
+        .iter()
+        .try_for_each(|(name, value)| set(name, value))?;
+    for (name, value) in &low {
+        // Fewer instances are better than none.
+        if let Err(error) = set(name, value) {
+            warn!(name, value, %error, "cannot make room for the neighbours of all instances");
+        }
+    }
+    Ok(())
 }
 
 /// Puts back what [`enable`] changed, in the reverse order. Blocks.
