@@ -279,9 +279,7 @@ impl Blobs {
             let coming = self.coming.fetch_add(length, Ordering::Relaxed);
             if coming.saturating_add(length) > room {
                 self.coming.fetch_sub(length, Ordering::Relaxed);
-                return Err(Refusal::full(
-                    "the registry's budget (`registry.budget`) is used up: remove images, or raise it",
-                ));
+                return Err(Refusal::over_budget());
             }
             return Ok(Some(piece));
         }

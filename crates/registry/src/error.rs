@@ -95,6 +95,20 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", message)
     }
 
+    pub(crate) fn method_not_allowed(method: &http::Method) -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "UNSUPPORTED",
+            format!("{method} is not for this path"),
+        )
+    }
+
+    pub(crate) fn over_budget() -> Self {
+        Self::full(
+            "the registry's budget (`registry.budget`) is used up: remove images, or raise it",
+        )
+    }
+
     pub(crate) fn full(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INSUFFICIENT_STORAGE, "DENIED", message)
     }

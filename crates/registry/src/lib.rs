@@ -10,7 +10,9 @@
 mod blobs;
 mod error;
 pub mod manifest;
+mod part;
 mod path;
+mod query;
 mod respond;
 
 use std::{
@@ -106,6 +108,9 @@ impl Registry {
         tag: Option<&str>,
     ) -> Result<(), Refusal> {
         use http::StatusCode;
+        if self.room().await? < manifest.content.len() as u64 {
+            return Err(Refusal::over_budget());
+        }
         let put = self
             .store
             .put_manifest(repository, manifest, tag, now())

@@ -2,29 +2,28 @@
 
 use std::{
     fs::File,
-    io::{self, Read, Seek, SeekFrom},
-    pin::Pin,
+    io::{self, Seek, SeekFrom},
     sync::Arc,
-    task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use ekiden_model::{image::Digest, repository::ManifestRecord};
 use ekiden_store::registry::Reference;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, Empty, Full, Limited};
 use serde_json::{Value, json};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
 use crate::{
     Action, PAGE_MAX, Registry,
-    blobs::{Held, READ_BYTES},
+    blobs::Held,
     error::{Body, Refusal},
     manifest::{self, MANIFEST_BYTES_MAX},
     now,
+    part::{FileBody, Range},
     path::{Target, Thing, digest_in, repository},
+    query::{Query, encoded},
 };
 
 const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -129,8 +128,10 @@ impl Registry {
         let (name, thing) = match target {
             Target::Base => return Ok(json_answer(StatusCode::OK, &json!({}))),
             Target::Catalog => {
-                only(&parts.method, &[Method::GET])?;
-                return self.catalog(&query, may_pull).await;
+                return match parts.method {
+                    Method::GET => self.catalog(&query, may_pull).await,
+                    other => Err(Refusal::method_not_allowed(&other)),
+                };
             }
             Target::Of(name, thing) => (name, thing),
         };
@@ -195,11 +196,7 @@ impl Registry {
             }
             (Method::GET, Thing::Tags) => self.tags(&name, &query).await,
             (Method::GET, Thing::Referrers(digest)) => self.referrers(&name, digest, &query).await,
-            (_, _) => Err(Refusal::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "UNSUPPORTED",
-                format!("{method} is not for this path"),
-            )),
+            (_, _) => Err(Refusal::method_not_allowed(&method)),
         }
     }
 
@@ -265,7 +262,7 @@ impl Registry {
     async fn begin_upload<B>(
         self: &Arc<Self>,
         name: &str,
-        query: &Query<'_>,
+        query: &Query,
         body: B,
         may_pull: impl Fn(&str) -> bool,
     ) -> Answer
@@ -273,9 +270,13 @@ impl Registry {
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::fmt::Display,
     {
+        let whole = query.digest()?;
+        let mount = match (query.get("mount"), query.get("from")) {
+            (Some(digest), Some(from)) => Some((digest_in(digest)?, repository(from)?)),
+            _ => None,
+        };
         self.provide(name).await?;
-        if let (Some(digest), Some(from)) = (query.get("mount"), query.get("from")) {
-            let (digest, from) = (digest_in(digest)?, repository(from)?);
+        if let Some((digest, from)) = mount {
             let mounted = match may_pull(&from) {
                 true => {
                     self.store
@@ -289,7 +290,7 @@ impl Registry {
             }
         }
         let upload = self.blobs.begin(name).await?;
-        match query.digest()? {
+        match whole {
             Some(digest) => {
                 self.taken(upload, body, Some(digest), name.to_owned(), false)
                     .await
@@ -406,8 +407,11 @@ impl Registry {
     {
         let registry = Arc::clone(self);
         let taking = tokio::spawn(async move {
-            let room = registry.room().await?;
-            let offset = match registry.blobs.append(&mut upload, body, room).await {
+            let appended = match registry.room().await {
+                Ok(room) => registry.blobs.append(&mut upload, body, room).await,
+                Err(refusal) => Err(refusal),
+            };
+            let offset = match appended {
                 Ok(offset) => offset,
                 Err(refusal) => {
                     if !is_known {
@@ -501,11 +505,6 @@ impl Registry {
             Reference::Digest(_) => None,
         };
         self.provide(name).await?;
-        if self.room().await? < content.len() as u64 {
-            return Err(Refusal::full(
-                "the registry's budget (`registry.budget`) is used up: remove images, or raise it",
-            ));
-        }
         self.put_manifest(name, &manifest, tag).await?;
         let mut answer = created(&format!("/v2/{name}/manifests/{digest}"), digest);
         if let Some(subject) = manifest.record.subject {
@@ -522,7 +521,7 @@ impl Registry {
         }
     }
 
-    async fn referrers(&self, name: &str, digest: Digest, query: &Query<'_>) -> Answer {
+    async fn referrers(&self, name: &str, digest: Digest, query: &Query) -> Answer {
         self.known(name).await?;
         let wanted = query.get("artifactType");
         let from: u32 = match query.get("from") {
@@ -566,7 +565,7 @@ impl Registry {
 
     // ---- lists
 
-    async fn tags(&self, name: &str, query: &Query<'_>) -> Answer {
+    async fn tags(&self, name: &str, query: &Query) -> Answer {
         self.known(name).await?;
         let (most, last) = query.page()?;
         let mut tags = self.store.repository_tags(name, last, most + 1).await?;
@@ -575,7 +574,7 @@ impl Registry {
         Ok(linked(json_answer(StatusCode::OK, &list), next))
     }
 
-    async fn catalog(&self, query: &Query<'_>, may_pull: impl Fn(&str) -> bool) -> Answer {
+    async fn catalog(&self, query: &Query, may_pull: impl Fn(&str) -> bool) -> Answer {
         let (most, last) = query.page()?;
         let all = self.store.repositories(last, most + 1).await?;
         let mut names: Vec<String> = all.into_iter().map(|one| one.name).collect();
@@ -591,17 +590,6 @@ impl Registry {
             Some(_) => Ok(()),
             None => Err(Refusal::no_repository(name)),
         }
-    }
-}
-
-fn only(method: &Method, allowed: &[Method]) -> Result<(), Refusal> {
-    match allowed.contains(method) {
-        true => Ok(()),
-        false => Err(Refusal::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "UNSUPPORTED",
-            format!("{method} is not for this path"),
-        )),
     }
 }
 
@@ -742,211 +730,4 @@ fn empty() -> Body {
 
 fn whole(bytes: Bytes) -> Body {
     Full::new(bytes).map_err(|never| match never {}).boxed()
-}
-
-/// The parameters of a request.
-#[derive(Debug, Default)]
-struct Query<'a>(Vec<(&'a str, String)>);
-
-impl<'a> Query<'a> {
-    fn read(text: &'a str) -> Self {
-        let pairs = text.split('&').filter_map(|pair| {
-            let (name, value) = pair.split_once('=')?;
-            Some((name, decoded(value)))
-        });
-        Self(pairs.collect())
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        let found = self.0.iter().find(|(known, _)| *known == name);
-        found.map(|(_, value)| value.as_str())
-    }
-
-    fn digest(&self) -> Result<Option<Digest>, Refusal> {
-        self.get("digest").map(digest_in).transpose()
-    }
-
-    /// How many entries at most, and after which.
-    fn page(&self) -> Result<(u32, &str), Refusal> {
-        let most = match self.get("n") {
-            None => PAGE_MAX,
-            Some(text) => text.parse().map_err(|_| {
-                Refusal::new(
-                    StatusCode::BAD_REQUEST,
-                    "PAGINATION_NUMBER_INVALID",
-                    "`n` is not a whole number",
-                )
-            })?,
-        };
-        Ok((most.min(PAGE_MAX), self.get("last").unwrap_or_default()))
-    }
-}
-
-/// Text as a parameter.
-fn encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' => {
-                encoded.push(char::from(byte));
-            }
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
-}
-
-/// Percent-encoded text; what is not well-formed stays as it is.
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let hex = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-        let escaped = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match (byte, escaped) {
-            (b'%', Some(escaped)) => {
-                bytes.push(escaped);
-                rest = &after[2..];
-            }
-            (b'+', _) => {
-                bytes.push(b' ');
-                rest = after;
-            }
-            _ => {
-                bytes.push(byte);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// A part of a blob (RFC 9110, section 14.2): one range; several are answered with the whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Range {
-    first: u64,
-    last: u64,
-}
-
-impl Range {
-    fn read(headers: &HeaderMap, size: u64) -> Result<Option<Self>, Refusal> {
-        let text = headers
-            .get(header::RANGE)
-            .and_then(|value| value.to_str().ok());
-        let Some(text) = text.and_then(|text| text.strip_prefix("bytes=")) else {
-            return Ok(None);
-        };
-        let Some((first, last)) = text.split_once('-') else {
-            return Ok(None);
-        };
-        let (first, last) = match (first.parse::<u64>(), last.parse::<u64>()) {
-            (Ok(first), Ok(last)) if first > last => return Ok(None),
-            (Ok(first), Ok(last)) => (first, last.min(size.saturating_sub(1))),
-            (Ok(first), Err(_)) if last.is_empty() => (first, size.saturating_sub(1)),
-            (Err(_), Ok(suffix)) if first.is_empty() && suffix > 0 => {
-                (size.saturating_sub(suffix), size.saturating_sub(1))
-            }
-            _ => return Ok(None),
-        };
-        if first >= size {
-            return Err(Refusal::new(
-                StatusCode::RANGE_NOT_SATISFIABLE,
-                "SIZE_INVALID",
-                format!("the blob has {size} bytes"),
-            ));
-        }
-        Ok(Some(Self { first, last }))
-    }
-
-    const fn length(self) -> u64 {
-        self.last - self.first + 1
-    }
-}
-
-/// A file on its way to a client: the next piece is read while one is sent, and none before that.
-struct FileBody {
-    next: Option<JoinHandle<io::Result<(File, Bytes)>>>,
-    left: u64,
-}
-
-impl FileBody {
-    fn new(file: File, length: u64) -> Self {
-        let next = (length > 0).then(|| spawn_blocking(move || read_piece(file, length)));
-        Self { next, left: length }
-    }
-}
-
-impl http_body::Body for FileBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let Some(next) = &mut self.next else {
-            return Poll::Ready(None);
-        };
-        let read = match Pin::new(next).poll(context) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(read) => read.unwrap_or_else(|error| Err(io::Error::other(error))),
-        };
-        self.next = None;
-        Poll::Ready(Some(read.map(|(file, piece)| {
-            self.left = self.left.saturating_sub(piece.len() as u64);
-            let left = self.left;
-            self.next = (left > 0).then(|| spawn_blocking(move || read_piece(file, left)));
-            Frame::data(piece)
-        })))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.next.is_none()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
-    }
-}
-
-/// Blocks.
-fn read_piece(mut file: File, left: u64) -> io::Result<(File, Bytes)> {
-    let length = READ_BYTES.min(usize::try_from(left).unwrap_or(READ_BYTES));
-    let mut piece = vec![0; length];
-    file.read_exact(&mut piece)?;
-    Ok((file, piece.into()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_range_is_what_there_is_of_it() {
-        let read = |text: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::RANGE, HeaderValue::from_static(text));
-            Range::read(&headers, 10)
-                .map(|range| range.map(|range| (range.first, range.last)))
-                .map_err(|refusal| refusal.status.as_u16())
-        };
-        assert_eq!(read("bytes=0-3"), Ok(Some((0, 3))));
-        assert_eq!(read("bytes=5-"), Ok(Some((5, 9))));
-        assert_eq!(read("bytes=8-99"), Ok(Some((8, 9))));
-        assert_eq!(read("bytes=-3"), Ok(Some((7, 9))));
-        assert_eq!(read("bytes=10-"), Err(416));
-        assert_eq!(read("bytes=3-1"), Ok(None));
-        assert_eq!(read("bytes=0-1,3-4"), Ok(None));
-        assert_eq!(read("lines=1-2"), Ok(None));
-    }
-
-    #[test]
-    fn parameters_are_decoded() {
-        let query = Query::read("digest=sha256%3Aab&from=a%2Fb&x&n=3");
-        assert_eq!(query.get("digest"), Some("sha256:ab"));
-        assert_eq!(query.get("from"), Some("a/b"));
-        assert_eq!(query.page().unwrap(), (3, ""));
-        assert_eq!(decoded("%zz%4"), "%zz%4");
-        assert_eq!(decoded(&encoded("a/b+c%")), "a/b+c%");
-    }
 }

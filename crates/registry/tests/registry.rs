@@ -19,14 +19,13 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        Self::with_budget(1 << 30).await
+    }
+
+    async fn with_budget(budget: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(&dir.path().join("db")).await.unwrap());
-        let registry = Registry::open(
-            Arc::clone(&store),
-            dir.path().join("registry"),
-            1 << 30,
-            100,
-        );
+        let registry = Registry::open(Arc::clone(&store), dir.path().join("registry"), budget, 100);
         Self {
             registry: Arc::new(registry.await.unwrap()),
             store,
@@ -183,4 +182,41 @@ async fn a_tag_that_moves_is_told() {
     assert!(!moved.has_changed().unwrap());
     world.image("aa", "1", b"two").await;
     assert!(moved.has_changed().unwrap());
+}
+
+#[tokio::test]
+async fn what_is_over_the_budget_is_refused_and_nothing_of_it_is_kept() {
+    let world = World::with_budget(10).await;
+    world.blob("aa", b"12345").await;
+    let path = format!("/v2/aa/blobs/uploads/?digest={}", digest_of(b"123456"));
+    let refused = world.ask("POST", &path, b"123456").await;
+    World::is(&refused, StatusCode::INSUFFICIENT_STORAGE);
+    let uploads = world.dir.path().join("registry/uploads");
+    assert_eq!(std::fs::read_dir(uploads).unwrap().count(), 0);
+    let manifest = br#"{"schemaVersion":2,"manifests":[]}"#;
+    let refused = world.ask("PUT", "/v2/aa/manifests/1", manifest).await;
+    World::is(&refused, StatusCode::BAD_REQUEST); // it is no image
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"config":{{"mediaType":"c","digest":"{}","size":5}}}}"#,
+        digest_of(b"12345")
+    );
+    let refused = world
+        .ask("PUT", "/v2/aa/manifests/1", manifest.as_bytes())
+        .await;
+    World::is(&refused, StatusCode::INSUFFICIENT_STORAGE);
+}
+
+#[tokio::test]
+async fn an_upload_that_is_asked_for_wrongly_is_not_begun() {
+    let world = World::new().await;
+    for query in ["digest=sha256:1", "mount=x&from=aa", "mount=x&from=A"] {
+        let path = format!("/v2/aa/blobs/uploads/?{query}");
+        World::is(
+            &world.ask("POST", &path, b"").await,
+            StatusCode::BAD_REQUEST,
+        );
+    }
+    assert!(world.store.repository("aa").await.unwrap().is_none());
+    let uploads = world.dir.path().join("registry/uploads");
+    assert_eq!(std::fs::read_dir(uploads).unwrap().count(), 0);
 }

@@ -649,6 +649,7 @@ impl<E: Engine> Api<E> {
             }
             "MANIFEST_BLOB_UNKNOWN" => ApiError::referenced_images_not_found(refusal.to_string()),
             "TAG_INVALID" => ApiError::image_tag_already_exists(refusal.to_string()),
+            "DENIED" => ApiError::limit_exceeded(refusal.to_string()),
             _ => ApiError::server(refusal.to_string()),
         })?;
         Ok(PutImageResponse {
