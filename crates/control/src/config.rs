@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use ekiden_model::{
-    image::ImageReference, plan::Timing, repository::matches, scaling::ScalingDefaults,
+    image::ImageReference, plan::Timing, scaling::ScalingDefaults, wildcard::matches,
 };
 use serde::{Deserialize, Serialize};
 

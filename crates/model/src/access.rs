@@ -15,6 +15,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::wildcard;
+
 /// Patterns a deployer may have.
 pub const SERVICE_PATTERNS_MAX: usize = 32;
 
@@ -123,26 +125,9 @@ impl ServicePattern {
         &self.0
     }
 
-    /// Whether the whole name is as the pattern says. Takes time in proportion to both lengths at
-    /// most: what a `*` has swallowed is given back once per later `*`, never tried in every way.
+    /// Whether the whole name is as the pattern says.
     pub fn matches(&self, name: &str) -> bool {
-        let (pattern, name) = (self.0.as_bytes(), name.as_bytes());
-        let (mut at, mut place) = (0, 0);
-        let mut star: Option<(usize, usize)> = None;
-        while place < name.len() {
-            if pattern.get(at) == Some(&b'*') {
-                star = Some((at, place));
-                at += 1;
-            } else if pattern.get(at) == Some(&name[place]) {
-                (at, place) = (at + 1, place + 1);
-            } else if let Some((star_at, swallowed_to)) = star {
-                star = Some((star_at, swallowed_to + 1));
-                (at, place) = (star_at + 1, swallowed_to + 1);
-            } else {
-                return false;
-            }
-        }
-        pattern[at..].iter().all(|&byte| byte == b'*')
+        wildcard::matches(&self.0, name)
     }
 }
 
@@ -186,41 +171,6 @@ impl fmt::Display for ServicePattern {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[track_caller]
-    fn check(pattern: &str, matching: &[&str], other: &[&str]) {
-        let pattern: ServicePattern = pattern.parse().unwrap();
-        for name in matching {
-            assert!(pattern.matches(name), "{name}");
-        }
-        for name in other {
-            assert!(!pattern.matches(name), "{name}");
-        }
-    }
-
-    #[test]
-    fn star_is_any_characters_and_everything_else_is_itself() {
-        check("web", &["web"], &["", "we", "webs", "aweb", "WEB"]);
-        check("*", &["", "a", "a*b"], &[]);
-        check("web-*", &["web-", "web-a"], &["web", "aweb-a"]);
-        check(
-            "*-prod",
-            &["a-prod", "-prod", "-prod-prod"],
-            &["a-prod-", "prod"],
-        );
-        check(
-            "a*b*c",
-            &["abc", "aXbXbXc", "abbcc"],
-            &["ab", "acb", "abcd"],
-        );
-        check("**a", &["a", "ba"], &["ab"]);
-    }
-
-    #[test]
-    fn hopeless_pattern_is_given_up_soon() {
-        let pattern: ServicePattern = format!("{}b", "a*".repeat(31)).parse().unwrap();
-        assert!(!pattern.matches(&"a".repeat(10_000)));
-    }
 
     #[test]
     fn pattern_has_the_characters_of_names_and_stars() {

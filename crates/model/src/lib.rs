@@ -31,3 +31,4 @@ pub mod secret_reference;
 pub mod service;
 pub mod time;
 pub mod usage;
+pub mod wildcard;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use crate::{image::Digest, repository::matches, time::Timestamp};
+use crate::{image::Digest, time::Timestamp, wildcard::matches};
 
 /// Rules of a policy: ECR's.
 pub const RULES_MAX: usize = 50;

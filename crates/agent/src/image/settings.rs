@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use ekiden_model::repository::matches;
+use ekiden_model::wildcard::matches;
 
 /// Bounds and registries of an image store. Its `Default` is what the documentation promises.
 #[derive(Debug, Clone)]
