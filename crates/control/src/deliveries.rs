@@ -26,7 +26,7 @@ use ekiden_store::{
     Store, StoreError, StoredService,
     registry::{Reference, RepositoryChange},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use crate::{
@@ -87,8 +87,15 @@ impl<E: Engine> Deliveries<E> {
         }
     }
 
-    /// Works until told to stop.
-    pub(crate) async fn keep(self: Arc<Self>, stop: CancellationToken) {
+    /// Begins all of its work, which goes on until told to stop.
+    pub(crate) fn spawn(self: Arc<Self>, tasks: &TaskTracker, stop: &CancellationToken) {
+        tasks.spawn(Arc::clone(&self).keep(stop.clone()));
+        tasks.spawn(Arc::clone(&self).poll(stop.clone()));
+        tasks.spawn(self.collect(stop.clone()));
+    }
+
+    /// Compares services with the tags of the built-in registry.
+    async fn keep(self: Arc<Self>, stop: CancellationToken) {
         let mut moved = self.images.moved();
         // Those whose operation is waited for: they are looked at alone, and often.
         let mut later = HashSet::new();
@@ -117,7 +124,8 @@ impl<E: Engine> Deliveries<E> {
     }
 
     /// Asks other registries what the tags of services stand for, until told to stop.
-    pub(crate) async fn poll(self: Arc<Self>, every: Duration, stop: CancellationToken) {
+    async fn poll(self: Arc<Self>, stop: CancellationToken) {
+        let every = self.config.poll_others;
         if every.is_zero() {
             return;
         }
@@ -131,6 +139,22 @@ impl<E: Engine> Deliveries<E> {
             tokio::select! {
                 () = stop.cancelled() => return, // cancel-safe: nothing is in flight here
                 () = tokio::time::sleep(wait) => {} // a timer
+            }
+        }
+    }
+
+    /// Goes by lifecycle policies and removes what nothing needs.
+    async fn collect(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            if let Err(error) = expire(&self.store).await {
+                warn!(error = %Chain(&error), "lifecycle policies cannot be gone by");
+            }
+            if let Err(error) = self.images.collect().await {
+                warn!(error = %Chain(&error), "the registry cannot remove what nothing needs");
+            }
+            tokio::select! {
+                () = stop.cancelled() => return, // cancel-safe: nothing is in flight here
+                () = tokio::time::sleep(COLLECT_EVERY) => {} // a timer
             }
         }
     }
@@ -167,12 +191,8 @@ impl<E: Engine> Deliveries<E> {
                     return;
                 }
             };
-            match due(&stored.service, resolved.named, runs) {
-                // An operation is over by the next time.
-                Due::Nothing | Due::Later => {}
-                Due::Remember => drop(self.deliver(stored, resolved.named, false).await),
-                Due::Deploy => drop(self.deliver(stored, resolved.named, true).await),
-            }
+            // What is not done is done the next time.
+            self.settle(stored, resolved.named, runs).await;
         }
         failing.retain(|image| asked.contains_key(image));
     }
@@ -206,13 +226,7 @@ impl<E: Engine> Deliveries<E> {
                 continue;
             }
             let runs = self.runs(&stored.service, repository, pushed).await?;
-            let is_done = match due(&stored.service, pushed, runs) {
-                Due::Nothing => true,
-                Due::Later => false,
-                Due::Remember => self.deliver(stored, pushed, false).await,
-                Due::Deploy => self.deliver(stored, pushed, true).await,
-            };
-            if !is_done {
+            if !self.settle(stored, pushed, runs).await {
                 later.insert(id);
             }
         }
@@ -251,6 +265,16 @@ impl<E: Engine> Deliveries<E> {
             image: revision.image.digest,
             is_return: revision.copy_of.is_some(),
         }))
+    }
+
+    /// Does what is due of a service whose tag stands for `pushed`; whether nothing is left to do.
+    async fn settle(&self, stored: &Arc<StoredService>, pushed: Digest, runs: bool) -> bool {
+        match due(&stored.service, pushed, runs) {
+            Due::Nothing => true,
+            Due::Later => false,
+            Due::Remember => self.deliver(stored, pushed, false).await,
+            Due::Deploy => self.deliver(stored, pushed, true).await,
+        }
     }
 
     /// Begins a deployment and remembers for which image, in one; whether the service took it. It does not
@@ -327,22 +351,6 @@ fn due(service: &Service, pushed: Digest, runs: bool) -> Due {
         | ServiceStatus::Deleted
         | ServiceStatus::DeleteFailed
         | ServiceStatus::Paused => Due::Nothing,
-    }
-}
-
-/// Goes by lifecycle policies and removes what nothing needs, until told to stop.
-pub(crate) async fn collect(images: Arc<Registry>, store: Arc<Store>, stop: CancellationToken) {
-    loop {
-        if let Err(error) = expire(&store).await {
-            warn!(error = %Chain(&error), "lifecycle policies cannot be gone by");
-        }
-        if let Err(error) = images.collect().await {
-            warn!(error = %Chain(&error), "the registry cannot remove what nothing needs");
-        }
-        tokio::select! {
-            () = stop.cancelled() => return, // cancel-safe: nothing is in flight here
-            () = tokio::time::sleep(COLLECT_EVERY) => {} // a timer
-        }
     }
 }
 

@@ -204,20 +204,14 @@ pub async fn run<E: Engine>(
     tasks.spawn(Arc::clone(&certificates).keep(certificates_wanted, stop.clone()));
     tasks.spawn(Arc::clone(&domains).keep(stop.clone()));
     let images = Arc::new(open_registry(&config, &store).await?);
-    let deliveries = Arc::new(Deliveries::new(
+    let deliveries = Deliveries::new(
         Arc::clone(&images),
         Arc::clone(&store),
         Arc::clone(&engine),
         Arc::clone(&services),
         config.registry.clone(),
-    ));
-    tasks.spawn(Arc::clone(&deliveries).keep(stop.clone()));
-    tasks.spawn(deliveries.poll(config.registry.poll_others, stop.clone()));
-    tasks.spawn(deliveries::collect(
-        Arc::clone(&images),
-        Arc::clone(&store),
-        stop.clone(),
-    ));
+    );
+    Arc::new(deliveries).spawn(&tasks, &stop);
     let api = Api::new(
         config,
         store,

@@ -170,3 +170,34 @@ async fn a_failed_create_is_rebuilt_by_an_update_without_a_change() {
     assert_eq!(world.newest_operation(&arn).await.r#type, "UPDATE_SERVICE");
     assert_eq!(world.describe(&arn).await.service_url, url);
 }
+
+/// Their routes are stored together, and each has what its own worker published.
+#[tokio::test]
+async fn services_that_begin_at_once_have_each_its_own_route() {
+    let world = World::new().await;
+    let names: Vec<String> = (0..30).map(|number| format!("crowd{number}")).collect();
+    let starts = names.iter().enumerate().map(|(number, name)| {
+        let port = 7500 + number as u16;
+        running(&world, wanted(name, "localhost/ok", port))
+    });
+    let arns = join_all(starts).await;
+    let mut seen = std::collections::HashSet::new();
+    for name in &names {
+        let route = world.route(name).unwrap();
+        assert_eq!(
+            (route.service_name.as_str(), route.upstreams.len()),
+            (name.as_str(), 1)
+        );
+        assert!(seen.insert(route.upstreams[0].instance));
+    }
+    let ends = arns.iter().map(|arn| async {
+        world.simple("DeleteService", arn).await.unwrap();
+        world.settled(arn).await
+    });
+    for status in join_all(ends).await {
+        assert_eq!(status, "DELETED");
+    }
+    world
+        .until(|world| names.iter().all(|name| world.route(name).is_none()))
+        .await;
+}
