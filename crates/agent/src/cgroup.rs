@@ -473,13 +473,26 @@ impl Group {
         {
             return; // Linux 5.14; atomic against fork, and it reaches the frozen
         }
-        for directory in self.all_directories() {
-            let members = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
-            for pid in members.lines().filter_map(|line| line.parse().ok()) {
-                if let Some(pid) = rustix::process::Pid::from_raw(pid) {
-                    // Already gone is what we want.
-                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-                }
+        self.signal(rustix::process::Signal::KILL);
+    }
+
+    /// Sends a signal to every process in it. One that forks meanwhile may be missed.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let directories = self.all_directories().into_iter();
+        let mut members: Vec<i32> = directories
+            .flat_map(|directory| {
+                let members = fs::read_to_string(directory.join("cgroup.procs"));
+                let members = members.unwrap_or_default();
+                let pids = members.lines().filter_map(|line| line.parse().ok());
+                pids.collect::<Vec<_>>()
+            })
+            .collect();
+        members.sort_unstable();
+        members.dedup();
+        for pid in members {
+            if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+                // Already gone is as good.
+                let _ = rustix::process::kill_process(pid, signal);
             }
         }
     }

@@ -5,6 +5,7 @@ use std::{
     path::PathBuf,
 };
 
+use ekiden_model::id::ServiceId;
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::network::{FIRST_HOST, fingerprint};
@@ -18,6 +19,9 @@ pub const UID_BASE: u32 = 0x1000_0000;
 
 /// User ids of each instance.
 pub const UIDS: u32 = 65_536;
+
+/// The first user id on the host of what Dockerfiles build: behind those of all instances.
+pub const BUILD_UID_BASE: u32 = UID_BASE + SLOTS_MAX * UIDS;
 
 /// The most memory that is kept free unless another reserve is given, in bytes.
 pub const MEMORY_RESERVE_MAX: u64 = 1 << 30;
@@ -49,6 +53,10 @@ pub struct AgentConfig {
     /// Bytes of the host's memory that are kept free; a thirty-second of it, at most
     /// [`MEMORY_RESERVE_MAX`], when absent.
     pub memory_reserve: Option<u64>,
+    /// Where control puts the archives of source trees.
+    pub sources_dir: PathBuf,
+    /// The certificates, in PEM, of the authorities that builds trust instead of their base image's.
+    pub build_authorities: Option<PathBuf>,
     /// Users that may speak to the agent besides root.
     pub allowed_uids: Vec<u32>,
     /// The program to run as `<program> shim`; it must call [`crate::shim::main`].
@@ -83,6 +91,8 @@ impl AgentConfig {
     pub fn new(name: &str, data_dir: PathBuf, run_dir: PathBuf) -> Self {
         Self {
             name: name.to_owned(),
+            sources_dir: data_dir.join("sources"),
+            build_authorities: None,
             data_dir,
             run_dir,
             ipv4: Ipv4Net::new_assert(Ipv4Addr::new(10, 201, 0, 0), 16),
@@ -160,6 +170,20 @@ impl AgentConfig {
 
     pub(crate) fn logs_dir(&self) -> PathBuf {
         self.agent_dir().join("logs")
+    }
+
+    pub(crate) fn caches_dir(&self) -> PathBuf {
+        self.agent_dir().join("caches")
+    }
+
+    /// Where Dockerfiles are built, each build in a directory of its own.
+    pub(crate) fn builds_dir(&self) -> PathBuf {
+        self.agent_dir().join("builds")
+    }
+
+    /// What the Dockerfiles of a service have built before.
+    pub(crate) fn storage_dir(&self, service: ServiceId) -> PathBuf {
+        self.agent_dir().join("layers").join(service.to_string())
     }
 
     pub(crate) fn shims_dir(&self) -> PathBuf {

@@ -5,7 +5,7 @@
 //! started and what the tasks have said since.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     net::IpAddr,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
@@ -31,6 +31,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
+    builds::{self, Dockerfiles},
     cgroup::{CgroupError, Cgroups},
     config::{AgentConfig, ConfigError},
     disk::{self, DiskLimit},
@@ -68,6 +69,10 @@ const YOUNG_BYTES: u64 = 16 << 20;
 
 /// Less memory than this cannot even hold the container's own start.
 const MEMORY_BYTES_MIN: u64 = 8 * 1024 * 1024;
+
+/// How many times the bytes that the caches of a service may have they have while it builds, before the
+/// build is ended. When it is over, they are within bounds or gone.
+const CACHE_OVERRUN: u64 = 2;
 
 /// Requests waiting for one instance's task.
 const COMMANDS_MAX: usize = 16;
@@ -112,7 +117,10 @@ pub(crate) struct Host<I> {
     pub(crate) disk: DiskLimit,
     pub(crate) starts: Semaphore,
     pub(crate) removals: Semaphore,
+    pub(crate) dockerfiles: Dockerfiles,
     table: Mutex<BTreeMap<InstanceId, Entry>>,
+    /// Places that are taken by what is no instance. Locked within `table` only.
+    reserved: Mutex<BTreeSet<u32>>,
     /// Counts changes of the table.
     changed: watch::Sender<u64>,
     /// Bytes of the host's memory that are kept free.
@@ -163,7 +171,9 @@ impl<I: Images> Host<I> {
             disk,
             starts: Semaphore::new(STARTS_MAX),
             removals: Semaphore::new(REMOVALS_MAX),
+            dockerfiles: Dockerfiles::default(),
             table: Mutex::default(),
+            reserved: Mutex::default(),
             changed: watch::Sender::new(0),
         });
         host.find_instances().await;
@@ -255,6 +265,7 @@ impl<I: Images> Host<I> {
 
     /// As [`ekiden_engine::Engine::remove`].
     pub(crate) async fn remove(&self, id: InstanceId) -> Result<(), EngineError> {
+        self.dockerfiles.end(|build, _| build == id).await;
         let commands = self.table().get(&id).map(|entry| entry.commands.clone());
         let Some(commands) = commands else {
             return Ok(());
@@ -274,9 +285,16 @@ impl<I: Images> Host<I> {
 
     /// As [`ekiden_engine::Engine::forget_service`].
     pub(crate) async fn forget_service(&self, service: ServiceId) -> Result<(), EngineError> {
-        let logs = self.config.logs_dir();
-        let forgotten = blocking(move || log::read::forget(&logs, service)).await;
-        forgotten.map_err(|error| host_error("remove logs", &error))
+        self.dockerfiles.end(|_, of| of == service).await;
+        self.forget_dockerfiles(service).await;
+        let config = self.config.clone();
+        let forgotten = blocking(move || {
+            log::read::forget(&config.logs_dir(), service)?;
+            builds::forget_cache(&config, service)
+        });
+        forgotten
+            .await
+            .map_err(|error| host_error("remove logs and caches", &error))
     }
 
     /// Every instance, in the order of ids.
@@ -288,6 +306,7 @@ impl<I: Images> Host<I> {
             created_at: entry.record.created_at,
             state: entry.state.clone(),
             activity: entry.activity,
+            builds: entry.record.spec.build.is_some(),
         };
         self.table().values().map(seen).collect()
     }
@@ -387,8 +406,9 @@ impl<I: Images> Host<I> {
                 .map(|left| left.saturating_sub(young(&table) * YOUNG_BYTES)),
         };
         room.check(places, self.memory_reserve, spec.spare)?;
-        // There is one: fewer are taken than there are.
-        let slot = free_slot(&table, places).unwrap_or_default();
+        let slot = self.free_slot(&table);
+        let slot =
+            slot.ok_or_else(|| host_error("find a place", &io::Error::other("all are taken")))?;
         // Its values never come to the record, which is written to disk.
         let secrets = std::mem::take(&mut spec.secret_env);
         let record = Arc::new(Record {
@@ -400,6 +420,25 @@ impl<I: Images> Host<I> {
         drop(table);
         self.announce();
         Ok(settled)
+    }
+
+    /// A place that nothing has.
+    fn free_slot(&self, table: &BTreeMap<InstanceId, Entry>) -> Option<u32> {
+        let reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        free_slot(table, &reserved, self.config.slots())
+    }
+
+    /// Takes a place for what is no instance, until it is dropped.
+    pub(crate) fn reserve(self: &Arc<Self>) -> Result<Place<I>, EngineError> {
+        let table = self.table();
+        let slot = self.free_slot(&table);
+        let slot =
+            slot.ok_or_else(|| host_error("find a place", &io::Error::other("all are taken")))?;
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        reserved.insert(slot);
+        drop(reserved);
+        let host = Arc::clone(self);
+        Ok(Place { slot, host })
     }
 
     fn insert(
@@ -500,6 +539,19 @@ impl<I: Images> Host<I> {
         }
     }
 
+    /// Whether the kernel keeps an instance's disk limit. What builds leaves its files, which must be no
+    /// project's then.
+    pub(crate) fn has_quota(&self, record: &Record) -> bool {
+        self.disk == DiskLimit::Quota && record.spec.build.is_none()
+    }
+
+    /// What is on record of an instance, and how it is.
+    pub(crate) fn record(&self, id: InstanceId) -> Option<(Arc<Record>, InstanceState)> {
+        let table = self.table();
+        let entry = table.get(&id)?;
+        Some((entry.record.clone(), entry.state.clone()))
+    }
+
     /// The record of an instance that has not ended.
     fn live(&self, id: InstanceId) -> Option<Arc<Record>> {
         let table = self.table();
@@ -546,6 +598,13 @@ fn prepare(config: AgentConfig) -> Result<Prepared, AgentError> {
         make_private(&directory)?;
     }
     make_private(&config.shims_dir())?;
+    // Builds end with the agent that began them.
+    let builds = config.builds_dir();
+    tree::remove(&builds).map_err(|source| AgentError::File {
+        doing: "remove what builds have left in",
+        path: builds,
+        source,
+    })?;
     let filter = config.seccomp();
     seccomp::compile_to(&filter).map_err(|source| AgentError::File {
         doing: "write the system call filter",
@@ -600,8 +659,28 @@ fn read_records(directory: &Path) -> Vec<(Record, Option<StopRecord>)> {
     found
 }
 
-fn free_slot(table: &BTreeMap<InstanceId, Entry>, slots: u32) -> Option<u32> {
-    let mut taken: Vec<u32> = table.values().map(|entry| entry.record.slot).collect();
+/// See [`Host::reserve`].
+pub(crate) struct Place<I> {
+    pub(crate) slot: u32,
+    host: Arc<Host<I>>,
+}
+
+impl<I> Drop for Place<I> {
+    fn drop(&mut self) {
+        let reserved = self.host.reserved.lock();
+        reserved
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.slot);
+    }
+}
+
+fn free_slot(
+    table: &BTreeMap<InstanceId, Entry>,
+    reserved: &BTreeSet<u32>,
+    slots: u32,
+) -> Option<u32> {
+    let instances = table.values().map(|entry| entry.record.slot);
+    let mut taken: Vec<u32> = instances.chain(reserved.iter().copied()).collect();
     taken.sort_unstable();
     // The first number that is not in its place.
     let free = taken.iter().zip(0..).find(|(slot, place)| *slot != place);
@@ -710,10 +789,7 @@ async fn watch_disk<I: Images>(host: std::sync::Weak<Host<I>>) {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let Some(host) = host
-            .upgrade()
-            .filter(|host| host.disk == DiskLimit::Watched)
-        else {
+        let Some(host) = host.upgrade() else {
             return;
         };
         let directory = host.config.agent_dir();
@@ -734,15 +810,26 @@ impl<I: Images> Host<I> {
             .filter_map(|id| {
                 let table = self.table();
                 let entry = table.get(&id)?;
-                Some((entry.record.clone(), entry.commands.clone()))
+                let is_watched = !self.has_quota(&entry.record);
+                is_watched.then(|| (entry.record.clone(), entry.commands.clone()))
             })
             .collect();
         for (record, commands) in live {
             let [upper, ..] = record.paths(&self.config).trees();
-            let held = blocking(move || Ok(tree::measure(&upper)))
-                .await
-                .unwrap_or(0);
-            if held > record.spec.limits.disk_bytes {
+            let spec = &record.spec;
+            let cache = spec.build.map(|build| {
+                let directory = builds::cache(&self.config, spec.service);
+                (
+                    directory,
+                    build.cache_bytes_max.saturating_mul(CACHE_OVERRUN),
+                )
+            });
+            let measured = blocking(move || {
+                let cached = cache.map(|(cache, bytes_max)| tree::measure(&cache) > bytes_max);
+                Ok((tree::measure(&upper), cached.unwrap_or(false)))
+            });
+            let (held, is_cache_full) = measured.await.unwrap_or_default();
+            if held > spec.limits.disk_bytes || is_cache_full {
                 warn!(instance = %record.spec.id, held, "instance exceeds its disk limit");
                 let _ = commands
                     .send(Command::Kill {
@@ -770,7 +857,7 @@ pub(crate) fn now() -> Timestamp {
     Timestamp::from_millis(since.as_millis() as u64)
 }
 
-fn host_error(doing: &str, error: &io::Error) -> EngineError {
+pub(crate) fn host_error(doing: &str, error: &io::Error) -> EngineError {
     EngineError::Host {
         message: format!("cannot {doing}: {error}"),
     }

@@ -3,16 +3,17 @@
 use std::{future::Future, path::PathBuf};
 
 use ekiden_engine::{
-    EngineError,
+    EngineError, MadeImage,
     remote::{Answer, ImageCommand},
 };
-use ekiden_model::image::{Digest, ImageReference, PreparedImage, ResolvedImage};
+use ekiden_model::image::{Digest, ImageConfig, ImageReference, PreparedImage, ResolvedImage};
 use tokio::sync::mpsc;
 
 use crate::image::{
     bootstrap::Bootstrap,
     error::ImageError,
-    progress::Progress,
+    make::Left,
+    progress::{Progress, ProgressEvent},
     store::{ImagePin, ImageStore},
 };
 
@@ -54,6 +55,30 @@ pub trait Images: Send + Sync + 'static {
     /// When that cannot be recorded.
     fn retain(&self, images: &[Digest]) -> Result<(), EngineError>;
 
+    /// The base image with these packages. `progress` takes one line at a time.
+    fn base(
+        &self,
+        packages: Vec<String>,
+        progress: impl Fn(String) + Send + Sync + 'static,
+    ) -> impl Future<Output = Result<PreparedImage, EngineError>> + Send;
+
+    /// The image of one layer whose archive is a file.
+    fn take_source(
+        &self,
+        archive: PathBuf,
+        digest: Digest,
+    ) -> impl Future<Output = Result<PreparedImage, EngineError>> + Send;
+
+    /// The image of the layers of others, those of the first at the bottom.
+    fn stack(
+        &self,
+        images: Vec<Digest>,
+        config: ImageConfig,
+    ) -> impl Future<Output = Result<PreparedImage, EngineError>> + Send;
+
+    /// The image of what an instance has left.
+    fn take_left(&self, left: Left) -> impl Future<Output = Result<MadeImage, EngineError>> + Send;
+
     /// Works on the store for the host's administrator. `progress` takes one line at a time.
     fn command(
         &self,
@@ -91,14 +116,53 @@ impl Images for ImageStore {
         command: ImageCommand,
         progress: impl Fn(String) + Send + Sync + 'static,
     ) -> Result<Answer, EngineError> {
-        let (events, mut said) = mpsc::channel(PROGRESS_MAX);
-        let mut work = std::pin::pin!(work(self, command, Progress::to(events)));
-        loop {
-            tokio::select! {
-                // Neither loses anything when it is polled again.
-                Some(event) = said.recv() => progress(event.to_string()),
-                answer = &mut work => return Ok(answer?),
-            }
+        let (events, said) = mpsc::channel(PROGRESS_MAX);
+        telling(work(self, command, Progress::to(events)), said, progress).await
+    }
+
+    async fn base(
+        &self,
+        packages: Vec<String>,
+        progress: impl Fn(String) + Send + Sync + 'static,
+    ) -> Result<PreparedImage, EngineError> {
+        let (events, said) = mpsc::channel(PROGRESS_MAX);
+        let events = Progress::to(events);
+        telling(ImageStore::base(self, packages, &events), said, progress).await
+    }
+
+    async fn take_source(
+        &self,
+        archive: PathBuf,
+        digest: Digest,
+    ) -> Result<PreparedImage, EngineError> {
+        Ok(ImageStore::take_source(self, archive, digest).await?)
+    }
+
+    async fn stack(
+        &self,
+        images: Vec<Digest>,
+        config: ImageConfig,
+    ) -> Result<PreparedImage, EngineError> {
+        Ok(ImageStore::stack(self, images, config).await?)
+    }
+
+    async fn take_left(&self, left: Left) -> Result<MadeImage, EngineError> {
+        Ok(ImageStore::take_left(self, left).await?)
+    }
+}
+
+/// Does some work and tells what it says meanwhile.
+async fn telling<T>(
+    work: impl Future<Output = Result<T, ImageError>>,
+    mut said: mpsc::Receiver<ProgressEvent>,
+    progress: impl Fn(String),
+) -> Result<T, EngineError> {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            // Neither loses anything when it is polled again.
+            Some(event) = said.recv() => progress(event.to_string()),
+            answer = &mut work => return Ok(answer?),
         }
     }
 }

@@ -27,15 +27,14 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    disk::{self, DiskLimit},
-    durable,
+    builds, disk, durable,
     host::{Host, blocking, now},
     images::Images,
     link::{Gone, NewShim, ShimLink},
     log,
     record::Record,
     resolver,
-    shim::protocol::{ExitRecord, FromShim, StartOrder, ToShim},
+    shim::protocol::{BuildOrder, ExitRecord, FromShim, StartOrder, ToShim},
     tree,
 };
 
@@ -104,7 +103,8 @@ pub(crate) async fn run<I: Images>(
     // Without an end the agent stops and the instance goes on.
     if let Some(end) = end {
         task.settle(end).await;
-        drop(hold);
+        // What it has left of an image that it built upon may become one.
+        let _hold = task.record.spec.build.and(Some(hold));
         task.wait_for_removal().await;
     }
 }
@@ -133,7 +133,7 @@ impl<I: Images> Task<I> {
         made.map_err(|error| failed(format!("cannot make the instance's directory: {error}")))?;
         // Each runs to its end whatever the others do; then the first failure counts, and what the
         // others have made is removed when the instance is settled.
-        let (written, trees, group, network, layers, shim) = tokio::join!(
+        let (written, trees, group, network, layers, shim, build) = tokio::join!(
             blocking({
                 let (record, path) = (record.clone(), paths.spec());
                 move || durable::write_json_unsynced(&path, &*record)
@@ -153,6 +153,7 @@ impl<I: Images> Task<I> {
             }),
             async { host.images.layers(record.spec.image) },
             async { NewShim::spawn(&host.config.shim_program) },
+            self.prepare_build(),
         );
         let made = || -> io::Result<(OwnedFd, NewShim)> {
             written.map_err(|error| doing("record the instance", error))?;
@@ -163,10 +164,29 @@ impl<I: Images> Task<I> {
         };
         let layers = layers.map_err(|error| failed(error.to_string()))?;
         let (network, shim) = made().map_err(|error| failed(error.to_string()))?;
-        let order = self.order(layers, secrets).await;
+        let build = build.map_err(|error| failed(error.to_string()))?;
+        let order = self.order(layers, secrets, build).await;
         shim.order(order, network)
             .await
             .map_err(|error| failed(format!("cannot give the shim its order: {error}")))
+    }
+
+    /// Makes what an instance that builds finds below `/run/ekiden`.
+    async fn prepare_build(&self) -> io::Result<Option<BuildOrder>> {
+        if self.record.spec.build.is_none() {
+            return Ok(None);
+        }
+        let (config, service) = (self.host.config.clone(), self.record.spec.service);
+        let prepared = blocking(move || {
+            let cache = builds::make_cache(&config, service)
+                .map_err(|error| doing("make the build's cache", error))?;
+            let read = config.build_authorities.map(fs::read_to_string).transpose();
+            let authorities = read.map_err(|error| {
+                doing("read the certificates of `builds.ca_certificates`", error)
+            })?;
+            Ok(BuildOrder { cache, authorities })
+        });
+        prepared.await.map(Some)
     }
 
     /// Makes the record last.
@@ -180,7 +200,12 @@ impl<I: Images> Task<I> {
         }
     }
 
-    async fn order(&self, layers: Vec<PathBuf>, secrets: SecretEnv) -> StartOrder {
+    async fn order(
+        &self,
+        layers: Vec<PathBuf>,
+        secrets: SecretEnv,
+        build: Option<BuildOrder>,
+    ) -> StartOrder {
         let (host, spec) = (&self.host, &self.record.spec);
         let paths = self.record.paths(&host.config);
         let dns = host.config.dns.clone();
@@ -210,6 +235,7 @@ impl<I: Images> Task<I> {
             resolv_conf,
             hosts: resolver::hosts(&host_name, &host.network.addresses(self.record.slot)),
             host_name,
+            build,
         }
     }
 
@@ -358,7 +384,13 @@ impl<I: Images> Task<I> {
             let paths = record.paths(&host.config);
             let group = host.cgroups.group(id).remove().map_err(io::Error::other);
             let _ = fs::remove_file(&paths.socket);
-            let trees = paths.trees().iter().try_for_each(|path| tree::remove(path));
+            let trees = match &record.spec.build {
+                None => paths.trees().iter().try_for_each(|path| tree::remove(path)),
+                Some(build) => {
+                    let service = record.spec.service;
+                    builds::trim_cache(&host.config, service, build.cache_bytes_max)
+                }
+            };
             log::read::trim(
                 &host.config.logs_dir(),
                 record.spec.service,
@@ -410,6 +442,9 @@ impl<I: Images> Task<I> {
                 .group(record.spec.id)
                 .remove()
                 .map_err(io::Error::other)?;
+            if record.spec.build.is_some() {
+                tree::remove(&paths.logs)?;
+            }
             tree::remove(&paths.directory)
         });
         removed.await.map_err(|error| EngineError::Host {
@@ -453,7 +488,7 @@ impl<I: Images> Task<I> {
                 fs::set_permissions(tree, fs::Permissions::from_mode(0o755))?;
                 lchown(tree, Some(owner), Some(owner))?;
             }
-            if host.disk == DiskLimit::Quota {
+            if host.has_quota(&record) {
                 let [upper, work, _] = &trees;
                 let bytes = record.spec.limits.disk_bytes;
                 disk::limit(&host.config.name, record.slot, &[upper, work], bytes)?;

@@ -12,9 +12,11 @@
 //!             |-- images
 //! ```
 
+mod builds;
 pub mod cgroup;
 pub mod config;
 pub mod disk;
+pub mod dockerfile;
 pub mod doctor;
 mod durable;
 pub mod host;

@@ -176,6 +176,13 @@ async fn answer<I: Images>(host: Arc<Host<I>>, peer: u32, call: Call, events: mp
             .resolve(&reference)
             .await
             .map(|image| Answer::Resolved { image }),
+        Request::MakeImage { recipe } => {
+            let events = events.clone();
+            // A line that does not fit is a line less.
+            let progress = move |text| drop(events.try_send(Event::Progress { id, text }));
+            let made = host.make_image(recipe, progress).await;
+            made.map(|made| Answer::Made { made })
+        }
         Request::Start { spec } => host.start(*spec).await.map(|()| Answer::Done),
         Request::Stop {
             instance,
@@ -306,6 +313,7 @@ mod tests {
             created_at: Timestamp::from_millis(0),
             state: InstanceState::Creating,
             activity,
+            builds: false,
         }
     }
 

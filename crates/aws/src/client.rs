@@ -1,20 +1,31 @@
-//! A small signed client: one JSON `POST` and its answer.
+//! A small client: one signed JSON `POST` and its answer, or a plain one with a login.
 //!
 //! For Ekiden's own command line, which talks to an endpoint on the same machine or network. A call
 //! is one connection; nothing is retried, because only the caller knows what may be repeated.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+mod file_body;
+
+use std::{
+    fs::File,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, Uri, header::CONTENT_TYPE, request::Parts};
-use http_body_util::{BodyExt, Full, Limited};
+use http::{
+    Method, Request, Response, StatusCode, Uri,
+    header::{AUTHORIZATION, CONTENT_TYPE},
+    request::Parts,
+};
+use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{net::TcpStream, time::timeout};
 
+use self::file_body::FileBody;
 use crate::{
     epoch_seconds::EpochSeconds,
+    native::PlainFailure,
     protocol::{APIS, APP_RUNNER, Api, Protocol, REQUEST_ID, TARGET},
     sigv4::{
         credentials::Credentials,
@@ -28,6 +39,9 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may take, from the first byte sent to the last received.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long a plain request may take: an hour, in which 1 GiB comes through a line of 2.4 Mbit/s.
+pub const PLAIN_TIMEOUT: Duration = Duration::from_secs(3600);
+
 /// Bytes an answer may have.
 pub const ANSWER_BYTES_MAX: usize = 16 << 20;
 
@@ -37,6 +51,15 @@ pub struct Client {
     authority: String,
     region: String,
     credentials: Credentials,
+}
+
+/// What a plain request brings.
+#[derive(Debug)]
+pub enum Content {
+    /// These bytes.
+    Bytes(Bytes),
+    /// A whole file, from its beginning.
+    File(File),
 }
 
 /// Why a call has no output.
@@ -102,6 +125,23 @@ pub enum ClientError {
         /// To look for in the server's log.
         request_id: Option<String>,
     },
+    /// A plain request was refused.
+    #[error("{message}")]
+    Refused {
+        /// For a person.
+        message: String,
+        /// The answer's status.
+        status: StatusCode,
+    },
+    /// The path cannot be asked for.
+    #[error("`{path}` cannot be a path")]
+    Path {
+        /// What was given.
+        path: String,
+    },
+    /// The file to be sent cannot be read.
+    #[error("cannot read the file that is to be sent")]
+    File(#[source] std::io::Error),
     /// The answer is not of the protocol: something else listens there.
     #[error("`{authority}` answered {status} with something that is not the API's")]
     NotTheApi {
@@ -158,6 +198,53 @@ impl Client {
         input: &I,
     ) -> Result<O, ClientError> {
         let request = self.request(target, input)?;
+        self.read(&self.send(request, ANSWER_TIMEOUT).await?)
+    }
+
+    /// Posts something to a path of Ekiden's own, with the access key as a login, and waits for what
+    /// is answered in JSON. The answer to a refusal is a [`PlainFailure`]. Reads a file as it sends
+    /// it, which may block for the disk.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] when it was refused; the others when it could not be sent or its
+    /// answer not be had.
+    pub async fn post<O: DeserializeOwned>(
+        &self,
+        path: &str,
+        content_type: &str,
+        content: Content,
+    ) -> Result<O, ClientError> {
+        let body = match content {
+            Content::Bytes(bytes) => Either::Left(Full::new(bytes)),
+            Content::File(file) => Either::Right(FileBody::new(file).map_err(ClientError::File)?),
+        };
+        let request = Request::post(path)
+            .header(http::header::HOST, &self.authority)
+            .header(AUTHORIZATION, self.credentials.login())
+            .header(CONTENT_TYPE, content_type)
+            .body(body);
+        let request = request.map_err(|_| ClientError::Path {
+            path: path.to_owned(),
+        })?;
+        let response = self.send(request, PLAIN_TIMEOUT).await?;
+        let status = response.status();
+        let foreign = |source| self.foreign(status, source);
+        if status.is_success() {
+            return serde_json::from_slice(response.body()).map_err(foreign);
+        }
+        let PlainFailure { message } = serde_json::from_slice(response.body()).map_err(foreign)?;
+        Err(ClientError::Refused { message, status })
+    }
+
+    async fn send<B>(
+        &self,
+        request: Request<B>,
+        within: Duration,
+    ) -> Result<Response<Bytes>, ClientError>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect(self.address())).await;
         let stream = connecting
             .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
@@ -165,15 +252,22 @@ impl Client {
                 authority: self.authority.clone(),
                 source,
             })?;
-        match timeout(ANSWER_TIMEOUT, exchange(stream, request)).await {
-            Ok(Ok(response)) => self.read(&response),
-            Ok(Err(source)) => Err(ClientError::Broken {
+        match timeout(within, exchange(stream, request)).await {
+            Ok(answered) => answered.map_err(|source| ClientError::Broken {
                 authority: self.authority.clone(),
                 source,
             }),
             Err(_) => Err(ClientError::TimedOut {
                 authority: self.authority.clone(),
             }),
+        }
+    }
+
+    fn foreign(&self, status: StatusCode, source: serde_json::Error) -> ClientError {
+        ClientError::NotTheApi {
+            authority: self.authority.clone(),
+            status,
+            source,
         }
     }
 
@@ -227,14 +321,7 @@ impl Client {
 
     fn read<O: DeserializeOwned>(&self, response: &Response<Bytes>) -> Result<O, ClientError> {
         let status = response.status();
-        let foreign = |source| {
-            let authority = self.authority.clone();
-            ClientError::NotTheApi {
-                authority,
-                status,
-                source,
-            }
-        };
+        let foreign = |source| self.foreign(status, source);
         if status.is_success() {
             return serde_json::from_slice(response.body()).map_err(foreign);
         }
@@ -293,10 +380,14 @@ impl Envelope {
     }
 }
 
-async fn exchange(
+async fn exchange<B>(
     stream: TcpStream,
-    request: Request<Full<Bytes>>,
-) -> Result<Response<Bytes>, Box<dyn std::error::Error + Send + Sync>> {
+    request: Request<B>,
+) -> Result<Response<Bytes>, Box<dyn std::error::Error + Send + Sync>>
+where
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let answer = async {
         let (parts, body) = sender.send_request(request).await?.into_parts();
@@ -311,7 +402,11 @@ async fn exchange(
     tokio::pin!(answer);
     tokio::select! {
         answered = &mut answer => answered, // the connection is not needed any more
-        ended = connection => { ended?; answer.await } // nothing but its end was waited for
+        ended = connection => match ended { // nothing but its end was waited for
+            Ok(()) => answer.await,
+            // Whoever refuses a body closes before all of it is sent; what is said then counts.
+            Err(error) => answer.await.map_err(|_| error.into()),
+        }
     }
 }
 
@@ -480,6 +575,50 @@ mod tests {
             list(&client).await,
             Err(ClientError::Connect { .. })
         ));
+    }
+
+    #[tokio::test]
+    async fn plain_request_has_login_and_content() {
+        let (seen, requests) = mpsc::channel();
+        let client = serving(move |parts, body| {
+            let login = parts.headers[AUTHORIZATION].to_str().unwrap().to_owned();
+            let length = parts.headers["content-length"].to_str().unwrap().to_owned();
+            seen.send((parts.uri.to_string(), login, length, body.len()))
+                .unwrap();
+            Response::new(Bytes::from(r#"{"Version":"v1"}"#))
+        })
+        .await;
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut file, &[7; 300_000]).unwrap();
+        let content = Content::File(file);
+        let answer: crate::native::UploadResponse = client
+            .post("/ekiden/uploads/r/web", "application/zstd", content)
+            .await
+            .unwrap();
+        assert_eq!(answer.version, "v1");
+        let (path, login, length, bytes) = requests.recv().unwrap();
+        assert_eq!(
+            (path.as_str(), length.as_str(), bytes),
+            ("/ekiden/uploads/r/web", "300000", 300_000)
+        );
+        // AWS:AKIDEXAMPLE.secret.token
+        assert_eq!(login, "Basic QVdTOkFLSURFWEFNUExFLnNlY3JldC50b2tlbg==");
+    }
+
+    #[tokio::test]
+    async fn refused_plain_request_says_why() {
+        let client = serving(|_, _| {
+            let mut response = Response::new(Bytes::from(r#"{"Message":"too large"}"#));
+            *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
+            response
+        })
+        .await;
+        let content = Content::Bytes(Bytes::from_static(b"{}"));
+        let answer = client.post::<()>("/x", "application/json", content).await;
+        let error = answer.unwrap_err();
+        assert_eq!(error.to_string(), "too large");
+        let wrong = client.post::<()>("a b", "x", Content::Bytes(Bytes::new()));
+        assert!(matches!(wrong.await, Err(ClientError::Path { .. })));
     }
 
     #[test]

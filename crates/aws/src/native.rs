@@ -47,6 +47,14 @@ operations! {
         UpdateScaling,
         /// [`CompleteConnectionRequest`] in, [`CompleteConnectionResponse`] out.
         CompleteConnection,
+        /// [`PutConnectionCredentialRequest`] in, [`PutConnectionCredentialResponse`] out.
+        PutConnectionCredential,
+        /// [`CreateWebhookRequest`] in, [`CreateWebhookResponse`] out.
+        CreateWebhook,
+        /// [`DeleteWebhookRequest`] in, [`DeleteWebhookResponse`] out.
+        DeleteWebhook,
+        /// [`GetBuildLogRequest`] in, [`GetBuildLogResponse`] out.
+        GetBuildLog,
         /// [`GetLogsRequest`] in, [`GetLogsResponse`] out.
         GetLogs,
         /// [`GetStatusRequest`] in, [`GetStatusResponse`] out.
@@ -455,6 +463,15 @@ pub struct Revision {
     /// The revision that it repeats, when it was made by returning to one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub copy_of: Option<u32>,
+    /// The commit that its image was built from, or the version of an upload; absent for an image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_version: Option<String>,
+    /// The first line of that commit's message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_summary: Option<String>,
+    /// What built it, with the version really used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
     /// What was configured; absent in revisions of releases that did not keep it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub configuration: Option<RevisionConfiguration>,
@@ -789,6 +806,137 @@ pub struct CompleteConnectionRequest {
 pub struct CompleteConnectionResponse {
     /// As in `ListConnections`; it is `AVAILABLE`.
     pub connection: Connection,
+}
+
+/// Input of `PutConnectionCredential`: what the services that use a connection open its repositories with.
+/// No `Debug`: it is secret.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct PutConnectionCredentialRequest {
+    /// The connection. It is available then.
+    pub connection_arn: String,
+    /// The user of a token or password; `git` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// A token or password, for repositories by HTTPS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// A private key in PEM, for repositories by SSH.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub private_key: Option<String>,
+    /// Lines of `known_hosts` (sshd(8)); whoever answers first is believed when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub known_hosts: Option<String>,
+}
+
+/// Output of `PutConnectionCredential`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct PutConnectionCredentialResponse {
+    /// As in `ListConnections`; it is `AVAILABLE`.
+    pub connection: Connection,
+}
+
+/// Input of `CreateWebhook`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CreateWebhookRequest {
+    /// A service that runs code of a repository.
+    pub service_arn: String,
+}
+
+/// Output of `CreateWebhook`. The secret before it, if there was one, is of no use any more.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CreateWebhookResponse {
+    /// The path, on the API's address, that the git host is to post pushes to.
+    pub path: String,
+    /// What it is to sign them with. It is shown this once.
+    pub secret: String,
+}
+
+/// Input of `DeleteWebhook`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DeleteWebhookRequest {
+    /// The service.
+    pub service_arn: String,
+}
+
+/// Output of `DeleteWebhook`: nothing.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct DeleteWebhookResponse {}
+
+/// Input of `GetBuildLog`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct GetBuildLogRequest {
+    /// The service.
+    pub service_arn: String,
+    /// The operation that built; the newest one that did when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operation_id: Option<String>,
+    /// `Next` of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<u64>,
+    /// How long the answer waits for a line, 0 to 20; 0 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wait_seconds: Option<u32>,
+}
+
+/// Output of `GetBuildLog`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct GetBuildLogResponse {
+    /// Whose log it is.
+    pub operation_id: String,
+    /// Oldest first; at most 1000.
+    pub lines: Vec<BuildLogLine>,
+    /// Where the next page begins.
+    pub next: u64,
+    /// Whether there will be no more.
+    pub over: bool,
+}
+
+/// A line of a build's log.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct BuildLogLine {
+    /// Milliseconds since the Unix epoch.
+    pub timestamp: u64,
+    /// Whether Ekiden says it, rather than a command of the build.
+    pub by_ekiden: bool,
+    /// Without its end.
+    pub text: String,
+}
+
+/// What an upload is answered with: the path is `/ekiden/uploads/<region>/<service name>`, the body an
+/// archive, the login an access key.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct UploadResponse {
+    /// The `SourceCodeVersion` that stands for it.
+    pub version: String,
+    /// Files and links in it.
+    pub files: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+}
+
+/// What a manifest is answered with, at `/ekiden/uploads/<region>/<service name>/manifest`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct MissingResponse {
+    /// Digests, in hexadecimal, of the contents that are not here.
+    pub missing: Vec<String>,
+}
+
+/// What a refused upload or webhook is answered with.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct PlainFailure {
+    /// What, why, and what to do.
+    pub message: String,
 }
 
 /// Input of `GetStatus`: nothing.

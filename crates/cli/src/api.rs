@@ -7,7 +7,7 @@ use ekiden_aws::{
         self, DescribeServiceRequest, DescribeServiceResponse, ListServicesRequest,
         ListServicesResponse, Service, ServiceSummary,
     },
-    client::{Client, ClientError},
+    client::{Client, ClientError, Content},
     native, protocol,
     sigv4::credentials::{Credentials, SecretAccessKey},
 };
@@ -31,6 +31,7 @@ pub const RETRY_WAIT: Duration = Duration::from_millis(500);
 pub struct Api {
     client: Client,
     url: String,
+    region: String,
     edge_port: Option<u16>,
 }
 
@@ -52,6 +53,7 @@ impl Api {
     /// Its URL cannot be used.
     pub fn new(endpoint: Endpoint) -> Result<Self, Failure> {
         let (url, edge_port) = (endpoint.url.clone(), endpoint.edge_port);
+        let region = endpoint.region.clone();
         let credentials = Credentials {
             access_key_id: endpoint.access_key_id,
             secret_access_key: SecretAccessKey::new(endpoint.secret_access_key),
@@ -61,6 +63,7 @@ impl Api {
         Ok(Self {
             client,
             url,
+            region,
             edge_port,
         })
     }
@@ -103,6 +106,32 @@ impl Api {
     ) -> Result<O, Failure> {
         let prefix = companion.target_prefix.unwrap_or(companion.name);
         self.send(&format!("{prefix}.{operation}"), input).await
+    }
+
+    /// What is no operation but a path, such as an upload.
+    ///
+    /// # Errors
+    /// As [`Api::call`].
+    pub async fn post<O: DeserializeOwned>(
+        &self,
+        path: &str,
+        content_type: &str,
+        content: Content,
+    ) -> Result<O, Failure> {
+        self.client
+            .post(path, content_type, content)
+            .await
+            .map_err(|error| self.explain(error))
+    }
+
+    /// The region that is asked.
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// A path of the endpoint.
+    pub fn url_of(&self, path: &str) -> String {
+        format!("{}{path}", self.url.trim_end_matches('/'))
     }
 
     /// Every service of the region.

@@ -24,6 +24,7 @@ use crate::{
     scale::Scale,
     secrets::Secret,
     services,
+    webhook::Webhook,
 };
 
 /// What a server can be asked.
@@ -31,8 +32,13 @@ use crate::{
 pub enum Command {
     /// Print what lets the AWS tools speak to this host's Ekiden, with the key of this host
     Env(Env),
-    /// Run an image as a service, or deploy it to the service of that name
+    /// Build and run the source of a folder or git remote, or an image, as a service or as what the
+    /// service of that name runs from now on
     #[command(after_help = "Examples:\n  \
+        ekiden deploy\n  \
+        ekiden deploy web --name website --port 3000 --health-path /health\n  \
+        ekiden deploy --build-with dockerfile --target final --build-arg VERSION=2\n  \
+        ekiden deploy --git https://git.example/team/shop.git --branch main --auto-deploy\n  \
         ekiden deploy --image docker.io/library/nginx --name website --port 80\n  \
         ekiden deploy --image localhost/hello:2 --env GREETING=hi --health-path /health")]
     Deploy(Box<Deploy>),
@@ -71,7 +77,10 @@ pub enum Command {
         ekiden rollback website\n  \
         ekiden rollback website 3")]
     Rollback(Rollback),
-    /// Print what a service's instances wrote
+    /// Print what a service's instances wrote, or the log of a build
+    #[command(after_help = "Examples:\n  \
+        ekiden logs website -f\n  \
+        ekiden logs website --build")]
     Logs(Logs),
     /// Stop a service's instances; nothing else of it is lost
     Pause {
@@ -107,9 +116,12 @@ pub enum Command {
     Ingress(Ingress),
     /// Show how a service scales and why, and change it; takes effect at once
     Scale(Box<Scale>),
-    /// List connections to source code providers, and complete their handshakes
+    /// List connections to source code providers, complete their handshakes, and give them credentials
     #[command(subcommand)]
     Connection(Connection),
+    /// Make and delete webhooks: by them a push deploys
+    #[command(subcommand)]
+    Webhook(Webhook),
     /// Make, list, disable and delete access keys; admins only
     #[command(subcommand)]
     Key(Key),
@@ -169,6 +181,7 @@ impl Command {
             Self::Ingress(ingress) => ingress.run(&context.api()?, format).await,
             Self::Scale(scale) => scale.run(&context.api()?, format).await,
             Self::Connection(connection) => connection.run(&context.api()?, format).await,
+            Self::Webhook(webhook) => webhook.run(&context.api()?, format).await,
             Self::Key(key) => key.run(&context.api()?, format).await,
             Self::Audit(audit) => audit.run(&context.api()?, format).await,
             Self::Secret(secret) => secret.run(&context.api()?, format).await,
@@ -212,4 +225,56 @@ pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::FromArgMatches;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        let grammar = Command::augment_subcommands(clap::Command::new("ekiden"));
+        grammar.clone().debug_assert();
+        let words = ["ekiden"].into_iter().chain(line.split(' '));
+        Command::from_arg_matches(&grammar.try_get_matches_from(words)?)
+    }
+
+    #[test]
+    fn flags_that_belong_together_do() {
+        for line in [
+            "deploy",
+            "deploy web --build-with apprunner.yaml",
+            "deploy --target final --build-arg A=1 --build-arg B=2",
+            "deploy --image nginx --access-role arn",
+            "deploy --git https://git.example/a.git --branch main --connection c --auto-deploy",
+            "deploy web --git https://git.example/a.git --branch main --source-directory web",
+            "logs web --build",
+            "logs web --build 1f0c -f",
+            "logs web -n 5 --instance 1f",
+            "connection credential c --token-file - --username me",
+            "connection credential c --ssh-key-file key --known-hosts-file hosts",
+            "webhook create web",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
+        }
+        for line in [
+            "deploy web --image nginx",
+            "deploy --image nginx --git u --branch main",
+            "deploy --image nginx --dockerfile Dockerfile",
+            "deploy --git https://git.example/a.git",
+            "deploy --branch main",
+            "deploy --image nginx --branch main",
+            "deploy --build-with nix",
+            "deploy web --access-role arn",
+            "deploy --port 0",
+            "logs web --build -n 5",
+            "connection credential c",
+            "connection credential c --token-file a --ssh-key-file b",
+            "connection credential c --ssh-key-file b --username me",
+            "connection credential c --token-file a --known-hosts-file b",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
 }

@@ -1,9 +1,21 @@
 //! `ekiden connection`: connections to source code providers.
 
-use clap::Subcommand;
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, Subcommand};
 use ekiden_aws::{
-    apprunner::shapes::{ConnectionSummary, ListConnectionsRequest, ListConnectionsResponse},
-    native::{CompleteConnectionRequest, CompleteConnectionResponse},
+    apprunner::shapes::{
+        Connection as ShownConnection, ConnectionSummary, ListConnectionsRequest,
+        ListConnectionsResponse,
+    },
+    native::{
+        CompleteConnectionRequest, CompleteConnectionResponse, PutConnectionCredentialRequest,
+        PutConnectionCredentialResponse,
+    },
 };
 
 use crate::{
@@ -18,6 +30,9 @@ const PAGE_CONNECTIONS: i32 = 100;
 /// Pages read at most: more than the quota of connections lets there be.
 const PAGES_MAX: usize = 10_000;
 
+/// The longest token, key or list of hosts, in bytes.
+const FILE_BYTES_MAX: u64 = 64 << 10;
+
 /// What to do with connections.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Connection {
@@ -30,6 +45,38 @@ pub enum Connection {
         #[arg(value_name = "NAME|ARN")]
         connection: String,
     },
+    /// Give a connection what opens its repositories: a token by HTTPS, or a key by SSH. It is
+    /// available then
+    #[command(after_help = "Examples:\n  \
+        ekiden connection credential github --username oauth2 --token-file token.txt\n  \
+        ekiden connection credential forge --ssh-key-file id_ed25519 --known-hosts-file known_hosts")]
+    Credential(Credential),
+}
+
+/// What opens repositories. Secrets come from files, or from standard input as `-`: arguments are
+/// seen by every user of the machine.
+#[derive(Debug, Clone, Args)]
+pub struct Credential {
+    /// Its name or its ARN
+    #[arg(value_name = "NAME|ARN")]
+    connection: String,
+    /// The user of the token [default: git]
+    #[arg(long, value_name = "USER", conflicts_with = "ssh_key_file")]
+    username: Option<String>,
+    /// A token or password, for repositories by HTTPS; `-` is standard input
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "ssh_key_file",
+        conflicts_with = "ssh_key_file"
+    )]
+    token_file: Option<PathBuf>,
+    /// A private key without a passphrase, for repositories by SSH; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    ssh_key_file: Option<PathBuf>,
+    /// The keys of the hosts, as in `~/.ssh/known_hosts`; whoever answers first is believed without
+    #[arg(long, value_name = "FILE", conflicts_with = "token_file")]
+    known_hosts_file: Option<PathBuf>,
 }
 
 impl Connection {
@@ -49,20 +96,66 @@ impl Connection {
                 };
                 let answer: CompleteConnectionResponse =
                     api.native("CompleteConnection", &request).await?;
-                Ok(print(format, &answer.connection, |connection| {
-                    format!(
-                        "connection {} is {}",
-                        connection.connection_name.as_deref().unwrap_or_default(),
-                        connection.status.as_deref().unwrap_or_default()
-                    )
-                })?)
+                Ok(print(format, &answer.connection, state_text)?)
+            }
+            Self::Credential(credential) => {
+                let request = credential.request(arn(api, &credential.connection).await?)?;
+                let answer: PutConnectionCredentialResponse =
+                    api.native("PutConnectionCredential", &request).await?;
+                Ok(print(format, &answer.connection, state_text)?)
             }
         }
     }
 }
 
+impl Credential {
+    fn request(&self, connection_arn: String) -> Result<PutConnectionCredentialRequest, Failure> {
+        let read = |file: &Option<PathBuf>| file.as_deref().map(read_secret).transpose();
+        let token = read(&self.token_file)?;
+        let token = token.map(|token| token.trim_end_matches(['\r', '\n']).to_owned());
+        Ok(PutConnectionCredentialRequest {
+            connection_arn,
+            username: self.username.clone(),
+            token,
+            private_key: read(&self.ssh_key_file)?,
+            known_hosts: read(&self.known_hosts_file)?,
+        })
+    }
+}
+
+/// All of a file, or of standard input.
+fn read_secret(path: &Path) -> Result<String, Failure> {
+    let shown = match path.to_str() {
+        Some("-") => "standard input".to_owned(),
+        _ => format!("`{}`", path.display()),
+    };
+    let mut text = String::new();
+    let read = match path.to_str() {
+        Some("-") => io::stdin()
+            .lock()
+            .take(FILE_BYTES_MAX + 1)
+            .read_to_string(&mut text),
+        _ => File::open(path)
+            .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)),
+    };
+    read.map_err(|error| Failure::new(format!("cannot read {shown}: {error}")))?;
+    match text.len() as u64 {
+        _ if text.trim().is_empty() => Err(Failure::new(format!("{shown} is empty"))),
+        0..=FILE_BYTES_MAX => Ok(text),
+        _ => Err(Failure::new(format!("{shown} is longer than 64 KiB"))),
+    }
+}
+
+fn state_text(connection: &ShownConnection) -> String {
+    format!(
+        "connection {} is {}",
+        connection.connection_name.as_deref().unwrap_or_default(),
+        connection.status.as_deref().unwrap_or_default()
+    )
+}
+
 /// The ARN of the connection of a name, or the ARN itself.
-async fn arn(api: &Api, connection: &str) -> Result<String, Failure> {
+pub(crate) async fn arn(api: &Api, connection: &str) -> Result<String, Failure> {
     if connection.starts_with("arn:") {
         return Ok(connection.to_owned());
     }
@@ -130,5 +223,30 @@ mod tests {
              main  GITHUB    PENDING_HANDSHAKE  0s   arn"
         );
         assert_eq!(list_text(&[]), "no connections");
+    }
+
+    #[test]
+    fn secrets_are_read_from_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            Some(path)
+        };
+        let mut credential = Credential {
+            connection: "main".into(),
+            username: Some("me".into()),
+            token_file: file("token", "secret\r\n"),
+            ssh_key_file: None,
+            known_hosts_file: None,
+        };
+        let request = credential.request("arn".into()).unwrap();
+        assert_eq!(request.token.as_deref(), Some("secret"));
+        assert!(request.private_key.is_none() && request.known_hosts.is_none());
+        credential.token_file = file("empty", "\n");
+        let failure = credential.request("arn".into()).err().unwrap();
+        assert!(failure.sentence().ends_with("empty` is empty"));
+        credential.token_file = file("long", &"x".repeat(70_000));
+        assert!(credential.request("arn".into()).is_err());
     }
 }

@@ -102,7 +102,7 @@ impl Image {
                 })?)
             }
             Answer::Image { image } => Ok(print(format, &image, |image| image.digest.to_string())?),
-            Answer::Done | Answer::Logs { .. } | Answer::Resolved { .. } => {
+            Answer::Done | Answer::Logs { .. } | Answer::Made { .. } | Answer::Resolved { .. } => {
                 Ok(print_line(&self.said())?)
             }
         }

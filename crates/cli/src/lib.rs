@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod audit;
+pub mod build_log;
 pub mod certificate;
 pub mod command;
 pub mod connection;
@@ -23,3 +24,4 @@ pub mod scale;
 pub mod secrets;
 pub mod services;
 pub mod status;
+pub mod webhook;

@@ -7,6 +7,7 @@ use ekiden_aws::native::{GetLogsRequest, GetLogsResponse, LogLine};
 
 use crate::{
     api::{Api, RETRIES_MAX, RETRY_WAIT, may_pass},
+    build_log,
     failure::Outcome,
     output::{OutputFormat, print_line},
 };
@@ -22,6 +23,10 @@ const PAGE_LINES: u32 = 1000;
 pub struct Logs {
     /// The service
     pub name: String,
+
+    /// The log of a build instead, all of it: of this operation, or of the newest that built
+    #[arg(long, value_name = "OPERATION", num_args = 0..=1, conflicts_with_all = ["instance", "lines"])]
+    pub build: Option<Option<String>>,
 
     /// Go on with lines as they come
     #[arg(short, long)]
@@ -42,6 +47,10 @@ impl Logs {
     /// # Errors
     /// There is no such service, or the endpoint cannot be reached.
     pub async fn run(&self, api: &Api, format: OutputFormat) -> Outcome {
+        if let Some(operation) = &self.build {
+            let operation = operation.clone();
+            return build_log::print(api, &self.name, operation, self.follow, format).await;
+        }
         let mut request = GetLogsRequest {
             service_arn: api.arn(&self.name).await?,
             instance_id: self.instance.clone(),
@@ -82,26 +91,25 @@ impl Logs {
 /// terminal.
 fn text(line: &LogLine) -> String {
     let id = line.instance_id.get(..8).unwrap_or(&line.instance_id);
-    let shown: String = line
-        .text
-        .chars()
-        .map(|c| {
-            if c.is_control() && c != '\t' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect();
     format!(
-        "{} {id} {:<6} | {shown}",
+        "{} {id} {:<6} | {}",
         timestamp(line.timestamp),
-        line.stream
+        line.stream,
+        printable(&line.text)
     )
 }
 
+/// A text without anything that a terminal obeys.
+pub(crate) fn printable(text: &str) -> String {
+    let shown = text.chars().map(|c| match c.is_control() && c != '\t' {
+        true => '\u{fffd}',
+        false => c,
+    });
+    shown.collect()
+}
+
 /// Milliseconds since the Unix epoch as RFC 3339 in UTC.
-fn timestamp(millis: u64) -> String {
+pub(crate) fn timestamp(millis: u64) -> String {
     let (seconds, millis) = (millis / 1000, millis % 1000);
     let (day, second) = (seconds / 86_400, seconds % 86_400);
     let (year, month, date) = civil(day);

@@ -8,12 +8,16 @@ use ekiden_aws::native::{
 
 use crate::{
     api::{Api, RETRIES_MAX, RETRY_WAIT, may_pass},
+    build_log,
     failure::Failure,
     progress::Progress,
 };
 
 /// How often an operation is looked at.
 const POLL: Duration = Duration::from_millis(250);
+
+/// The step in which images are fetched or built.
+const STEP_OF_BUILDS: &str = "prepare image";
 
 /// Waits until an operation has succeeded, and says each of its steps on standard error.
 ///
@@ -30,6 +34,58 @@ pub async fn wait(
     match operation.status.as_str() {
         "SUCCEEDED" => Ok(operation),
         _ => Err(failed(&operation)),
+    }
+}
+
+/// As [`wait`], for one that may build: what the build says is said on standard error, too.
+///
+/// # Errors
+/// As [`wait`].
+pub async fn wait_with_build(
+    api: &Api,
+    arn: &str,
+    id: &str,
+    progress: &mut Progress,
+) -> Result<Operation, Failure> {
+    let said = build_log::follow(api, arn, id, progress).await?;
+    let mut operation = wait_until_over(api, arn, id, progress).await?;
+    if operation.status == "SUCCEEDED" {
+        return Ok(operation);
+    }
+    if let Some(failure) = &mut operation.failure
+        && failure.step == STEP_OF_BUILDS
+        && said
+    {
+        // They have just been read.
+        failure.log_lines.clear();
+    }
+    Err(failed(&operation))
+}
+
+/// Looks once how an operation goes, and says it; whether it is over. Not to be reached is not over.
+///
+/// # Errors
+/// The endpoint refuses.
+pub async fn look(
+    api: &Api,
+    arn: &str,
+    id: &str,
+    progress: &mut Progress,
+) -> Result<bool, Failure> {
+    let request = DescribeOperationRequest {
+        service_arn: arn.to_owned(),
+        operation_id: Some(id.to_owned()),
+    };
+    let answered: Result<DescribeOperationResponse, Failure> =
+        api.native("DescribeOperation", &request).await;
+    match answered {
+        Ok(DescribeOperationResponse { operation }) if is_on_its_way(&operation) => {
+            progress.say(&describe(&operation));
+            Ok(false)
+        }
+        Ok(_) => Ok(true),
+        Err(failure) if may_pass(&failure) => Ok(false),
+        Err(failure) => Err(failure),
     }
 }
 
@@ -55,11 +111,9 @@ pub async fn wait_until_over(
         {
             Ok(DescribeOperationResponse { operation }) => {
                 failures = 0;
-                match operation.status.as_str() {
-                    "PENDING" | "IN_PROGRESS" | "ROLLBACK_IN_PROGRESS" => {
-                        progress.say(&describe(&operation));
-                    }
-                    _ => return Ok(operation),
+                match is_on_its_way(&operation) {
+                    true => progress.say(&describe(&operation)),
+                    false => return Ok(operation),
                 }
             }
             Err(failure) if failures < RETRIES_MAX && may_pass(&failure) => {
@@ -71,6 +125,11 @@ pub async fn wait_until_over(
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+fn is_on_its_way(operation: &Operation) -> bool {
+    let on_its_way = ["PENDING", "IN_PROGRESS", "ROLLBACK_IN_PROGRESS"];
+    on_its_way.contains(&operation.status.as_str())
 }
 
 /// What an operation does now, in a line.
@@ -102,7 +161,10 @@ fn failed(operation: &Operation) -> Failure {
         sentence += "\nthe revision before it goes on serving";
     }
     if !log_lines.is_empty() {
-        sentence += "\nthe last lines of the instance:";
+        sentence += match step.as_str() {
+            STEP_OF_BUILDS => "\nthe last lines of the build:",
+            _ => "\nthe last lines of the instance:",
+        };
         for line in log_lines {
             sentence += &format!("\n  | {line}");
         }

@@ -46,6 +46,14 @@ impl Progress {
         }
     }
 
+    /// Says a line of somebody else's, which stays on the screen; the same again is said again.
+    pub fn line(&mut self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            None => eprintln!("{text}"),
+        }
+    }
+
     /// Says what is over and stays on the screen.
     pub fn done(&mut self, text: &str) {
         match &self.bar {

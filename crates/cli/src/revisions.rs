@@ -9,6 +9,7 @@ use ekiden_aws::native::{
 use crate::{
     api::Api,
     failure::Outcome,
+    logs::printable,
     operation,
     output::{OutputFormat, age, print, print_line, table, unix_now},
     progress::Progress,
@@ -16,6 +17,9 @@ use crate::{
 
 /// Digits of a digest that a table shows: enough to tell a few images apart.
 const DIGEST_SHOWN: usize = 12;
+
+/// Characters of a commit's message that a table shows.
+const SUMMARY_SHOWN: usize = 50;
 
 /// What to return to.
 #[derive(Debug, Clone, Args)]
@@ -51,6 +55,9 @@ fn list_text(revisions: &[Revision]) -> String {
         return "no revisions: no deployment has come so far".to_owned();
     }
     let now = unix_now();
+    let is_code = revisions
+        .iter()
+        .any(|revision| revision.source_version.is_some());
     let rows = revisions.iter().map(|revision| {
         let state = match (revision.active, revision.served) {
             (true, _) => "active",
@@ -62,17 +69,33 @@ fn list_text(revisions: &[Revision]) -> String {
             revision.revision.to_string(),
             state.to_owned(),
             age(now.saturating_sub(revision.created_at)),
-            revision.image.clone(),
+            match is_code {
+                true => source(revision),
+                false => revision.image.clone(),
+            },
             digest.chars().take(DIGEST_SHOWN).collect(),
             revision
                 .copy_of
                 .map_or_else(String::new, |number| format!("return to {number}")),
         ]
     });
+    let origin = if is_code { "SOURCE" } else { "IMAGE" };
     table(
-        &["REVISION", "STATE", "AGE", "IMAGE", "DIGEST", "REMARK"],
+        &["REVISION", "STATE", "AGE", origin, "DIGEST", "REMARK"],
         rows,
     )
+}
+
+/// The commit or the version of an upload, and what was said of it.
+fn source(revision: &Revision) -> String {
+    let Some(version) = &revision.source_version else {
+        return revision.image.clone();
+    };
+    let version = version.trim_start_matches("sha256:");
+    let version: String = version.chars().take(DIGEST_SHOWN).collect();
+    let summary = printable(revision.source_summary.as_deref().unwrap_or_default());
+    let summary: String = summary.chars().take(SUMMARY_SHOWN).collect();
+    format!("{version} {summary}").trim_end().to_owned()
 }
 
 impl Rollback {
@@ -133,5 +156,23 @@ mod tests {
         );
         assert!(lines[2].contains("never served"), "{text}");
         assert!(lines[3].contains(" served"), "{text}");
+    }
+
+    #[test]
+    fn the_list_of_code_tells_commits() {
+        let revision = Revision {
+            revision: 2,
+            source_version: Some("0123456789abcdef0123456789abcdef01234567".into()),
+            source_summary: Some("Sell \u{1b}more".into()),
+            image_digest: format!("sha256:{}", "ab".repeat(32)),
+            created_at: unix_now(),
+            ..Revision::default()
+        };
+        let text = list_text(&[revision]);
+        assert!(text.lines().next().unwrap().contains("SOURCE"), "{text}");
+        assert!(
+            text.contains("0123456789ab Sell \u{fffd}more  abababababab"),
+            "{text}"
+        );
     }
 }

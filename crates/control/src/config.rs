@@ -39,6 +39,50 @@ pub struct ControlConfig {
     pub prebuilt: BTreeMap<String, ImageReference>,
     /// The built-in registry.
     pub registry: RegistryConfig,
+    /// Builds from source.
+    pub builds: BuildsConfig,
+}
+
+/// Builds from source.
+#[derive(Debug, Clone)]
+pub struct BuildsConfig {
+    /// Builds at one time; more wait.
+    pub concurrency: usize,
+    /// How long a build may take, its source included.
+    pub time_limit: Duration,
+    /// Thousandths of a CPU that one may use.
+    pub cpu_millis: u32,
+    /// Memory that one may use, in bytes.
+    pub memory_bytes: u64,
+    /// What one may write besides its caches, in bytes.
+    pub disk_bytes: u64,
+    /// What the caches of one service may have between builds, in bytes.
+    pub cache_bytes_max: u64,
+    /// Files of runtimes over Ekiden's own: names and texts.
+    pub runtimes: Vec<(String, String)>,
+    /// What a source tree may have, in bytes.
+    pub source_bytes_max: u64,
+    /// Directories whose repositories may be named by their paths.
+    pub local_sources: Vec<PathBuf>,
+    /// How often remotes are asked whether a branch that a service follows has moved; zero is never.
+    pub poll: Duration,
+}
+
+impl Default for BuildsConfig {
+    fn default() -> Self {
+        Self {
+            concurrency: 2,
+            time_limit: Duration::from_secs(30 * 60),
+            cpu_millis: 2000,
+            memory_bytes: 2 << 30,
+            disk_bytes: 10 << 30,
+            cache_bytes_max: 2 << 30,
+            runtimes: Vec::new(),
+            source_bytes_max: 1 << 30,
+            local_sources: Vec::new(),
+            poll: Duration::from_secs(60),
+        }
+    }
 }
 
 /// The built-in registry.

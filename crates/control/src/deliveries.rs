@@ -4,7 +4,9 @@
 //! A deployment is due when a service runs, deploys by itself, and its tag stands for another image than
 //! the one it runs, unless that was looked at before ([`Service::delivered`]). So a push during an
 //! operation is deployed after it, of many the newest, none is forgotten by a restart, and one that fails
-//! is not tried again and again.
+//! is not tried again and again. Pushes to git: [`code`].
+
+mod code;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -26,11 +28,14 @@ use ekiden_store::{
     Store, StoreError, StoredService,
     registry::{Reference, RepositoryChange},
 };
+use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
+use self::code::{Commits, NOTICES_WAITING_MAX};
 use crate::{
-    api::deploys_by_itself, clock, config::RegistryConfig, services::Services, worker::Chain,
+    api::deploys_by_itself, builds::Builds, clock, config::RegistryConfig, services::Services,
+    worker::Chain,
 };
 
 /// How often services are compared with their tags although nothing was pushed.
@@ -55,7 +60,11 @@ pub(crate) struct Deliveries<E> {
     engine: Arc<E>,
     services: Arc<Services<E>>,
     config: RegistryConfig,
+    commits: Arc<Commits<E>>,
 }
+
+/// Tells that there may be a new commit for a service.
+pub(crate) type Notices = mpsc::Sender<ServiceId>;
 
 /// What is to be done about a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,14 +80,23 @@ enum Due {
 }
 
 impl<E: Engine> Deliveries<E> {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         images: Arc<Registry>,
         store: Arc<Store>,
         engine: Arc<E>,
         services: Arc<Services<E>>,
+        builds: Arc<Builds<E>>,
         config: RegistryConfig,
+        poll_code: Duration,
     ) -> Self {
+        let commits = Arc::new(Commits {
+            store: Arc::clone(&store),
+            services: Arc::clone(&services),
+            builds,
+            poll: poll_code,
+        });
         Self {
+            commits,
             images,
             store,
             engine,
@@ -88,10 +106,13 @@ impl<E: Engine> Deliveries<E> {
     }
 
     /// Begins all of its work, which goes on until told to stop.
-    pub(crate) fn spawn(self: Arc<Self>, tasks: &TaskTracker, stop: &CancellationToken) {
+    pub(crate) fn spawn(self: Arc<Self>, tasks: &TaskTracker, stop: &CancellationToken) -> Notices {
+        let (notices, noticed) = mpsc::channel(NOTICES_WAITING_MAX);
+        tasks.spawn(Arc::clone(&self.commits).keep(noticed, stop.clone()));
         tasks.spawn(Arc::clone(&self).keep(stop.clone()));
         tasks.spawn(Arc::clone(&self).poll(stop.clone()));
         tasks.spawn(self.collect(stop.clone()));
+        notices
     }
 
     /// Compares services with the tags of the built-in registry.

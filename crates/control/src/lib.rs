@@ -11,6 +11,7 @@
 
 mod api;
 mod audit;
+mod builds;
 mod certificates;
 mod clock;
 mod config;
@@ -41,15 +42,15 @@ use tracing::{info, warn};
 #[doc(hidden)]
 pub use crate::api::page::fuzzing;
 use crate::{
-    api::Api, audit::Audit, certificates::Certificates, deliveries::Deliveries, domains::Domains,
-    edges::Edges, identity::Identities, ingress::Ingress, keyring::Keyring,
+    api::Api, audit::Audit, builds::Builds, certificates::Certificates, deliveries::Deliveries,
+    domains::Domains, edges::Edges, identity::Identities, ingress::Ingress, keyring::Keyring,
     observations::Observations, services::Services, vault::Vault, worker::Chain, worker::Tools,
 };
 pub use crate::{
     certificates::DnsUpdates,
     config::{
-        AcmeConfig, CertificatesConfig, ChallengeKind, ControlConfig, DomainValidation, Handshake,
-        Quotas, References, RegistryConfig,
+        AcmeConfig, BuildsConfig, CertificatesConfig, ChallengeKind, ControlConfig,
+        DomainValidation, Handshake, Quotas, References, RegistryConfig,
     },
 };
 
@@ -103,6 +104,15 @@ pub enum ControlError {
     #[error("cannot open the registry in `{path}`")]
     Registry {
         /// Where it is.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The directory of source trees cannot be made.
+    #[error("cannot keep source trees in `{path}`")]
+    Sources {
+        /// Where they would be.
         path: String,
         /// Why.
         #[source]
@@ -162,7 +172,20 @@ pub async fn run<E: Engine>(
         Arc::clone(&keyring),
         config.account_id.clone(),
     );
+    let builds = Builds::new(
+        Arc::clone(&engine),
+        Arc::clone(&store),
+        vault.clone(),
+        Arc::clone(&keyring),
+        config.builds.clone(),
+        &config.data_dir,
+    );
+    let builds = Arc::new(builds.map_err(|source| ControlError::Sources {
+        path: config.data_dir.display().to_string(),
+        source,
+    })?);
     let tools = Arc::new(Tools {
+        builds: Arc::clone(&builds),
         store: Arc::clone(&store),
         vault,
         engine: Arc::clone(&engine),
@@ -184,6 +207,7 @@ pub async fn run<E: Engine>(
         Arc::clone(&observations),
         stop.clone(),
     ));
+    tasks.spawn(Arc::clone(&builds).sweep(stop.clone()));
     tasks.spawn(retain(
         Arc::clone(&engine),
         Arc::clone(&store),
@@ -209,9 +233,11 @@ pub async fn run<E: Engine>(
         Arc::clone(&store),
         Arc::clone(&engine),
         Arc::clone(&services),
+        Arc::clone(&builds),
         config.registry.clone(),
+        config.builds.poll,
     );
-    Arc::new(deliveries).spawn(&tasks, &stop);
+    let notices = Arc::new(deliveries).spawn(&tasks, &stop);
     let api = Api::new(
         config,
         store,
@@ -226,6 +252,8 @@ pub async fn run<E: Engine>(
         Arc::clone(&identities),
         audit,
         images,
+        builds,
+        notices,
     );
     tasks.spawn(identities.write_down_uses(stop.clone()));
     tasks.spawn(Arc::new(api).serve(api_listener, stop.clone()));

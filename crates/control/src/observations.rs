@@ -45,7 +45,7 @@ impl Observations {
             let instances = whole
                 .instances
                 .iter()
-                .filter(|i| i.service == service)
+                .filter(|i| i.service == service && !i.builds)
                 .cloned()
                 .collect();
             watch::Sender::new(ServiceObservation {
@@ -92,7 +92,10 @@ impl Observations {
             .collect();
         let mut strays = Vec::new();
         for instance in &whole.instances {
-            if let Some(part) = changed.get_mut(&instance.service) {
+            if let Some(part) = changed
+                .get_mut(&instance.service)
+                .filter(|_| !instance.builds)
+            {
                 part.push(instance.clone());
             }
             if whole.current && !parts.by_service.contains_key(&instance.service) {
@@ -148,6 +151,7 @@ mod tests {
             created_at: Timestamp::from_millis(0),
             state: InstanceState::Creating,
             activity: Activity::Active,
+            builds: false,
         }
     }
 

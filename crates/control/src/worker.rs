@@ -36,7 +36,7 @@ use ekiden_model::{
 use ekiden_store::{Store, StoreError, StoredService};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -49,6 +49,7 @@ use self::{
 };
 pub(crate) use self::{scaling::Decided, starts::Start};
 use crate::{
+    builds::Builds,
     clock,
     edges::{EdgeState, Edges},
     keyring::DoesNotOpen,
@@ -73,6 +74,7 @@ pub(crate) struct Tools<E> {
     pub(crate) store: Arc<Store>,
     pub(crate) vault: Vault,
     pub(crate) engine: Arc<E>,
+    pub(crate) builds: Arc<Builds<E>>,
     pub(crate) edges: Arc<Edges>,
     pub(crate) observations: Arc<Observations>,
     pub(crate) timing: Timing,
@@ -145,8 +147,11 @@ pub(crate) struct Worker<E> {
     snapshot: watch::Sender<Arc<Snapshot>>,
     revisions: HashMap<RevisionNumber, Arc<Revision>>,
     image: ImageProgress,
-    /// The task that asks for the image; what another one brings is of an operation that is over.
-    preparing: Option<tokio::task::Id>,
+    /// The task that asks for the image or builds it; what another one brings is of an operation that is
+    /// over.
+    preparing: Option<AbortHandle>,
+    /// The last lines of the build that failed.
+    build_lines: Vec<String>,
     /// The secret variables that were read with the image, until they are sealed onto the revision.
     secrets: SecretEnv,
     published: Option<Route>,
@@ -218,6 +223,7 @@ impl<E: Engine> Worker<E> {
             revisions: HashMap::new(),
             image: ImageProgress::NotAsked,
             preparing: None,
+            build_lines: Vec::new(),
             secrets: SecretEnv::default(),
             published,
             published_in,
@@ -280,7 +286,9 @@ impl<E: Engine> Worker<E> {
                 }
                 Event::Signal => {}
                 Event::Request(request) => self.request(request).await,
-                Event::Done(Ok((task, Done::Image(_)))) if Some(task) != self.preparing => {}
+                Event::Done(Ok((task, Done::Image(_)))) if !self.is_preparing(task) => {}
+                // Nobody waits for it any more.
+                Event::Done(Err(error)) if error.is_cancelled() => {}
                 Event::Done(Ok((_, done))) => self.done(done),
                 Event::Done(Err(error)) => warn!(service = %self.id(), %error, "a task broke"),
                 Event::Observed => self.observed(),
@@ -289,6 +297,7 @@ impl<E: Engine> Worker<E> {
             wait = self.rounds().await;
             waits_since = Instant::now();
         }
+        self.tools.builds.forget(self.id()).await;
         self.tools.observations.forget(self.id());
         self.tools.edges.demands().forget(self.id());
         self.tools.images_changed.notify_one();
@@ -463,12 +472,25 @@ impl<E: Engine> Worker<E> {
     fn forget_image(&mut self) {
         self.image = ImageProgress::NotAsked;
         self.secrets = SecretEnv::default();
-        self.preparing = None;
+        self.build_lines = Vec::new();
+        // A build that nobody wants any more ends.
+        if let Some(preparing) = self.preparing.take() {
+            preparing.abort();
+        }
+    }
+
+    fn is_preparing(&self, task: tokio::task::Id) -> bool {
+        let preparing = self.preparing.as_ref();
+        preparing.is_some_and(|preparing| preparing.id() == task)
     }
 
     async fn with_log_lines(&self, failure: Failure) -> Failure {
         let Some(instance) = failure.instance else {
-            return failure;
+            let lines = self.build_lines.iter().take(FAILURE_LOG_LINES_MAX);
+            return Failure {
+                log_lines: lines.cloned().collect(),
+                ..failure
+            };
         };
         let query = LogQuery {
             service: self.id(),
@@ -570,9 +592,10 @@ impl<E: Engine> Worker<E> {
         }
         Some(match operation.phase {
             Phase::Accepted => "its turn".to_owned(),
-            Phase::Prepare => {
-                format!("image {}", self.stored.service.image_wanted())
-            }
+            Phase::Prepare => match self.build_wanted() {
+                Some(source) => format!("the build of {}", source.url),
+                None => format!("image {}", self.stored.service.image_wanted()),
+            },
             Phase::Start => {
                 let candidates = instances
                     .iter()

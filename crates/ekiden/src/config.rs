@@ -57,6 +57,8 @@ pub struct Config {
     pub quota: Quotas,
     /// Deployments from source.
     pub sources: Sources,
+    /// Builds.
+    pub builds: Builds,
     /// The instances' network.
     pub network: Network,
     /// What is kept of the host.
@@ -187,10 +189,63 @@ pub struct Api {
 }
 
 /// Settings of deployments from source.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sources {
     /// The image that stands for a repository, by the repository's URL.
     pub prebuilt: BTreeMap<String, String>,
+    /// Bytes that a source tree may have.
+    pub size: u64,
+    /// Directories whose repositories may be named by their paths.
+    pub local: Vec<PathBuf>,
+    /// How often remotes are asked whether a branch has moved; zero is never.
+    pub poll: Duration,
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self {
+            prebuilt: BTreeMap::new(),
+            size: 1 << 30,
+            local: Vec::new(),
+            poll: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Settings of builds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Builds {
+    /// Builds at one time.
+    pub concurrency: u64,
+    /// How long one may take.
+    pub time_limit: Duration,
+    /// Thousandths of a CPU; all of the host's when zero.
+    pub cpu_millis: u64,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Bytes that one may write.
+    pub disk: u64,
+    /// Bytes that the caches of one service may have.
+    pub cache: u64,
+    /// A directory of files that describe runtimes.
+    pub runtimes: Option<PathBuf>,
+    /// A file of certificates that builds trust.
+    pub ca_certificates: Option<PathBuf>,
+}
+
+impl Default for Builds {
+    fn default() -> Self {
+        Self {
+            concurrency: 2,
+            time_limit: Duration::from_secs(1800),
+            cpu_millis: 0,
+            memory: 2 << 30,
+            disk: 10 << 30,
+            cache: 2 << 30,
+            runtimes: None,
+            ca_certificates: None,
+        }
+    }
 }
 
 /// Settings of all services.
@@ -428,6 +483,7 @@ impl Default for Config {
             },
             quota: Quotas::default(),
             sources: Sources::default(),
+            builds: Builds::default(),
             network: Network {
                 ipv4: Ipv4Net::new_assert(Ipv4Addr::new(10, 201, 0, 0), 16),
                 ipv6: None,

@@ -34,6 +34,7 @@ pub fn main() -> ExitCode {
         // Not shown in any help: only Ekiden itself starts these.
         // The shim first: its start is part of every instance's start.
         (Some("shim"), None) => ekiden_agent::shim::main(),
+        (Some(ekiden_agent::dockerfile::SANDBOX), None) => ekiden_agent::dockerfile::sandbox_main(),
         (Some("role"), Some(name)) if let Ok(role) = Role::from_str(&name, false) => {
             role::main(role)
         }

@@ -21,8 +21,8 @@ use ekiden_agent::{
     server,
 };
 use ekiden_control::{
-    AcmeConfig, CertificatesConfig, ChallengeKind, ControlConfig, DnsUpdates, DomainValidation,
-    Handshake, References, RegistryConfig,
+    AcmeConfig, BuildsConfig, CertificatesConfig, ChallengeKind, ControlConfig, DnsUpdates,
+    DomainValidation, Handshake, References, RegistryConfig,
 };
 use ekiden_edge::{
     Edge,
@@ -139,6 +139,12 @@ pub fn agent_config(config: &Config) -> AgentConfig {
         ipv6: config.network.ipv6,
         dns: config.network.dns.clone(),
         memory_reserve: config.host.memory_reserve,
+        sources_dir: config
+            .data_dir
+            .join("control")
+            .join("sources")
+            .join("trees"),
+        build_authorities: config.builds.ca_certificates.clone(),
         allowed_uids: vec![Role::Control.user(config)],
         ..AgentConfig::new(&config.name, data_dir, run_dir)
     }
@@ -215,12 +221,61 @@ fn control_config(config: &Config) -> anyhow::Result<ControlConfig> {
             poll_others: config.images.poll,
             pull_key: fs::read_to_string(layout::pull_key(config)).ok(),
         },
+        builds: builds_config(config)?,
         certificates: CertificatesConfig {
             listening: !config.edge.listen_tls.is_empty(),
             local_domains: config.tls.local_domains,
             acme: acme_config(&config.acme)?,
         },
     })
+}
+
+fn builds_config(config: &Config) -> anyhow::Result<BuildsConfig> {
+    let (builds, sources) = (&config.builds, &config.sources);
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let cpu_millis = match builds.cpu_millis {
+        0 => cpus as u64 * 1000,
+        given => given,
+    };
+    let runtimes = match &builds.runtimes {
+        None => Vec::new(),
+        Some(dir) => read_runtimes(dir).with_context(|| {
+            format!(
+                "cannot read the runtimes in `{}`; control's user (`users.control`) has to be able to",
+                dir.display()
+            )
+        })?,
+    };
+    Ok(BuildsConfig {
+        concurrency: builds.concurrency as usize,
+        time_limit: builds.time_limit,
+        cpu_millis: cpu_millis as u32,
+        memory_bytes: builds.memory,
+        disk_bytes: builds.disk,
+        cache_bytes_max: builds.cache,
+        runtimes,
+        source_bytes_max: sources.size,
+        local_sources: sources.local.clone(),
+        poll: sources.poll,
+    })
+}
+
+/// The files of a directory that describe runtimes, by name.
+fn read_runtimes(dir: &Path) -> io::Result<Vec<(String, String)>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let is_yaml = path
+            .extension()
+            .is_some_and(|extension| extension == "yaml");
+        if let Some(name) = path.file_name().and_then(|name| name.to_str())
+            && is_yaml
+        {
+            files.push((name.to_owned(), fs::read_to_string(&path)?));
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 fn acme_config(acme: &Acme) -> anyhow::Result<Option<AcmeConfig>> {

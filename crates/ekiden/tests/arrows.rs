@@ -27,7 +27,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ekiden-registry", &["ekiden-store", "ekiden-model"]),
     (
         "ekiden-cli",
-        &["ekiden-aws", "ekiden-engine", "ekiden-model"],
+        &[
+            "ekiden-aws",
+            "ekiden-build",
+            "ekiden-engine",
+            "ekiden-model",
+            "ekiden-source",
+        ],
     ),
     (
         "ekiden",

@@ -8,15 +8,17 @@ pub mod remote;
 #[cfg(feature = "simulated")]
 pub mod simulated;
 
-use std::{future::Future, sync::Arc};
+use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 use ekiden_model::{
     id::{InstanceId, ServiceId},
-    image::{Digest, ImageReference, PreparedImage, ResolvedImage},
-    instance::{Activity, InstanceObservation, InstanceSpec, StopReason},
+    image::{Digest, ImageConfig, ImageReference, PreparedImage, ResolvedImage},
+    instance::{Activity, InstanceObservation, InstanceSpec, Limits, StopReason},
+    secret_env::SecretEnv,
     usage::InstanceUsage,
 };
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 
 /// Runs instances. Every call is idempotent: a caller that got no answer calls again.
 pub trait Engine: Send + Sync + 'static {
@@ -68,6 +70,14 @@ pub trait Engine: Send + Sync + 'static {
         service: ServiceId,
     ) -> impl Future<Output = Result<(), EngineError>> + Send;
 
+    /// Makes an image. `lines` is told what happens, one line at a time, and may miss some. Making the
+    /// same once more gives the same; a call that is dropped may go on.
+    fn make_image(
+        &self,
+        recipe: &ImageRecipe,
+        lines: &mpsc::Sender<String>,
+    ) -> impl Future<Output = Result<MadeImage, EngineError>> + Send;
+
     /// Tells which images must be kept; the engine may remove any other when it needs room.
     fn retain_images(
         &self,
@@ -79,6 +89,78 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Everything the engine has, kept current.
     fn observe(&self) -> tokio::sync::watch::Receiver<Observation>;
+}
+
+/// How an image is made that no registry has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "make")]
+pub enum ImageRecipe {
+    /// A base image from packages of the engine's distribution. One that is there and not too old is
+    /// taken.
+    Base {
+        /// Their names, besides the smallest system.
+        packages: Vec<String>,
+    },
+    /// A source tree, which is a layer's archive that was put where the engine looks for it.
+    Source {
+        /// The archive's own.
+        digest: Digest,
+    },
+    /// The layers of images, those of the first at the bottom.
+    Stack {
+        /// Which; at most [`STACKED_MAX`].
+        images: Vec<Digest>,
+        /// What the result says of its process.
+        config: ImageConfig,
+    },
+    /// What an instance that builds and has ended has left, upon the layers that it had.
+    Left {
+        /// Which.
+        instance: InstanceId,
+        /// What the result says of its process.
+        config: ImageConfig,
+        /// A directory below `/` whose part of it is asked for as an image of its own.
+        part: Option<String>,
+    },
+    /// What a Dockerfile of a source tree says.
+    Dockerfile(Box<DockerfileRecipe>),
+}
+
+/// See [`ImageRecipe::Dockerfile`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DockerfileRecipe {
+    /// For whom: what it has built before is a cache of its own.
+    pub service: ServiceId,
+    /// Chosen by the caller: [`Engine::remove`] of it ends the work.
+    pub build: InstanceId,
+    /// The image of its source tree.
+    pub source: Digest,
+    /// Where the Dockerfile is, from the root of the source tree, which is its context.
+    pub dockerfile: String,
+    /// The stage that is built, unless it is the last.
+    pub target: Option<String>,
+    /// Build arguments. Not secret.
+    pub args: BTreeMap<String, String>,
+    /// Secrets of `RUN --mount=type=secret`, by id.
+    pub secrets: SecretEnv,
+    /// What it may use.
+    pub limits: Limits,
+    /// How long it may take.
+    pub seconds_max: u64,
+    /// How many bytes of layers may be kept for the next build.
+    pub cache_bytes_max: u64,
+}
+
+/// The most images that are stacked.
+pub const STACKED_MAX: usize = 16;
+
+/// What [`Engine::make_image`] has made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeImage {
+    /// The image.
+    pub image: PreparedImage,
+    /// The part that was asked for, without what lies below it; absent when there is nothing in it.
+    pub part: Option<PreparedImage>,
 }
 
 /// All instances of an engine, as one value that is replaced whole.

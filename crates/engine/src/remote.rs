@@ -33,13 +33,14 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    Engine, EngineError, LogPage, LogQuery, Observation,
+    Engine, EngineError, ImageRecipe, LogPage, LogQuery, MadeImage, Observation,
     frame::{encode_frame, read_frame, write_frame},
 };
 
 /// The version of the engine protocol spoken here. 2 has [`InstanceSpec::secret_env`], 3 has
-/// [`Request::SetActivity`] and [`Event::Changed`], 4 [`Event::Used`] and [`Request::ResolveImage`].
-pub const ENGINE_PROTOCOL: u32 = 4;
+/// [`Request::SetActivity`] and [`Event::Changed`], 4 [`Event::Used`] and [`Request::ResolveImage`], 5
+/// [`Request::MakeImage`] and [`InstanceSpec::build`].
+pub const ENGINE_PROTOCOL: u32 = 5;
 
 /// The oldest version that is still spoken with an agent.
 const ENGINE_PROTOCOL_MIN: u32 = 1;
@@ -59,6 +60,9 @@ const RESOLVE_SINCE: u32 = 4;
 
 /// The first version whose clients understand [`Event::Used`].
 pub const USAGE_SINCE: u32 = 4;
+
+/// The first version whose agents build.
+const BUILDS_SINCE: u32 = 5;
 
 /// How long the agent may take to say hello, and to take a call off the socket.
 const HELLO_MAX: Duration = Duration::from_secs(5);
@@ -131,6 +135,11 @@ pub enum Request {
         /// Which.
         reference: ImageReference,
     },
+    /// [`Engine::make_image`]. Since version 5.
+    MakeImage {
+        /// How.
+        recipe: ImageRecipe,
+    },
     /// [`Engine::start`].
     Start {
         /// What.
@@ -182,10 +191,19 @@ pub enum Request {
 }
 
 impl Request {
+    /// Whether it cannot be understood by agents of before [`BUILDS_SINCE`].
+    fn builds(&self) -> bool {
+        match self {
+            Self::Start { spec } => spec.build.is_some(),
+            other => matches!(other, Self::MakeImage { .. }),
+        }
+    }
+
     fn has_secrets(&self) -> bool {
         match self {
             Self::Start { spec } => !spec.secret_env.is_empty(),
-            Self::PrepareImage { .. }
+            Self::MakeImage { .. }
+            | Self::PrepareImage { .. }
             | Self::ResolveImage { .. }
             | Self::Stop { .. }
             | Self::SetActivity { .. }
@@ -308,6 +326,11 @@ pub enum Answer {
     Image {
         /// What it is.
         image: PreparedImage,
+    },
+    /// An image that was made.
+    Made {
+        /// It.
+        made: MadeImage,
     },
     /// What a reference stands for.
     Resolved {
@@ -450,6 +473,24 @@ impl Engine for AgentClient {
         };
         match self.call(request, RESOLVE_MAX, None).await? {
             Answer::Resolved { image } => Ok(image),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn make_image(
+        &self,
+        recipe: &ImageRecipe,
+        lines: &mpsc::Sender<String>,
+    ) -> Result<MadeImage, EngineError> {
+        let bound = match recipe {
+            ImageRecipe::Dockerfile(recipe) => IMAGE_MAX + Duration::from_secs(recipe.seconds_max),
+            _ => IMAGE_MAX,
+        };
+        let request = Request::MakeImage {
+            recipe: recipe.clone(),
+        };
+        match self.call(request, bound, Some(lines.clone())).await? {
+            Answer::Made { made } => Ok(made),
             _ => Err(unexpected()),
         }
     }
@@ -639,6 +680,12 @@ impl Client {
                         }
                         if protocol < RESOLVE_SINCE && matches!(request, Request::ResolveImage { .. }) {
                             let _ = answer.send(Err(unavailable("the agent is of an older release")));
+                            continue;
+                        }
+                        if protocol < BUILDS_SINCE && request.builds() {
+                            let _ = answer.send(Err(unavailable(
+                                "the agent is of an older release, which cannot build: restart it",
+                            )));
                             continue;
                         }
                         waiting.retain(|_, waiting| !waiting.answer.is_closed());
@@ -883,6 +930,7 @@ mod tests {
             },
             user_namespace: UserNamespace::Private,
             spare: false,
+            build: None,
         }
     }
 

@@ -23,9 +23,16 @@ use ekiden_model::{
     time::Timestamp,
     usage::InstanceUsage,
 };
-use tokio::{net::TcpListener, sync::watch, task::AbortHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::AbortHandle,
+};
 
-use crate::{Engine, EngineError, LogCursor, LogLine, LogPage, LogQuery, LogStream, Observation};
+use crate::{
+    Engine, EngineError, ImageRecipe, LogCursor, LogLine, LogPage, LogQuery, LogStream, MadeImage,
+    Observation,
+};
 
 /// How the instances of an image behave: the last path segment of the image's repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -302,6 +309,16 @@ impl Engine for SimulatedEngine {
         })
     }
 
+    async fn make_image(
+        &self,
+        _: &ImageRecipe,
+        _: &mpsc::Sender<String>,
+    ) -> Result<MadeImage, EngineError> {
+        Err(EngineError::Invalid {
+            message: "a simulated engine builds nothing".into(),
+        })
+    }
+
     async fn start(&self, spec: &InstanceSpec) -> Result<(), EngineError> {
         self.check()?;
         if self.instances().contains_key(&spec.id) {
@@ -326,6 +343,7 @@ impl Engine for SimulatedEngine {
                     started_at: at,
                 },
                 activity: Activity::Boosted,
+                builds: spec.build.is_some(),
             },
             listener,
             lines: Vec::new(),

@@ -63,7 +63,24 @@ pub struct InstanceSpec {
     /// room for those that are not. Absent in specs that were written without.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub spare: bool,
+    /// Set for one that builds: it serves nothing, and what it leaves can be made an image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<BuildOptions>,
 }
+
+/// What is different about an instance that builds. Its root file system is kept until it is removed;
+/// its log goes with it; it has its service's dependency caches, which outlive it, at [`BUILD_CACHE`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildOptions {
+    /// The newest time that a file of its image has, in seconds since the Unix epoch
+    /// (reproducible-builds.org, `SOURCE_DATE_EPOCH`).
+    pub epoch: u64,
+    /// How many bytes its service's caches may have; all go when they have more.
+    pub cache_bytes_max: u64,
+}
+
+/// Where an instance that builds finds the caches of its service.
+pub const BUILD_CACHE: &str = "/run/ekiden/cache";
 
 /// What one instance may use of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,6 +137,9 @@ pub struct InstanceObservation {
     /// How much it may do; an older engine does not say.
     #[serde(default)]
     pub activity: Activity,
+    /// Whether it builds, and is none of its service's own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub builds: bool,
 }
 
 /// Where an instance is in its life, as its engine knows it. Health is not the engine's to know.

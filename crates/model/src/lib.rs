@@ -29,6 +29,7 @@ pub mod secret;
 pub mod secret_env;
 pub mod secret_reference;
 pub mod service;
+pub mod source;
 pub mod time;
 pub mod usage;
 pub mod wildcard;

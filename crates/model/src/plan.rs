@@ -27,7 +27,7 @@ use std::time::Duration;
 use crate::{
     health::{HealthProtocol, Verdict},
     id::InstanceId,
-    image::{ImageReference, PreparedImage},
+    image::ImageReference,
     instance::{Activity, Exit, ExitCause, InstanceState, RevisionNumber, StopReason},
     revision::{Exposure, Revision},
     route::{Route, RouteState, Upstream},
@@ -35,6 +35,7 @@ use crate::{
     service::{
         Failure, FailureCause, Operation, OperationKind, Phase, Service, ServiceStatus, Transition,
     },
+    source::Prepared,
     time::Timestamp,
 };
 
@@ -173,7 +174,7 @@ pub enum ImageProgress {
     /// The engine is at it.
     Preparing,
     /// Ready.
-    Ready(PreparedImage),
+    Ready(Prepared),
     /// It cannot be had, or what else is prepared beside it cannot: the deployment has failed.
     Failed(FailureCause),
 }
@@ -422,7 +423,7 @@ fn transition(view: &View<'_>, goal: &Goal<'_>, plan: &mut Plan) -> Option<Trans
                 engine_gave_out(view, Phase::Prepare, plan)
             }
             ImageProgress::Preparing => None,
-            ImageProgress::Ready(image) => Some(Transition::Deploy(image.clone())),
+            ImageProgress::Ready(image) => Some(Transition::Deploy(Box::new(image.clone()))),
             ImageProgress::Failed(cause) => Some(fail(Phase::Prepare, cause.clone(), None)),
         },
         Phase::Start => {

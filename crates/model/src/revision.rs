@@ -12,6 +12,7 @@ use crate::{
     name::ServiceName,
     secret_env::{SealedEnv, SecretEnv},
     secret_reference::SecretReference,
+    source::{BuiltFrom, CodeSource},
     time::Timestamp,
 };
 
@@ -40,6 +41,10 @@ const SIGTERM: i32 = 15;
 pub struct Settings {
     /// The image to run, as configured; a revision pins what it resolved to.
     pub image: ImageReference,
+    /// The code that is built, when it is no image that is run: [`Settings::image`] then names what is
+    /// built, on this machine only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<CodeSource>,
     /// Replaces the image's default arguments; already split into words. Empty: the image's.
     pub start_command: Vec<String>,
     /// Where the application listens.
@@ -122,6 +127,9 @@ pub struct Revision {
     /// The revision that it repeats, when it was made by returning to one.
     #[serde(default)]
     pub copy_of: Option<RevisionNumber>,
+    /// What its image was built from, if it was built for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub built: Option<BuiltFrom>,
 }
 
 impl Settings {
@@ -165,6 +173,7 @@ impl Revision {
             limits: self.settings.limits(),
             user_namespace: self.settings.user_namespace,
             spare: false,
+            build: None,
         }
     }
 
@@ -238,6 +247,7 @@ mod tests {
             number: RevisionNumber(3),
             settings: Settings {
                 image: "localhost/app".parse().expect("a good reference"),
+                source: None,
                 start_command: start_command.iter().map(ToString::to_string).collect(),
                 port: 8080,
                 env: BTreeMap::from([("MODE".into(), "service".into())]),
@@ -259,6 +269,7 @@ mod tests {
             configuration: String::new(),
             operation: None,
             copy_of: None,
+            built: None,
         }
     }
 

@@ -24,12 +24,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     id::{InstanceId, OperationId, ServiceId},
-    image::{Digest, ImageReference, PreparedImage},
+    image::{Digest, ImageReference},
     ingress::Ingress,
     instance::{ExitCause, RevisionNumber},
     name::ServiceName,
     revision::{Revision, Settings},
     scaling::ScalingOptions,
+    source::Prepared,
     time::Timestamp,
 };
 
@@ -199,6 +200,9 @@ pub struct Service {
     pub served: Vec<RevisionNumber>,
     /// The number of the newest revision; 0 when there is none.
     pub revision_newest: RevisionNumber,
+    /// The commit that its branch was at when it was last looked at whether that is to be deployed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered_commit: Option<CommitDelivery>,
     /// What its tag stood for when it was last looked at whether that is to be deployed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivered: Option<Delivery>,
@@ -223,6 +227,18 @@ pub struct Delivery {
     /// What it led to; whatever it leads to at the next look, when absent: the service was returned to an
     /// earlier revision, and stays so until the next push.
     pub named: Option<Digest>,
+}
+
+/// What is known of a branch: the commit is not deployed again by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitDelivery {
+    /// The remote.
+    pub url: String,
+    /// The branch.
+    pub branch: String,
+    /// Its newest commit; whichever it is at the next look, when absent: the service was returned to an
+    /// earlier revision, and stays so until the next push.
+    pub commit: Option<String>,
 }
 
 /// A recorded, asynchronous request on a service.
@@ -315,6 +331,11 @@ pub enum FailureCause {
         /// What, why, and what to do.
         message: String,
     },
+    /// The code could not be had or built.
+    Build {
+        /// What, why, and what to do.
+        message: String,
+    },
     /// The value of a secret variable could not be had.
     Secrets {
         /// Which variable, its reference, and why. Never a value.
@@ -349,6 +370,12 @@ impl fmt::Display for FailureCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Image { message } | Self::Engine { message } => f.write_str(message),
+            Self::Build { message } => {
+                write!(
+                    f,
+                    "Failed to build your application source code. Reason: {message}"
+                )
+            }
             Self::Secrets { message } => write!(f, "Failed to retrieve secrets: {message}"),
             Self::Cancelled => f.write_str("it was cancelled"),
             Self::Crashed {
@@ -384,9 +411,10 @@ impl Failure {
     /// What its owner can do next, when there is something to say beyond the cause.
     pub fn hint(&self) -> Option<&'static str> {
         match &self.cause {
-            FailureCause::Image { .. } | FailureCause::Engine { .. } | FailureCause::Cancelled => {
-                None
-            }
+            FailureCause::Image { .. }
+            | FailureCause::Build { .. }
+            | FailureCause::Engine { .. }
+            | FailureCause::Cancelled => None,
             FailureCause::Secrets { .. } => {
                 Some("make the secret, or correct the reference to it, and deploy again")
             }
@@ -459,7 +487,7 @@ pub enum Transition {
     /// A worker took it up.
     Begin,
     /// The image is ready: the candidate revision is made of it.
-    Deploy(PreparedImage),
+    Deploy(Box<Prepared>),
     /// The candidate is healthy: it becomes the active revision.
     Switch,
     /// It did what it was to do.
@@ -547,6 +575,7 @@ impl Service {
             served: Vec::new(),
             revision_newest: RevisionNumber(0),
             delivered: None,
+            delivered_commit: None,
             operation: Some(Operation::accepted(
                 operation,
                 kind,
@@ -667,7 +696,7 @@ impl Service {
                 }
                 None
             }
-            Next::Start(image) => {
+            Next::Start(prepared) => {
                 operation.step_into(Phase::Start, now);
                 let number = RevisionNumber(self.revision_newest.0 + 1);
                 self.revision_newest = number;
@@ -680,10 +709,21 @@ impl Service {
                     .change
                     .as_ref()
                     .and_then(|change| change.returns_to);
+                let Prepared { image, built } = *prepared;
+                let mut settings = settings.clone();
+                let mut from = None;
+                if let Some(built) = built {
+                    settings.port = built.port.unwrap_or(settings.port);
+                    if let Some(secrets) = built.secrets {
+                        settings.secrets = secrets;
+                    }
+                    from = Some(built.from);
+                }
                 Some(Revision {
                     number,
-                    settings: settings.clone(),
+                    settings,
                     image,
+                    built: from,
                     secrets: None,
                     created_at: now,
                     configuration: configuration.clone(),
@@ -704,6 +744,12 @@ impl Service {
                         self.delivered = Some(Delivery {
                             image: self.settings.image.clone(),
                             named: None,
+                        });
+                        let source = self.settings.source.as_ref();
+                        self.delivered_commit = source.map(|source| CommitDelivery {
+                            url: source.url.clone(),
+                            branch: source.version.clone(),
+                            commit: None,
                         });
                     }
                 }
@@ -793,7 +839,7 @@ impl OperationKind {
 /// Where a legal transition leads.
 enum Next {
     Phase(Phase),
-    Start(PreparedImage),
+    Start(Box<Prepared>),
     Switch,
     Undo(Failure),
     Succeeded,
@@ -852,7 +898,7 @@ impl Operation {
         };
         Ok(match (self.phase, transition) {
             (P::Accepted, T::Begin) => Next::Phase(self.kind.first_phase()),
-            (P::Prepare, T::Deploy(image)) => Next::Start(image),
+            (P::Prepare, T::Deploy(prepared)) => Next::Start(prepared),
             (P::Start, T::Switch) => Next::Switch,
             (P::Switch | P::Drain, T::Succeed) => Next::Succeeded,
             (P::Prepare | P::Start, T::Fail(failure)) => Next::Undo(failure),

@@ -43,6 +43,7 @@ fn ago(age: Duration) -> Timestamp {
 fn settings(instances: u32) -> Settings {
     Settings {
         image: "localhost/app".parse().expect("a good reference"),
+        source: None,
         start_command: Vec::new(),
         port: 80,
         env: Default::default(),
@@ -129,7 +130,7 @@ impl Scene {
     fn running(instances: u32) -> Self {
         let deployed = [
             Transition::Begin,
-            Transition::Deploy(image()),
+            Transition::Deploy(Box::new(image().into())),
             Transition::Switch,
             Transition::Succeed,
         ];
@@ -145,7 +146,10 @@ impl Scene {
 
     /// In the middle of an update of a running service to as many instances of revision 2.
     fn updating(instances: u32) -> Self {
-        let begun = [Transition::Begin, Transition::Deploy(image())];
+        let begun = [
+            Transition::Begin,
+            Transition::Deploy(Box::new(image().into())),
+        ];
         Self::running(instances)
             .asked(OperationKind::UpdateService)
             .then(begun)
@@ -485,7 +489,10 @@ fn starts_at_once_are_bounded() {
 
 #[test]
 fn a_service_of_minimum_0_starts_with_one_instance() {
-    let begun = [Transition::Begin, Transition::Deploy(image())];
+    let begun = [
+        Transition::Begin,
+        Transition::Deploy(Box::new(image().into())),
+    ];
     Scene::created(0)
         .then(begun)
         .published(RouteState::NotDeployed, "")
@@ -744,7 +751,7 @@ fn what_is_seen_to_fail_leaves_the_route_even_then() {
 fn nothing_ends_while_the_engine_cannot_be_asked() {
     let undoing = [
         Transition::Begin,
-        Transition::Deploy(image()),
+        Transition::Deploy(Box::new(image().into())),
         Transition::Fail(failure()),
     ];
     Scene::running(1)
@@ -777,7 +784,7 @@ fn a_deployment_gives_up_when_the_engine_does_not_come_back() {
     let start = |age| {
         Scene::created(1)
             .moved(Transition::Begin, age)
-            .moved(Transition::Deploy(image()), age)
+            .moved(Transition::Deploy(Box::new(image().into())), age)
             .published(RouteState::NotDeployed, "")
             .engine_gone()
     };
@@ -847,7 +854,7 @@ fn the_image_decides_what_follows_preparing() {
     let scene = |image| Scene::updating_prepare().image(image);
     scene(ImageProgress::NotAsked).gives(&["prepare localhost/app:latest"]);
     scene(ImageProgress::Preparing).gives(&[]);
-    scene(ImageProgress::Ready(image())).gives(&["deploy"]);
+    scene(ImageProgress::Ready(image().into())).gives(&["deploy"]);
     let message = "no such image".to_owned();
     scene(ImageProgress::Failed(FailureCause::Image { message }))
         .gives(&["fail in prepare image : no such image"]);
@@ -1004,7 +1011,7 @@ fn what_served_is_replaced_while_a_failure_is_undone() {
 fn a_failed_create_leaves_nothing() {
     let begun = [
         Transition::Begin,
-        Transition::Deploy(image()),
+        Transition::Deploy(Box::new(image().into())),
         Transition::Fail(failure()),
     ];
     Scene::created(1)

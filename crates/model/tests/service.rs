@@ -33,6 +33,7 @@ const KINDS: [OperationKind; 6] = [
 fn change(port: u16) -> Change {
     let settings = Settings {
         image: "localhost/app".parse().expect("a good reference"),
+        source: None,
         start_command: Vec::new(),
         port,
         env: Default::default(),
@@ -52,11 +53,14 @@ fn change(port: u16) -> Change {
 }
 
 fn deploy() -> Transition {
-    Transition::Deploy(PreparedImage {
-        digest: Digest::from_sha256([1; 32]),
-        config: ImageConfig::default(),
-        size_bytes: 1,
-    })
+    Transition::Deploy(Box::new(
+        PreparedImage {
+            digest: Digest::from_sha256([1; 32]),
+            config: ImageConfig::default(),
+            size_bytes: 1,
+        }
+        .into(),
+    ))
 }
 
 fn fail() -> Transition {

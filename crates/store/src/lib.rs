@@ -10,6 +10,7 @@
 //! write of an older epoch is refused: a control plane that was thought dead cannot write late.
 
 pub mod access_keys;
+pub mod builds;
 pub mod certificates;
 pub mod domains;
 pub mod parameters;
@@ -354,7 +355,7 @@ impl Store {
         records.iter().map(read).collect()
     }
 
-    /// The image of every revision that is kept: what must not be collected.
+    /// The image of every revision that is kept, and those of build steps: what must not be collected.
     ///
     /// # Errors
     /// Any.
@@ -365,10 +366,17 @@ impl Store {
         )
         .fetch_all(&self.readers)
         .await?;
-        Ok(images
+        let steps: Vec<String> = sqlx::query_scalar("SELECT record FROM build_steps")
+            .fetch_all(&self.readers)
+            .await?;
+        let mut digests: Vec<Digest> = images
             .iter()
             .filter_map(|image| image.parse().ok())
-            .collect())
+            .collect();
+        for step in steps {
+            digests.extend(builds::images_of(&step)?);
+        }
+        Ok(digests)
     }
 
     /// A service's operations, newest first: at most `count`, older than `before` if given. The

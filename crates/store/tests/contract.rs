@@ -51,6 +51,7 @@ fn at(seconds: u64) -> Timestamp {
 fn settings() -> Settings {
     Settings {
         image: "localhost/app".parse().unwrap(),
+        source: None,
         start_command: Vec::new(),
         port: 8080,
         env: BTreeMap::new(),
@@ -107,7 +108,7 @@ async fn apply(store: &Store, stored: &mut StoredService, transition: Transition
 async fn deploy(store: &Store, stored: &mut StoredService) {
     for transition in [
         Transition::Begin,
-        Transition::Deploy(image()),
+        Transition::Deploy(Box::new(image().into())),
         Transition::Switch,
         Transition::Succeed,
     ] {
@@ -128,7 +129,7 @@ async fn a_service_is_read_back_as_it_was_written_after_every_step() {
     let store = world.reopen().await;
     for transition in [
         Transition::Begin,
-        Transition::Deploy(image()),
+        Transition::Deploy(Box::new(image().into())),
         Transition::Switch,
         Transition::Succeed,
     ] {
@@ -284,7 +285,7 @@ async fn history_is_bounded_and_the_active_revision_is_kept() {
         };
         for transition in [
             Transition::Begin,
-            Transition::Deploy(image()),
+            Transition::Deploy(Box::new(image().into())),
             Transition::Fail(failure),
             Transition::Undone,
         ] {
@@ -321,7 +322,10 @@ async fn revisions_that_served_outlive_newer_ones_that_failed() {
             deploy(&world.store, &mut stored).await;
             continue;
         }
-        for transition in [Transition::Begin, Transition::Deploy(image())] {
+        for transition in [
+            Transition::Begin,
+            Transition::Deploy(Box::new(image().into())),
+        ] {
             apply(&world.store, &mut stored, transition).await;
         }
         stored.service.cancel(Some(id), at(201)).unwrap();

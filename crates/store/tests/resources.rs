@@ -112,6 +112,7 @@ fn names<K>(found: &[Resource<K>]) -> Vec<(&str, u32)> {
 fn service(number: u8, configuration: &str) -> StoredService {
     let settings = Settings {
         image: "localhost/app".parse().unwrap(),
+        source: None,
         start_command: Vec::new(),
         port: 8080,
         env: BTreeMap::new(),
@@ -151,7 +152,7 @@ async fn deploy(store: &Store, stored: &mut StoredService) {
     };
     for transition in [
         Transition::Begin,
-        Transition::Deploy(image),
+        Transition::Deploy(Box::new(image.into())),
         Transition::Switch,
         Transition::Succeed,
     ] {

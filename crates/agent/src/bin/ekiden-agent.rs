@@ -5,18 +5,21 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use ekiden_agent::{config::AgentConfig, images::Images, server, shim, teardown};
+use ekiden_agent::{
+    config::AgentConfig, dockerfile, image::make::Left, images::Images, server, shim, teardown,
+};
 use ekiden_engine::{
-    EngineError,
+    EngineError, MadeImage,
     remote::{Answer, ImageCommand},
 };
-use ekiden_model::image::{Digest, ImageReference, PreparedImage, ResolvedImage};
+use ekiden_model::image::{Digest, ImageConfig, ImageReference, PreparedImage, ResolvedImage};
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match args.as_slice() {
         ["shim"] => shim::main(),
+        [dockerfile::SANDBOX] => dockerfile::sandbox_main(),
         ["run", name, data, run, network, layers] => {
             configure(name, data, run, network).and_then(|config| serve(config, layers.into()))
         }
@@ -82,6 +85,26 @@ impl Images for Directories {
 
     fn retain(&self, _: &[Digest]) -> Result<(), EngineError> {
         Ok(())
+    }
+
+    async fn base(
+        &self,
+        _: Vec<String>,
+        _: impl Fn(String) + Send + Sync + 'static,
+    ) -> Result<PreparedImage, EngineError> {
+        Err(not_here())
+    }
+
+    async fn take_source(&self, _: PathBuf, _: Digest) -> Result<PreparedImage, EngineError> {
+        Err(not_here())
+    }
+
+    async fn stack(&self, _: Vec<Digest>, _: ImageConfig) -> Result<PreparedImage, EngineError> {
+        Err(not_here())
+    }
+
+    async fn take_left(&self, _: Left) -> Result<MadeImage, EngineError> {
+        Err(not_here())
     }
 
     async fn command(

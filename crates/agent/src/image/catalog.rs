@@ -50,6 +50,8 @@ pub(super) struct LayerRecord {
 pub(super) enum Origin {
     /// From a registry, which still has it.
     Pulled,
+    /// Made here of layers; nobody else has it, and it is made again if need be.
+    Made,
     /// From a file: its blobs are kept, because nobody else may have them.
     Imported {
         /// Manifest, configuration, layers.
@@ -143,14 +145,14 @@ impl ImageRecord {
 
     pub(super) fn blobs(&self) -> &[BlobRecord] {
         match &self.origin {
-            Origin::Pulled => &[],
+            Origin::Pulled | Origin::Made => &[],
             Origin::Imported { blobs, .. } => blobs,
         }
     }
 
     pub(super) fn recipe(&self) -> Option<&Recipe> {
         match &self.origin {
-            Origin::Pulled => None,
+            Origin::Pulled | Origin::Made => None,
             Origin::Imported { recipe, .. } => recipe.as_ref(),
         }
     }

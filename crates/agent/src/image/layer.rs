@@ -105,6 +105,15 @@ impl Layers {
         Ok((layer, hold))
     }
 
+    /// Takes a directory over that is a layer already. Blocks.
+    pub(super) fn adopt(&self, directory: &Path, layer: LayerRecord) -> io::Result<()> {
+        if let Entry::Vacant(vacant) = self.lock().entry(layer.diff_id) {
+            fs::rename(directory, self.path(&layer.diff_id))?;
+            vacant.insert(layer.bytes);
+        }
+        Ok(())
+    }
+
     fn finish(&self, draft: Draft, layer: LayerRecord) -> io::Result<()> {
         // An import and a pull may have had the same layer in work.
         if let Entry::Vacant(vacant) = self.lock().entry(layer.diff_id) {

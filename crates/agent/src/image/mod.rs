@@ -29,12 +29,14 @@ mod holds;
 mod import;
 mod layer;
 mod layout;
+pub mod make;
 mod manifest;
 pub mod progress;
 mod pull;
 mod registry;
 #[cfg(test)]
 mod sample;
+mod seal;
 pub mod settings;
 pub mod store;
 mod transport;

@@ -68,6 +68,18 @@ const OOM_SCORE_ADJUSTMENT: &str = "300";
 /// The `PATH` of an image that sets none: Docker's.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Variables that name a file of trusted authorities: of OpenSSL, curl, pip, Python's requests, Node,
+/// cargo and git.
+const TRUSTING: [&str; 7] = [
+    "SSL_CERT_FILE",
+    "CURL_CA_BUNDLE",
+    "PIP_CERT",
+    "REQUESTS_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "CARGO_HTTP_CAINFO",
+    "GIT_SSL_CAINFO",
+];
+
 /// The longest failure that is passed on, in bytes.
 const FAILURE_BYTES_MAX: u64 = 4096;
 
@@ -179,8 +191,17 @@ impl Child<'_> {
         sys::set_namespace(self.network.as_fd(), libc::CLONE_NEWNET).step("enter the network")?;
         sys::set_host_name(&order.host_name).step("set the host name")?;
         let entrances = self.leave_groups_of_the_shim()?;
-        root::enter(order, self.user_namespace.as_ref().map(|fd| fd.as_fd()))?;
+        let user_namespace = self.user_namespace.as_ref().map(|fd| fd.as_fd());
+        let build = order
+            .build
+            .as_ref()
+            .map(|build| root::open_build(build, user_namespace))
+            .transpose()?;
+        root::enter(order, user_namespace)?;
         root::mount_system(owner)?;
+        if let Some(build) = build {
+            build.mount(owner).step("mount the build's cache")?;
+        }
         // Late, so that a small share of the CPU does not make the mounts slow.
         for entrance in &entrances {
             entrance.enter().step("enter the cgroup")?;
@@ -345,11 +366,20 @@ fn environment(order: &StartOrder, user: &User) -> Vec<String> {
             .iter()
             .map(|(name, value)| format!("{name}={value}")),
     );
-    for (name, value) in [
+    let expected = [
         ("PATH", DEFAULT_PATH),
         ("HOME", user.home.as_str()),
         ("HOSTNAME", &order.host_name),
-    ] {
+    ];
+    let authorities = order
+        .build
+        .as_ref()
+        .and_then(|build| build.authorities.as_ref());
+    let trusting = TRUSTING
+        .iter()
+        .filter(|_| authorities.is_some())
+        .map(|name| (*name, root::BUILD_AUTHORITIES));
+    for (name, value) in expected.into_iter().chain(trusting) {
         let set = env
             .iter()
             .any(|entry| entry.split_once('=').is_some_and(|(key, _)| key == name));

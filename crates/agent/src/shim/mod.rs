@@ -54,6 +54,9 @@ const CHUNK_BYTES: usize = 32 * 1024;
 /// room for a larger one that the container asked for.
 const DRAIN_BYTES_MAX: usize = 1024 * 1024;
 
+/// Programs that are shells.
+const SHELLS: [&str; 4] = ["sh", "bash", "dash", "ash"];
+
 /// A longer wait for SIGKILL than this is no wait but a mistake: one day.
 const GRACE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -347,6 +350,9 @@ impl Shim {
         let kill_at = Instant::now() + grace.min(GRACE_MAX);
         if self.kill_at.is_none() && !self.killed {
             match Signal::from_named_raw(signal) {
+                // A shell that waits for its program hears nothing and passes nothing on (dash(1), and
+                // pid_namespaces(7): its first process gets only the signals that it handles).
+                Some(signal) if is_shell(&self.order.args) => self.order.group.signal(signal),
                 // It can only have ended.
                 Some(signal) => drop(pidfd_send_signal(&self.container.pidfd, signal)),
                 None => return self.kill(),
@@ -413,6 +419,15 @@ impl Shim {
             (None, None) => ExitCause::Lost,
         }
     }
+}
+
+/// Whether a command is a shell that runs another.
+fn is_shell(args: &[String]) -> bool {
+    let [program, option, ..] = args else {
+        return false;
+    };
+    let name = program.rsplit('/').next().unwrap_or(program);
+    SHELLS.contains(&name) && option == "-c"
 }
 
 fn not_offered(message: &str) -> FromShim {

@@ -63,6 +63,18 @@ pub(crate) struct StartOrder {
     pub(crate) uid_base: Option<u32>,
     pub(crate) resolv_conf: String,
     pub(crate) hosts: String,
+    /// Set for one that builds.
+    #[serde(default)]
+    pub(crate) build: Option<BuildOrder>,
+}
+
+/// What an instance that builds finds below `/run/ekiden`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct BuildOrder {
+    /// The directory that is mounted at [`ekiden_model::instance::BUILD_CACHE`].
+    pub(crate) cache: PathBuf,
+    /// The certificates that its programs are told to trust, in PEM.
+    pub(crate) authorities: Option<String>,
 }
 
 /// What the agent asks.

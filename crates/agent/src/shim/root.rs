@@ -8,11 +8,12 @@
 
 use std::{
     fs, io,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     os::unix::fs::{PermissionsExt, lchown, symlink},
     path::Path,
 };
 
+use ekiden_model::instance::BUILD_CACHE;
 use rustix::{
     fs::{CWD, FileType, Mode, mknodat},
     mount::{
@@ -23,7 +24,7 @@ use rustix::{
 
 use super::{
     failure::{Failure, Step},
-    protocol::StartOrder,
+    protocol::{BuildOrder, StartOrder},
 };
 use crate::sys;
 
@@ -71,6 +72,9 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
     ("pts/ptmx", "ptmx"),
 ];
 
+/// Where an instance that builds finds the authorities that its programs are to trust.
+pub(super) const BUILD_AUTHORITIES: &str = "/run/ekiden/ca-certificates.crt";
+
 /// `tty` in every distribution.
 const TTY_GROUP: u32 = 5;
 
@@ -101,7 +105,12 @@ pub(super) fn enter(
         lower.join(":")
     );
     // The upper directory never outlives its instance, so nobody needs what a sync would save.
-    options.push_str(",volatile\0");
+    options.push_str(",volatile");
+    if order.build.is_some() {
+        // The upper directory becomes a layer: everything in it must be whole.
+        options.push_str(",redirect_dir=off,metacopy=off,index=off");
+    }
+    options.push('\0');
     let options = std::ffi::CStr::from_bytes_with_nul(options.as_bytes())
         .map_err(io::Error::other)
         .step("write the overlay's options")?;
@@ -114,6 +123,45 @@ pub(super) fn enter(
     rustix::process::pivot_root(".", ".").step("change the root")?;
     unmount(".", UnmountFlags::DETACH).step("detach the host's root")?;
     std::env::set_current_dir("/").step("enter the new root")
+}
+
+/// What an instance that builds has besides, taken before the root is changed.
+pub(super) struct BuildMounts<'a> {
+    cache: OwnedFd,
+    authorities: Option<&'a str>,
+}
+
+/// Takes the caches of an instance that builds.
+pub(super) fn open_build<'a>(
+    build: &'a BuildOrder,
+    user_namespace: Option<BorrowedFd<'_>>,
+) -> Result<BuildMounts<'a>, Failure> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let cache = open_tree(CWD, &build.cache, flags).step("open the build's cache")?;
+    let closed = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    sys::set_mount_attributes(cache.as_fd(), closed, user_namespace)
+        .step("shift the owners of the build's cache")?;
+    Ok(BuildMounts {
+        cache,
+        authorities: build.authorities.as_deref(),
+    })
+}
+
+impl BuildMounts<'_> {
+    /// Puts them in the new root, whatever the image has there.
+    pub(super) fn mount(self, owner: u32) -> io::Result<()> {
+        for path in ["/run", "/run/ekiden", BUILD_CACHE] {
+            directory(path, owner)?;
+        }
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        move_mount(self.cache.as_fd(), "", CWD, BUILD_CACHE, flags)?;
+        if let Some(authorities) = self.authorities {
+            fs::write(BUILD_AUTHORITIES, authorities)?;
+            fs::set_permissions(BUILD_AUTHORITIES, fs::Permissions::from_mode(0o644))?;
+            lchown(BUILD_AUTHORITIES, Some(owner), Some(owner))?;
+        }
+        Ok(())
+    }
 }
 
 /// Mounts what every container has besides its image: `/proc`, `/sys`, `/dev`.

@@ -147,6 +147,7 @@ impl World {
             },
             user_namespace: UserNamespace::Private,
             spare: false,
+            build: None,
         }
     }
 

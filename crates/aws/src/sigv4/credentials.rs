@@ -1,5 +1,6 @@
 //! Access keys, and the keys derived from them.
 
+use base64::{Engine, prelude::BASE64_STANDARD as STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
@@ -54,6 +55,19 @@ pub struct Credentials {
     pub secret_access_key: SecretAccessKey,
     /// Of temporary credentials.
     pub session_token: Option<String>,
+}
+
+impl Credentials {
+    /// The value of `Authorization` where a name and a password are asked for instead of a signature,
+    /// as a registry does. Of a session they are `AWS` and all three parts, as in ECR's tokens.
+    pub(crate) fn login(&self) -> String {
+        let (id, secret) = (&self.access_key_id, &self.secret_access_key.0);
+        let login = match &self.session_token {
+            Some(token) => format!("AWS:{id}.{secret}.{token}"),
+            None => format!("{id}:{secret}"),
+        };
+        format!("Basic {}", STANDARD.encode(login))
+    }
 }
 
 fn keyed(key: &[u8]) -> Hmac<Sha256> {

@@ -109,7 +109,8 @@ impl Configuration {
         let role = given.is_some_and(|given| given.access_role_arn.is_some());
         let connection = given.is_some_and(|given| given.connection_arn.is_some());
         let consistent = match source.code_repository {
-            Some(_) => connection && !role,
+            // What needs no credential needs no connection.
+            Some(_) => !role && (connection || !needs_connection(source)),
             None => !connection && (role || self.ecr_account().is_none()),
         };
         match consistent {
@@ -195,6 +196,16 @@ impl Configuration {
             false => Ok(()),
         }
     }
+}
+
+/// Whether App Runner would want a connection: it knows these hosts only.
+fn needs_connection(source: &SourceConfiguration) -> bool {
+    let code = source.code_repository.as_ref();
+    let url = code.and_then(|code| code.repository_url.as_deref());
+    let url = url.unwrap_or_default();
+    let (_, rest) = url.split_once("://").unwrap_or(("https", url));
+    let host = rest.split(['/', ':']).next().unwrap_or_default();
+    ["github.com", "bitbucket.org"].contains(&host.to_ascii_lowercase().as_str())
 }
 
 fn one_source() -> ApiError {

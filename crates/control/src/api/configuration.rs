@@ -17,10 +17,11 @@ use ekiden_aws::{
 };
 use ekiden_model::{
     health::{HealthCheck, HealthProtocol},
-    image::ImageReference,
+    image::{ImageReference, LOCAL_REGISTRY},
     instance::UserNamespace,
     revision::{ENV_RESERVED, Exposure, Scaling, Settings},
     service::{Change, ServiceStatus},
+    source::{CodeSource, CodeValues},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -319,8 +320,13 @@ impl Configuration {
         let env = application.env.cloned().unwrap_or_default();
         check_env(&env)?;
         let (cpu_units, memory_mib) = self.size()?;
+        let source = self.code_source(installation)?;
         Ok(Settings {
-            image: self.image(installation)?,
+            image: match source {
+                Some(_) => built_image()?,
+                None => self.image(installation)?,
+            },
+            source,
             start_command: words(application.start_command)?,
             port: port(application.port)?,
             env,
@@ -348,8 +354,10 @@ impl Configuration {
     /// The image that runs: of a service that runs code, the one that stands for its repository.
     fn image(&self, installation: &Installation<'_>) -> Result<ImageReference, ApiError> {
         let source = &self.source_configuration;
-        if let Some(code) = &source.code_repository {
-            return installation.prebuilt(code.repository_url.as_deref().unwrap_or_default());
+        if let Some(code) = &source.code_repository
+            && let Some(image) = installation.prebuilt(url(code))
+        {
+            return Ok(image);
         }
         let image = source.image_repository.as_ref();
         let identifier = image.and_then(|image| image.image_identifier.as_deref());
@@ -359,8 +367,34 @@ impl Configuration {
             .map_err(|error| ApiError::invalid_request(format!("ImageIdentifier: {error}.")))
     }
 
-    /// How the application runs. A configuration that is in the repository is not read, because
-    /// nothing is built from it: what is needed of it has its defaults.
+    /// The code that is built, if that is what runs.
+    fn code_source(&self, installation: &Installation<'_>) -> Result<Option<CodeSource>, ApiError> {
+        let source = &self.source_configuration;
+        let Some(code) = &source.code_repository else {
+            return Ok(None);
+        };
+        if installation.prebuilt(url(code)).is_some() {
+            return Ok(None);
+        }
+        let version = code.source_code_version.as_ref();
+        let authentication = source.authentication_configuration.as_ref();
+        Ok(Some(CodeSource {
+            url: url(code).to_owned(),
+            version: version
+                .and_then(|version| version.value.clone())
+                .unwrap_or_default(),
+            directory: source_directory(code.source_directory.as_deref())?,
+            values: code_values(code).map(|values| CodeValues {
+                runtime: values.runtime.clone().unwrap_or_default(),
+                build_command: values.build_command.clone(),
+                start_command: values.start_command.clone(),
+            }),
+            connection: authentication.and_then(|given| given.connection_arn.clone()),
+        }))
+    }
+
+    /// How the application runs. A configuration that is in the repository is read when it is built:
+    /// until then what is needed of it has its defaults.
     pub(super) fn application(&self) -> Application<'_> {
         let source = &self.source_configuration;
         let image = source
@@ -472,6 +506,34 @@ fn port(text: Option<&str>) -> Result<u16, ApiError> {
         Ok(_) | Err(_) => Err(ApiError::invalid_request(format!(
             "Port must be a number from 1 to 65535, not `{text}`."
         ))),
+    }
+}
+
+fn url(code: &CodeRepository) -> &str {
+    code.repository_url.as_deref().unwrap_or_default()
+}
+
+/// What stands for the image of a service that runs code: it is asked for by digest only.
+fn built_image() -> Result<ImageReference, ApiError> {
+    format!("{LOCAL_REGISTRY}/built")
+        .parse()
+        .map_err(|error| ApiError::internal_service_error(format!("{error}")))
+}
+
+/// A directory of a repository, as it is given: `/` is the repository itself.
+fn source_directory(given: Option<&str>) -> Result<String, ApiError> {
+    let given = given.unwrap_or(SOURCE_DIRECTORY_DEFAULT);
+    let names: Vec<&str> = given
+        .split('/')
+        .filter(|name| !matches!(*name, "" | "."))
+        .collect();
+    let is_bad = |name: &&str| *name == ".." || name.chars().any(char::is_control);
+    match names.iter().any(is_bad) {
+        true => Err(ApiError::invalid_request(format!(
+            "SourceDirectory must be a directory of the repository, without `..`, not `{}`.",
+            given.escape_default()
+        ))),
+        false => Ok(names.join("/")),
     }
 }
 

@@ -162,6 +162,10 @@ impl<E: Engine> Api<E> {
             Ok(())
         };
         let deleted = self.change_connection(caller, &arn, delete).await?;
+        let whole = self.resource_arn(&caller.region, &deleted);
+        // It opens nothing any more; what stays of it is sealed, and of no use to anybody.
+        let forgotten = self.builds.sources.forget_credential(&whole).await;
+        forgotten.map_err(|error| store_error(&error))?;
         Ok(DeleteConnectionResponse {
             connection: Some(self.wire_connection(caller, deleted)),
         })
@@ -172,16 +176,36 @@ impl<E: Engine> Api<E> {
         caller: &Caller,
         request: CompleteConnectionRequest,
     ) -> Result<CompleteConnectionResponse, ApiError> {
+        let arn = &request.connection_arn;
+        let connection = self.complete_connection_of(caller, arn).await?;
+        Ok(CompleteConnectionResponse { connection })
+    }
+
+    /// Makes a connection available.
+    pub(super) async fn complete_connection_of(
+        &self,
+        caller: &Caller,
+        arn: &str,
+    ) -> Result<WireConnection, ApiError> {
         let complete = |found: &mut Resource<Connection>| {
             found.record.state = State::Available;
             Ok(())
         };
-        let completed = self
-            .change_connection(caller, &request.connection_arn, complete)
-            .await?;
-        Ok(CompleteConnectionResponse {
-            connection: self.wire_connection(caller, completed),
-        })
+        let completed = self.change_connection(caller, arn, complete).await?;
+        Ok(self.wire_connection(caller, completed))
+    }
+
+    /// The whole ARN of a connection that is not deleted.
+    pub(super) async fn whole_connection_arn(
+        &self,
+        caller: &Caller,
+        arn: &str,
+    ) -> Result<String, ApiError> {
+        let found: Resource<Connection> = self.look_up(caller, Some(arn)).await?;
+        match found.deleted_at {
+            None => Ok(self.resource_arn(&caller.region, &found)),
+            Some(_) => Err(not_found(Connection::NOUN, arn)),
+        }
     }
 
     /// Changes a connection that is not deleted.

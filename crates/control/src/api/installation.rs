@@ -35,7 +35,7 @@ pub(super) struct Installation<'a> {
     pub(super) account_id: &'a str,
     /// What is asked of names of things that AWS would keep.
     pub(super) references: References,
-    /// Images that stand for source repositories.
+    /// Images that run for source repositories instead of what would be built from them.
     pub(super) prebuilt: &'a BTreeMap<String, ImageReference>,
 }
 
@@ -67,23 +67,15 @@ impl Installation<'_> {
         }
     }
 
-    /// The image that runs for a source repository.
-    ///
-    /// # Errors
-    /// `InvalidRequestException` that says where one is named.
-    pub(super) fn prebuilt(&self, url: &str) -> Result<ImageReference, ApiError> {
+    /// The image that runs for a source repository instead of what would be built from it, if there is
+    /// one.
+    pub(super) fn prebuilt(&self, url: &str) -> Option<ImageReference> {
         let wanted = normalised(url);
         let found = self
             .prebuilt
             .iter()
             .find(|(url, _)| normalised(url) == wanted);
-        found.map(|(_, image)| image.clone()).ok_or_else(|| {
-            ApiError::invalid_request(format!(
-                "Ekiden does not build from source code yet, and no image is named for the \
-                 repository '{url}'. Name one in Ekiden's configuration, with \
-                 `sources.prebuilt = [\"{wanted}=<image>\"]`, and start it anew."
-            ))
-        })
+        found.map(|(_, image)| image.clone())
     }
 
     /// Whether a role, key or other thing that AWS would keep can be used. Its form was checked.
@@ -156,7 +148,7 @@ mod tests {
     fn a_repository_is_found_however_its_url_is_written() {
         let image: ImageReference = "localhost/app".parse().unwrap();
         let prebuilt = BTreeMap::from([("https://github.com/Team/app".to_owned(), image)]);
-        let found = |url| installation(&prebuilt).prebuilt(url).is_ok();
+        let found = |url| installation(&prebuilt).prebuilt(url).is_some();
         for url in [
             "https://github.com/Team/app",
             "https://GitHub.com/Team/app.git",
@@ -171,12 +163,5 @@ mod tests {
         ] {
             assert!(!found(url), "{url}");
         }
-        let refusal = installation(&prebuilt)
-            .prebuilt("https://x.test/a.git/")
-            .unwrap_err();
-        assert!(
-            refusal.message().contains("sources.prebuilt"),
-            "{refusal:?}"
-        );
     }
 }

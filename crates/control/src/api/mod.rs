@@ -7,6 +7,7 @@
 
 mod access_keys;
 mod auto_scaling;
+mod builds;
 mod certificates;
 mod checks;
 mod companion_page;
@@ -24,6 +25,7 @@ mod operation;
 pub(crate) mod page;
 mod parameters;
 mod patience;
+mod plain;
 mod registry;
 mod resources;
 mod revisions;
@@ -70,8 +72,10 @@ use self::{
 use crate::{
     ControlConfig,
     audit::{self, Audit},
+    builds::Builds,
     certificates::Certificates,
     clock,
+    deliveries::Notices,
     domains::Domains,
     edges::Edges,
     host::Host,
@@ -116,6 +120,8 @@ pub(crate) struct Api<E> {
     audit: Arc<Audit>,
     vault: Vault,
     images: Arc<Registry>,
+    builds: Arc<Builds<E>>,
+    notices: Notices,
     host: Host,
 }
 
@@ -143,6 +149,8 @@ impl<E: Engine> Api<E> {
         identities: Arc<Identities>,
         audit: Arc<Audit>,
         images: Arc<Registry>,
+        builds: Arc<Builds<E>>,
+        notices: Notices,
     ) -> Self {
         let vault = Vault::new(
             Arc::clone(&store),
@@ -164,6 +172,8 @@ impl<E: Engine> Api<E> {
             audit,
             vault,
             images,
+            builds,
+            notices,
             host: Host::read(),
         }
     }
@@ -232,6 +242,9 @@ impl<E: Engine> Api<E> {
         request: http::Request<Incoming>,
         source: &str,
     ) -> http::Response<Body> {
+        if plain::is_plain(request.uri().path()) {
+            return Box::pin(self.plain(request, source)).await;
+        }
         if is_registry(request.uri().path()) {
             return Box::pin(self.registry(request, source)).await;
         }
@@ -480,6 +493,13 @@ impl<E: Engine> Api<E> {
                 call.run_native(|r| self.complete_connection(caller, r))
                     .await
             }
+            Native::PutConnectionCredential => {
+                call.run_native(|r| self.put_connection_credential(caller, r))
+                    .await
+            }
+            Native::CreateWebhook => call.run_native(|r| self.create_webhook(caller, r)).await,
+            Native::DeleteWebhook => call.run_native(|r| self.delete_webhook(caller, r)).await,
+            Native::GetBuildLog => call.run_native(|r| self.get_build_log(caller, r)).await,
             Native::GetLogs => call.run_native(|r| self.get_logs(caller, r)).await,
             Native::GetStatus => call.run_native(|r| self.get_status(caller, r)).await,
             Native::CreateAccessKey => call.run_native(|r| self.create_access_key(caller, r)).await,

@@ -155,6 +155,7 @@ const fn of_native(operation: Native) -> Access {
         | O::ListRevisions
         | O::DescribeCertificateAuthority
         | O::ListCertificates
+        | O::GetBuildLog
         | O::GetLogs
         | O::GetStatus => Access::Read,
         O::ListAccessKeys | O::ListAuditEvents => Access::ReadRestricted,
@@ -170,7 +171,10 @@ const fn of_native(operation: Native) -> Access {
         | O::CreateAccessKey
         | O::UpdateAccessKey
         | O::DeleteAccessKey
-        | O::CompleteConnection => Access::Administer,
+        | O::CompleteConnection
+        | O::PutConnectionCredential
+        | O::CreateWebhook
+        | O::DeleteWebhook => Access::Administer,
     }
 }
 
@@ -339,6 +343,9 @@ const fn named_by_native(operation: Native) -> Named {
         | O::DescribeOperation
         | O::DescribeTraffic
         | O::DescribeScaling
+        | O::CreateWebhook
+        | O::DeleteWebhook
+        | O::GetBuildLog
         | O::GetLogs
         | O::ListDomains
         | O::ListInstances
@@ -347,7 +354,7 @@ const fn named_by_native(operation: Native) -> Named {
         | O::RollbackService
         | O::UpdateIngress
         | O::UpdateScaling => Named::By("ServiceArn"),
-        O::CompleteConnection => Named::By("ConnectionArn"),
+        O::CompleteConnection | O::PutConnectionCredential => Named::By("ConnectionArn"),
         O::DeleteAccessKey | O::UpdateAccessKey => Named::By("AccessKeyId"),
         O::RemoveCertificate | O::RenewCertificate | O::RevokeCertificate => {
             Named::By("Certificate")

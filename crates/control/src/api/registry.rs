@@ -125,6 +125,14 @@ impl<E: Engine> Api<E> {
         self.identities.log_in(name, password).map(Client::Known)
     }
 
+    /// Who a request's name and password are of, if they are an access key's.
+    pub(super) fn logged_in(&self, headers: &HeaderMap) -> Option<Identity> {
+        match self.client(headers)? {
+            Client::Known(identity) => Some(identity),
+            Client::Engine => None,
+        }
+    }
+
     /// Writes down what the audit log is to have: images that came and went, and who may not.
     fn note(
         &self,

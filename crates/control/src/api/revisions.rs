@@ -226,6 +226,9 @@ fn wire_revision(service: &Service, revision: &Revision, served: bool) -> WireRe
         created_at: revision.created_at.as_secs(),
         operation_id: revision.operation.map(|id| id.to_string()),
         copy_of: revision.copy_of.map(|number| number.0),
+        source_version: revision.built.as_ref().map(|built| built.version.clone()),
+        source_summary: revision.built.as_ref().map(|built| built.summary.clone()),
+        runtime: revision.built.as_ref().map(|built| built.runtime.clone()),
         // Words that cannot be read are not worth the whole answer.
         configuration: serde_json::from_str(&revision.configuration).ok(),
     }

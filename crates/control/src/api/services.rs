@@ -61,6 +61,7 @@ impl<E: Engine> Api<E> {
             .look_up_named(caller, Named::by_create(&request), &mut configuration)
             .await?;
         let change = configuration.change(scaling.unwrap_or_default(), &self.installation())?;
+        self.check_source(&change)?;
         let operation = OperationId::from_bytes(clock::random_id());
         let service = Service::create(
             ServiceId::from_bytes(clock::random_id()),
@@ -146,6 +147,7 @@ impl<E: Engine> Api<E> {
             .await?;
         let scaling = scaling.unwrap_or(service.settings.scaling);
         let change = next.change(scaling, &self.installation())?;
+        self.check_source(&change)?;
         let (stored, operation) = self
             .accept(&snapshot, OperationKind::UpdateService, move |stored| {
                 if nothing_given(&request) && stored.service.settled == ServiceStatus::Running {
@@ -313,6 +315,17 @@ impl<E: Engine> Api<E> {
                 _,
             ) => ApiError::service_unavailable("The control plane is stopping. Try again."),
         }
+    }
+
+    /// Whether the code of a service can be had, as far as its words tell.
+    fn check_source(&self, change: &Change) -> Result<(), ApiError> {
+        let Some(source) = &change.settings.source else {
+            return Ok(());
+        };
+        self.builds
+            .sources
+            .check(source)
+            .map_err(|problem| ApiError::invalid_request(format!("CodeRepository: {problem}.")))
     }
 
     /// What a service's configuration is judged by.

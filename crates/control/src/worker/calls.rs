@@ -1,23 +1,28 @@
 //! What a worker asks of the engine: calls in the background, each made once until its effect is
 //! seen or it has failed.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use ekiden_engine::{Engine, EngineError};
 use ekiden_model::{
     id::InstanceId,
-    image::{ImageReference, PreparedImage},
+    image::ImageReference,
     instance::{Activity, InstanceState, RevisionNumber, StopReason},
     plan::ImageProgress,
     secret_env::SecretEnv,
+    secret_reference::SecretReference,
     service::FailureCause,
+    source::{CodeSource, Prepared},
     time::Timestamp,
 };
 
 use tracing::warn;
 
 use super::{ResolveError, StepError, Worker};
-use crate::clock;
+use crate::{
+    builds::{self, BuildError, Order},
+    clock,
+};
 
 /// How long a call that the engine has answered is taken to explain what its observation does not
 /// show yet.
@@ -25,7 +30,7 @@ const SETTLE: Duration = Duration::from_secs(2);
 
 /// What ended of what the worker had begun.
 pub(super) enum Done {
-    Image(Result<(PreparedImage, SecretEnv), PrepareError>),
+    Image(Result<(Prepared, SecretEnv), PrepareError>),
     Call {
         instance: InstanceId,
         kind: CallKind,
@@ -37,6 +42,7 @@ pub(super) enum Done {
 pub(super) enum PrepareError {
     Secrets(ResolveError),
     Image(EngineError),
+    Build(builds::Failed),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,22 +71,56 @@ impl<E: Engine> Worker<E> {
         let references = self.stored.service.settings_wanted().secrets.clone();
         let region = self.stored.region.clone();
         let (engine, vault) = (Arc::clone(&self.tools.engine), self.tools.vault.clone());
+        let builds = Arc::clone(&self.tools.builds);
+        let order = self.build_order();
         let preparing = async move {
             // First what is at hand: a secret that is missing shows before an image is fetched.
-            let secrets = vault
-                .resolve(&region, &references)
-                .await
-                .map_err(PrepareError::Secrets)?;
-            let image = engine
-                .prepare_image(&reference)
-                .await
-                .map_err(PrepareError::Image)?;
-            Ok((image, secrets))
+            let resolve = |references: BTreeMap<String, SecretReference>| async {
+                let references = references;
+                let resolved = vault.resolve(&region, &references).await;
+                resolved.map_err(PrepareError::Secrets)
+            };
+            let secrets = resolve(references).await?;
+            let Some(order) = order else {
+                let image = engine.prepare_image(&reference).await;
+                let image = image.map_err(PrepareError::Image)?;
+                return Ok((Prepared::from(image), secrets));
+            };
+            let prepared = builds.build(order).await.map_err(PrepareError::Build)?;
+            let named = prepared.built.as_ref();
+            match named.and_then(|built| built.secrets.clone()) {
+                Some(references) => {
+                    let secrets = resolve(references).await?;
+                    Ok((prepared, secrets))
+                }
+                None => Ok((prepared, secrets)),
+            }
         };
         let task = self
             .tasks
-            .spawn(async move { Done::Image(preparing.await) });
-        self.preparing = Some(task.id());
+            .spawn(async move { Done::Image(Box::pin(preparing).await) });
+        self.preparing = Some(task);
+    }
+
+    /// The code that is to be built, unless an image of it is asked for that is there.
+    pub(super) fn build_wanted(&self) -> Option<&CodeSource> {
+        let service = &self.stored.service;
+        let source = service.settings_wanted().source.as_ref();
+        source.filter(|_| service.image_wanted().digest.is_none())
+    }
+
+    fn build_order(&self) -> Option<Order> {
+        let service = &self.stored.service;
+        let settings = service.settings_wanted();
+        Some(Order {
+            service: service.id,
+            service_name: service.name.clone(),
+            region: self.stored.region.clone(),
+            operation: service.operation.as_ref()?.id,
+            source: self.build_wanted()?.clone(),
+            port: settings.port,
+            env: settings.env.clone(),
+        })
     }
 
     pub(super) fn start(&mut self, number: RevisionNumber, spare: bool) -> Result<(), StepError> {
@@ -201,6 +241,18 @@ impl<E: Engine> Worker<E> {
             Done::Image(Err(PrepareError::Secrets(ResolveError::Store(error)))) => {
                 self.image = ImageProgress::NotAsked;
                 self.hold_off(&error.into());
+            }
+            Done::Image(Err(PrepareError::Build(failed))) => {
+                self.image = ImageProgress::NotAsked;
+                match failed.error {
+                    BuildError::Engine(error) => drop(self.hold_off(&error.into())),
+                    BuildError::Store(error) => drop(self.hold_off(&error.into())),
+                    error @ (BuildError::Failed(_) | BuildError::TooLong) => {
+                        self.build_lines = failed.lines;
+                        let message = error.to_string();
+                        self.image = ImageProgress::Failed(FailureCause::Build { message });
+                    }
+                }
             }
             Done::Image(Err(PrepareError::Image(error))) => {
                 let message = error.to_string();

@@ -115,6 +115,7 @@ impl World {
                 acme: None,
             },
             prebuilt: BTreeMap::new(),
+            builds: BuildsConfig::default(),
             registry: RegistryConfig {
                 budget: 1 << 30,
                 endpoint: "http://registry.test".to_owned(),

@@ -540,7 +540,81 @@ pub const SETTINGS: &[Setting] = &[
                 .collect::<Option<_>>()?;
             Some(())
         }),
-        about: "The image that a service with this source repository runs; Ekiden does not build from source itself yet.",
+        about: "The image that a service with this source repository runs, instead of one that is built from it.",
+    },
+    Setting {
+        key: "sources.size",
+        default: "1GiB",
+        form: Form::Bytes(1 << 20, 1 << 40, |config| &mut config.sources.size),
+        about: "What a source tree may have, whether it is uploaded or fetched. A larger one is refused.",
+    },
+    Setting {
+        key: "sources.poll",
+        default: "60s",
+        form: Form::Time(Duration::ZERO, DAY, |config| &mut config.sources.poll),
+        about: "How often a git remote is asked whether the branch of a service with automatic deployments has moved; `0s` is never. A webhook tells at once.",
+    },
+    Setting {
+        key: "sources.local",
+        default: "",
+        form: Form::List("an absolute path", 100, |config, texts| {
+            let paths = texts.iter().map(|text| absolute(text));
+            config.sources.local = paths.collect::<Option<_>>()?;
+            Some(())
+        }),
+        about: "Directories whose git repositories services may name by their paths; control's user (`users.control`) has to be able to read them.",
+    },
+    Setting {
+        key: "builds.concurrency",
+        default: "2",
+        form: Form::Count(1, 64, |config| &mut config.builds.concurrency),
+        about: "Builds at one time; more wait.",
+    },
+    Setting {
+        key: "builds.time_limit",
+        default: "1800s",
+        form: Form::Time(SECOND, DAY, |config| &mut config.builds.time_limit),
+        about: "How long a build may take, its source included; then it fails.",
+    },
+    Setting {
+        key: "builds.cpu_millis",
+        default: "0",
+        form: Form::Count(0, 1_000_000, |config| &mut config.builds.cpu_millis),
+        about: "Thousandths of a CPU that a build may use; `0` is all that the host has.",
+    },
+    Setting {
+        key: "builds.memory",
+        default: "2GiB",
+        form: Form::Bytes(64 << 20, 1 << 50, |config| &mut config.builds.memory),
+        about: "Memory that a build may use.",
+    },
+    Setting {
+        key: "builds.disk",
+        default: "10GiB",
+        form: Form::Bytes(64 << 20, 1 << 50, |config| &mut config.builds.disk),
+        about: "What a build may write besides its caches.",
+    },
+    Setting {
+        key: "builds.cache",
+        default: "2GiB",
+        form: Form::Bytes(1 << 20, 1 << 50, |config| &mut config.builds.cache),
+        about: "What the dependency caches of one service may have between builds; all go when they have more.",
+    },
+    Setting {
+        key: "builds.runtimes",
+        default: "",
+        form: Form::Text("an absolute path", |config, text| {
+            absolute(text).map(|path| config.builds.runtimes = Some(path))
+        }),
+        about: "A directory of files (`*.yaml`) that add runtimes or take the place of Ekiden's own.",
+    },
+    Setting {
+        key: "builds.ca_certificates",
+        default: "",
+        form: Form::Text("an absolute path", |config, text| {
+            absolute(text).map(|path| config.builds.ca_certificates = Some(path))
+        }),
+        about: "A file of certificates in PEM that the programs of builds are told to trust, for hosts whose way out is a proxy with an authority of its own.",
     },
     Setting {
         key: "network.ipv4",

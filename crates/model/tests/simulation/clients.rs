@@ -198,6 +198,7 @@ impl World {
         let random = &mut self.random;
         let settings = Settings {
             image: Named::draw(random).reference(),
+            source: None,
             start_command: Vec::new(),
             port: 8080,
             env: BTreeMap::new(),

@@ -256,15 +256,15 @@ impl World {
     ) {
         let serial = self.random.below(1 << 20) as u32;
         let progress = match Named::of(reference) {
-            Named::Digest(digest) => ImageProgress::Ready(image_of(digest)),
+            Named::Digest(digest) => ImageProgress::Ready(image_of(digest).into()),
             Named::Missing => {
                 let message = format!("image `{reference}` does not exist");
                 ImageProgress::Failed(FailureCause::Image { message })
             }
-            Named::Fixed(behaviour) => ImageProgress::Ready(behaviour.image(serial)),
+            Named::Fixed(behaviour) => ImageProgress::Ready(behaviour.image(serial).into()),
             Named::Moving => {
                 let behaviour = Behaviour::draw(&mut self.random);
-                ImageProgress::Ready(behaviour.image(serial))
+                ImageProgress::Ready(behaviour.image(serial).into())
             }
         };
         let takes = match self.random.below(5) {
@@ -544,6 +544,7 @@ impl World {
                     created_at: instance.created_at,
                     state: instance.state.clone(),
                     activity: Activity::Boosted,
+                    builds: false,
                 });
         }
         let life = self.control_life;

@@ -1,0 +1,3 @@
+module subnets
+
+go 1.19

@@ -1,0 +1,5 @@
+class HealthController < ApplicationController
+  def show
+    render plain: "ok\n"
+  end
+end
