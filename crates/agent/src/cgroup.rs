@@ -478,7 +478,7 @@ impl Group {
 
     /// Sends a signal to every process in it. One that forks meanwhile may be missed.
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
-        let directories = self.all_directories().into_iter();
+        let directories = self.all_directories();
         let mut members: Vec<i32> = directories
             .flat_map(|directory| {
                 let members = fs::read_to_string(directory.join("cgroup.procs"));

@@ -12,7 +12,10 @@ use ekiden_model::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::config::{AgentConfig, UID_BASE, UIDS};
+use crate::{
+    config::{AgentConfig, UID_BASE, UIDS},
+    log,
+};
 
 /// An instance as it was accepted, without its secret variables: an instance that is found again runs
 /// already, or is over. No `Debug`: what its owner configured may be private all the same.
@@ -45,10 +48,10 @@ impl Record {
         let id = self.spec.id;
         Paths {
             directory: directory(config, id),
-            logs: config
-                .logs_dir()
-                .join(self.spec.service.to_string())
-                .join(id.to_string()),
+            logs: match self.spec.build {
+                None => log::directory(&config.logs_dir(), self.spec.service, id),
+                Some(_) => log::build_directory(&config.logs_dir(), self.spec.service, id),
+            },
             socket: config.shims_dir().join(format!("{id}.sock")),
         }
     }

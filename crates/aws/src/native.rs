@@ -815,6 +815,10 @@ pub struct CompleteConnectionResponse {
 pub struct PutConnectionCredentialRequest {
     /// The connection. It is available then.
     pub connection_arn: String,
+    /// The host, with its port if that is not the usual one, that it is for: it is sent nowhere else. That of
+    /// the connection's provider when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// The user of a token or password; `git` when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,

@@ -50,11 +50,23 @@ const BUILD: &[&str] = &[
     "dockerfile",
     "target",
     "args",
+    "packages",
     "command",
     "env",
     "secrets",
 ];
 const RUN: &[&str] = &["command"];
+
+/// Packages that a build may ask for.
+const PACKAGES_MAX: usize = 200;
+
+/// Whether it can be the name of a package (Debian Policy, section 5.6.7).
+fn is_package(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    (2..=100).contains(&name.len())
+        && name.starts_with(plain)
+        && name.chars().all(|c| plain(c) || "+-.".contains(c))
+}
 
 /// What the file says. [`write`] makes a file of it that says the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -97,6 +109,8 @@ pub struct ServiceOptions {
 pub struct BuildOptions {
     /// What decides.
     pub method: Method,
+    /// Debian packages that the base has besides the runtime's, for the build and the application.
+    pub packages: Vec<String>,
     /// Instead of the command that builds.
     pub build_command: Option<String>,
     /// Instead of the command that starts the application.
@@ -195,6 +209,7 @@ pub fn write(file: &EkidenYaml) -> String {
             section.map("args", args);
         }
     }
+    section.list("packages", &build.packages);
     section.text("command", build.build_command.as_deref());
     section.map("env", &build.env);
     section.map("secrets", &build.secrets);
@@ -222,6 +237,16 @@ impl Section {
 
     fn text(&mut self, key: &str, text: Option<&str>) {
         self.plain(key, text.map(Scalar));
+    }
+
+    fn list(&mut self, key: &str, items: &[String]) {
+        if items.is_empty() {
+            return;
+        }
+        let _ = writeln!(self.1, "  {key}:");
+        for item in items {
+            let _ = writeln!(self.1, "    - {}", Scalar(item));
+        }
     }
 
     fn map(&mut self, key: &str, pairs: &BTreeMap<String, String>) {
@@ -309,9 +334,12 @@ impl Reader {
                 "a Dockerfile does not see it: use `build.args`",
             );
             self.warn_of_ignored(&build, "command", "the Dockerfile builds");
+            self.warn_of_ignored(&build, "packages", "the Dockerfile installs what it needs");
         }
+        let packages = self.packages(&build);
         let build = BuildOptions {
             method,
+            packages,
             build_command,
             start_command: self.text(&run, "command"),
             port: service.port,
@@ -320,6 +348,43 @@ impl Reader {
             warnings: std::mem::take(&mut self.warnings),
         };
         EkidenYaml { service, build }
+    }
+
+    fn packages(&mut self, build: &Map<'_>) -> Vec<String> {
+        let Some(entry) = build.get("packages") else {
+            return Vec::new();
+        };
+        let advice = "list names of Debian packages, each on a line of its own after `- `";
+        let items = match &entry.node.value {
+            Value::List(items) if items.len() <= PACKAGES_MAX => items,
+            Value::List(_) => {
+                let problem = format!("`build.packages` has more than {PACKAGES_MAX}");
+                self.mistake(entry.node.at, problem, "make a base image of them");
+                return Vec::new();
+            }
+            other => {
+                let problem = format!("`build.packages` is {}, not a list", other.kind());
+                self.mistake(entry.node.at, problem, advice);
+                return Vec::new();
+            }
+        };
+        let mut packages = Vec::new();
+        for item in items {
+            match &item.value {
+                Value::Text(name) if is_package(name) => packages.push(name.clone()),
+                Value::Text(name) => {
+                    let problem = format!("`{}` is no Debian package's name", short(name));
+                    self.mistake(item.at, problem, advice);
+                }
+                other => {
+                    let problem = format!("`build.packages` has {} in it", other.kind());
+                    self.mistake(item.at, problem, advice);
+                }
+            }
+        }
+        packages.sort();
+        packages.dedup();
+        packages
     }
 
     fn service(&mut self, map: &Map<'_>) -> ServiceOptions {

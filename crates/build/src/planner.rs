@@ -79,6 +79,8 @@ pub struct CodeValues {
 /// What takes the place of what was decided otherwise.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overrides {
+    /// Debian packages that are installed before all else, sorted and each once.
+    pub packages: Vec<String>,
     /// Instead of the commands that build. Dependencies that were detected are installed all the same.
     pub build_command: Option<String>,
     /// Instead of the command that starts the application.
@@ -204,16 +206,57 @@ pub fn plan(tree: &dyn Tree, request: &Request, runtimes: &Runtimes) -> Result<P
         runtimes,
         working_dir: working_dir(&request.source_directory)?,
     };
-    match &request.method {
-        Method::Auto if tree.is_file(apprunner_yaml::FILE_NAME) => planner.by_file(),
-        Method::Auto if tree.is_file(DOCKERFILE) => {
-            planner.by_dockerfile(DOCKERFILE, None, BTreeMap::new())
-        }
-        Method::Auto | Method::Detect => planner.by_detection(),
-        Method::AppRunnerYaml => planner.by_file(),
-        Method::Values(values) => planner.by_values(values),
-        Method::Dockerfile { path, target, args } => {
-            planner.by_dockerfile(path, target.clone(), args.clone())
+    let mut planned = planner.decide(&request.method)?;
+    if let Plan::Managed(plan) = &mut planned.plan {
+        install_first(plan, &request.overrides.packages);
+    }
+    Ok(planned)
+}
+
+/// Puts a step before all others that installs packages, so that all are upon it.
+fn install_first(plan: &mut BuildPlan, packages: &[String]) {
+    if packages.is_empty() {
+        return;
+    }
+    let moved = |from: From| match from {
+        From::Base => From::Step(0),
+        From::Step(index) => From::Step(index + 1),
+        From::Application(index) => From::Application(index + 1),
+    };
+    for step in &mut plan.steps {
+        step.on = moved(step.on);
+    }
+    plan.image = moved(plan.image);
+    let packages = packages.join(" ");
+    let step = Step {
+        name: "packages".to_owned(),
+        on: From::Base,
+        input: Input::Nothing,
+        commands: vec![
+            "apt-get update -q".to_owned(),
+            format!("apt-get install -q -y --no-install-recommends {packages}"),
+            "rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin".to_owned(),
+        ],
+        env: BTreeMap::from([("DEBIAN_FRONTEND".to_owned(), "noninteractive".to_owned())]),
+        keep: true,
+    };
+    plan.steps.insert(0, step);
+}
+
+impl Planner<'_> {
+    fn decide(&self, method: &Method) -> Result<Planned, PlanError> {
+        let (planner, tree) = (self, self.tree);
+        match method {
+            Method::Auto if tree.is_file(apprunner_yaml::FILE_NAME) => planner.by_file(),
+            Method::Auto if tree.is_file(DOCKERFILE) => {
+                planner.by_dockerfile(DOCKERFILE, None, BTreeMap::new())
+            }
+            Method::Auto | Method::Detect => planner.by_detection(),
+            Method::AppRunnerYaml => planner.by_file(),
+            Method::Values(values) => planner.by_values(values),
+            Method::Dockerfile { path, target, args } => {
+                planner.by_dockerfile(path, target.clone(), args.clone())
+            }
         }
     }
 }

@@ -49,7 +49,7 @@ pub enum Connection {
     /// available then
     #[command(after_help = "Examples:\n  \
         ekiden connection credential github --username oauth2 --token-file token.txt\n  \
-        ekiden connection credential forge --ssh-key-file id_ed25519 --known-hosts-file known_hosts")]
+        ekiden connection credential forge --host git.example.com --ssh-key-file id_ed25519 --known-hosts-file known_hosts")]
     Credential(Credential),
 }
 
@@ -60,6 +60,10 @@ pub struct Credential {
     /// Its name or its ARN
     #[arg(value_name = "NAME|ARN")]
     connection: String,
+    /// The host that it is for, with its port if that is not the usual one: it is sent nowhere else
+    /// [default: that of a connection to GitHub or Bitbucket]
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
     /// The user of the token [default: git]
     #[arg(long, value_name = "USER", conflicts_with = "ssh_key_file")]
     username: Option<String>,
@@ -115,6 +119,7 @@ impl Credential {
         let token = token.map(|token| token.trim_end_matches(['\r', '\n']).to_owned());
         Ok(PutConnectionCredentialRequest {
             connection_arn,
+            host: self.host.clone(),
             username: self.username.clone(),
             token,
             private_key: read(&self.ssh_key_file)?,
@@ -234,6 +239,7 @@ mod tests {
             Some(path)
         };
         let mut credential = Credential {
+            host: None,
             connection: "main".into(),
             username: Some("me".into()),
             token_file: file("token", "secret\r\n"),

@@ -60,6 +60,9 @@ const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// How long until an instance that could not be removed is removed again.
 const SWEEP_RETRY: Duration = Duration::from_secs(5);
 
+/// Notices of webhooks that are read at one time.
+const NOTICES_MAX: usize = 8;
+
 /// Lines that the reason of a failed build quotes.
 const LINES_QUOTED: usize = 20;
 
@@ -122,6 +125,8 @@ pub(crate) struct Builds<E> {
     pub(crate) logs: Arc<BuildLogs>,
     /// Uploads that may be on their way.
     pub(crate) uploads: Semaphore,
+    /// Notices of webhooks that may be on their way.
+    pub(crate) notices: Semaphore,
     places: Semaphore,
     active: Arc<Active>,
 }
@@ -155,6 +160,7 @@ impl<E: Engine> Builds<E> {
             )?,
             logs: Arc::new(BuildLogs::new(data_dir.join("builds"))),
             uploads: Semaphore::new(uploads::UPLOADS_MAX),
+            notices: Semaphore::new(NOTICES_MAX),
             places: Semaphore::new(config.concurrency.max(1)),
             active: Arc::default(),
             engine,
@@ -174,6 +180,9 @@ impl<E: Engine> Builds<E> {
         let built = self.build_with(&order, &log).await;
         match &built {
             Ok(_) => log.say("Successfully built your application source code."),
+            Err(error @ (BuildError::Engine(_) | BuildError::Store(_))) => {
+                log.say(format!("{error}; the build begins anew when that is over"));
+            }
             Err(error) => {
                 let reason = error.to_string();
                 log.say(format!(
@@ -389,6 +398,9 @@ impl<E: Engine> Builds<E> {
     pub(crate) async fn forget(&self, service: ServiceId) {
         self.logs.forget(service);
         self.sources.forget(service);
+        if let Err(error) = self.sources.put_webhook_secret(service, None).await {
+            warn!(%service, error = %Chain(&error), "a webhook's secret cannot be forgotten");
+        }
         if let Err(error) = self.store.forget_build_steps(service).await {
             warn!(%service, error = %Chain(&error), "build steps cannot be forgotten");
         }
@@ -409,8 +421,15 @@ impl<E: Engine> Builds<E> {
         let needed: HashSet<Digest> = versions
             .filter_map(|source| source.version.parse().ok())
             .collect();
+        let names = services
+            .iter()
+            .filter(|stored| stored.service.deleted_at.is_none());
+        let named: HashSet<String> = names
+            .map(|stored| format!("{}.{}", stored.region, stored.service.name))
+            .collect();
         let builds = Arc::clone(self);
-        let swept = tokio::task::spawn_blocking(move || builds.sources.sweep(&needed)).await;
+        let swept =
+            tokio::task::spawn_blocking(move || builds.sources.sweep(&needed, &named)).await;
         if let Ok(Err(error)) = swept {
             warn!(%error, "old source trees cannot be removed");
         }
@@ -519,9 +538,17 @@ fn request(order: &Order, options: &EkidenYaml) -> Request {
     Request {
         method,
         overrides: Overrides {
-            build_command: options.build_command.clone(),
-            start_command: options.start_command.clone(),
-            port: options.port,
+            packages: options.packages.clone(),
+            // What the API says goes over what the source says.
+            ..match &order.source.values {
+                Some(_) => Overrides::default(),
+                None => Overrides {
+                    packages: Vec::new(),
+                    build_command: options.build_command.clone(),
+                    start_command: options.start_command.clone(),
+                    port: options.port,
+                },
+            }
         },
         source_directory: order.source.directory.clone(),
     }

@@ -66,6 +66,8 @@ pub struct BuildsConfig {
     pub local_sources: Vec<PathBuf>,
     /// How often remotes are asked whether a branch that a service follows has moved; zero is never.
     pub poll: Duration,
+    /// A file of the authorities that git trusts instead of the host's.
+    pub authorities: Option<PathBuf>,
 }
 
 impl Default for BuildsConfig {
@@ -81,6 +83,7 @@ impl Default for BuildsConfig {
             source_bytes_max: 1 << 30,
             local_sources: Vec::new(),
             poll: Duration::from_secs(60),
+            authorities: None,
         }
     }
 }

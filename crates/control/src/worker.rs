@@ -439,6 +439,10 @@ impl<E: Engine> Worker<E> {
         if let Some(revision) = &mut applied.revision {
             let vault = &self.tools.vault;
             revision.secrets = vault.seal_env(self.id(), revision.number, &self.secrets);
+            if let Some(number) = revision.copy_of {
+                let copied = self.tools.store.revision(self.id(), number).await?;
+                revision.built = copied.and_then(|copied| copied.built);
+            }
         }
         self.tools
             .store

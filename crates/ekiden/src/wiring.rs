@@ -257,6 +257,7 @@ fn builds_config(config: &Config) -> anyhow::Result<BuildsConfig> {
         source_bytes_max: sources.size,
         local_sources: sources.local.clone(),
         poll: sources.poll,
+        authorities: builds.ca_certificates.clone(),
     })
 }
 

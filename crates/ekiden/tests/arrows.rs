@@ -10,7 +10,9 @@ use serde_json::Value;
 const ARROWS: &[(&str, &[&str])] = &[
     ("ekiden-model", &[]),
     ("ekiden-aws", &[]),
+    ("ekiden-build", &["ekiden-model"]),
     ("ekiden-engine", &["ekiden-model"]),
+    ("ekiden-source", &["ekiden-model"]),
     ("ekiden-store", &["ekiden-model"]),
     ("ekiden-agent", &["ekiden-engine", "ekiden-model"]),
     ("ekiden-edge", &["ekiden-engine", "ekiden-model"]),
@@ -18,8 +20,10 @@ const ARROWS: &[(&str, &[&str])] = &[
         "ekiden-control",
         &[
             "ekiden-aws",
+            "ekiden-build",
             "ekiden-engine",
             "ekiden-registry",
+            "ekiden-source",
             "ekiden-store",
             "ekiden-model",
         ],

@@ -174,7 +174,7 @@ pub enum ImageProgress {
     /// The engine is at it.
     Preparing,
     /// Ready.
-    Ready(Prepared),
+    Ready(Box<Prepared>),
     /// It cannot be had, or what else is prepared beside it cannot: the deployment has failed.
     Failed(FailureCause),
 }
@@ -423,7 +423,7 @@ fn transition(view: &View<'_>, goal: &Goal<'_>, plan: &mut Plan) -> Option<Trans
                 engine_gave_out(view, Phase::Prepare, plan)
             }
             ImageProgress::Preparing => None,
-            ImageProgress::Ready(image) => Some(Transition::Deploy(Box::new(image.clone()))),
+            ImageProgress::Ready(image) => Some(Transition::Deploy(image.clone())),
             ImageProgress::Failed(cause) => Some(fail(Phase::Prepare, cause.clone(), None)),
         },
         Phase::Start => {

@@ -854,7 +854,7 @@ fn the_image_decides_what_follows_preparing() {
     let scene = |image| Scene::updating_prepare().image(image);
     scene(ImageProgress::NotAsked).gives(&["prepare localhost/app:latest"]);
     scene(ImageProgress::Preparing).gives(&[]);
-    scene(ImageProgress::Ready(image().into())).gives(&["deploy"]);
+    scene(ImageProgress::Ready(Box::new(image().into()))).gives(&["deploy"]);
     let message = "no such image".to_owned();
     scene(ImageProgress::Failed(FailureCause::Image { message }))
         .gives(&["fail in prepare image : no such image"]);

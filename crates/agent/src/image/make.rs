@@ -65,18 +65,25 @@ impl ImageStore {
         packages.sort();
         packages.dedup();
         let tag = digest_of(packages.join(" ").as_bytes()).short();
+        let name = format!("localhost/{BASES}:{tag}").parse::<ImageReference>();
+        let name = name.map_err(|error| ImageError::BadRequest {
+            problem: error.to_string(),
+        })?;
         let bootstrap = Bootstrap {
             distribution: DISTRIBUTION.to_owned(),
             packages,
             mirror: None,
-            name: format!("localhost/{BASES}:{tag}")
-                .parse::<ImageReference>()
-                .map_err(|error| ImageError::BadRequest {
-                    problem: error.to_string(),
-                })?,
+            name: name.clone(),
             refresh: false,
         };
-        self.bootstrap(bootstrap, progress).await
+        let made = self.bootstrap(bootstrap, progress).await;
+        // One that is old is better than none while the mirror does not answer.
+        let old = || self.0.use_image(&self.0.find(&name)?);
+        made.or_else(|error| {
+            let old = old().ok_or_else(|| error.clone())?;
+            progress.phase(format!("the base image is not made anew: {error}"));
+            Ok(old)
+        })
     }
 
     /// The image of one layer whose archive is a file. It is read with every bound that a layer of a

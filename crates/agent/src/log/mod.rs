@@ -10,11 +10,24 @@ pub(crate) mod write;
 
 use std::path::{Path, PathBuf};
 
+use ekiden_model::id::{InstanceId, ServiceId};
+
 /// A segment is closed when it has reached this size.
 pub(crate) const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// An instance keeps this many segments, the newest ones.
 pub(crate) const SEGMENTS_MAX: u64 = 4;
+
+/// Where the log of an instance is.
+pub(crate) fn directory(logs: &Path, service: ServiceId, instance: InstanceId) -> PathBuf {
+    logs.join(service.to_string()).join(instance.to_string())
+}
+
+/// Where the log of an instance is that builds: apart, so that it is none of its service's.
+pub(crate) fn build_directory(logs: &Path, service: ServiceId, instance: InstanceId) -> PathBuf {
+    let builds = logs.join(service.to_string()).join("builds");
+    builds.join(instance.to_string())
+}
 
 /// The path of a segment.
 fn segment(directory: &Path, number: u64) -> PathBuf {

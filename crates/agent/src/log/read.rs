@@ -47,7 +47,10 @@ pub(crate) fn page(logs: &Path, query: &LogQuery) -> Result<LogPage, EngineError
     let known = query.after.as_ref().map(parse).transpose()?;
     let mut reads: Vec<InstanceLines> = Vec::new();
     for instance in instances {
-        let directory = service.join(instance.to_string());
+        let mut directory = super::directory(logs, query.service, instance);
+        if query.instance.is_some() && !directory.exists() {
+            directory = super::build_directory(logs, query.service, instance);
+        }
         let from = known
             .as_ref()
             .map(|known| known.get(&instance).copied().unwrap_or(BEGINNING));

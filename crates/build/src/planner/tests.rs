@@ -271,6 +271,7 @@ fn a_dockerfile_is_run_where_it_listens() {
 fn what_is_overridden_takes_the_place_of_what_was_decided() {
     let mut request = request(Method::Auto);
     request.overrides = Overrides {
+        packages: Vec::new(),
         build_command: Some("make".to_owned()),
         start_command: Some("./run".to_owned()),
         port: Some(9000),
@@ -351,4 +352,18 @@ fn a_base_of_packages_is_the_same_for_the_same_packages() {
         Base::Packages { packages } => assert!(packages.is_sorted()),
         Base::Image(image) => panic!("{image}"),
     }
+}
+
+#[test]
+fn packages_come_before_all_else() {
+    let files = [("app.py", "import flask"), ("requirements.txt", "flask")];
+    let mut request = request(Method::Detect);
+    let plain = managed(&files, &request);
+    request.overrides.packages = vec!["ffmpeg".to_owned(), "imagemagick".to_owned()];
+    let plan = managed(&files, &request);
+    assert_eq!(plan.steps.len(), plain.steps.len() + 1);
+    assert_eq!(plan.steps[0].on, From::Base);
+    assert!(plan.steps[0].commands[1].ends_with("ffmpeg imagemagick"));
+    assert!(plan.steps[1..].iter().all(|step| step.on != From::Base));
+    assert_ne!(plan.image, plain.image);
 }

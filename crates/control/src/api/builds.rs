@@ -31,6 +31,9 @@ const CREDENTIAL_BYTES_MAX: usize = 16 * 1024;
 /// The longest name of a user, in bytes.
 const USERNAME_BYTES_MAX: usize = 256;
 
+/// The longest name of a host with its port, in bytes.
+const HOST_BYTES_MAX: usize = 260;
+
 /// Random bytes of a webhook's secret.
 const SECRET_BYTES: usize = 32;
 
@@ -107,12 +110,14 @@ impl<E: Engine> Api<E> {
         request: PutConnectionCredentialRequest,
     ) -> Result<PutConnectionCredentialResponse, ApiError> {
         let credential = credential(&request)?;
-        let arn = self
-            .whole_connection_arn(caller, &request.connection_arn)
+        let given = request.host.as_deref();
+        let (arn, provider) = self
+            .open_connection(caller, &request.connection_arn)
             .await?;
+        let host = host(given, &provider)?;
         self.builds
             .sources
-            .put_credential(&arn, &credential)
+            .put_credential(&arn, &host, &credential)
             .await
             .map_err(|error| store_error(&error))?;
         let connection = self.complete_connection_of(caller, &arn).await?;
@@ -138,7 +143,7 @@ impl<E: Engine> Api<E> {
         let secret = BASE64_URL_SAFE_NO_PAD.encode(*secret);
         self.builds
             .sources
-            .put_webhook_secret(&self.arn(stored), Some(&secret))
+            .put_webhook_secret(stored.service.id, Some(&secret))
             .await
             .map_err(|error| store_error(&error))?;
         Ok(CreateWebhookResponse {
@@ -155,10 +160,28 @@ impl<E: Engine> Api<E> {
         let snapshot = self.find(caller, Some(&request.service_arn))?;
         self.builds
             .sources
-            .put_webhook_secret(&self.arn(&snapshot.stored), None)
+            .put_webhook_secret(snapshot.stored.service.id, None)
             .await
             .map_err(|error| store_error(&error))?;
         Ok(DeleteWebhookResponse {})
+    }
+}
+
+/// The host that a credential is for: as it is given, or the only one of its provider.
+fn host(given: Option<&str>, provider: &str) -> Result<String, ApiError> {
+    let host = match (given, provider) {
+        (Some(given), _) => given.to_ascii_lowercase(),
+        (None, "GITHUB") => "github.com".to_owned(),
+        (None, "BITBUCKET") => "bitbucket.org".to_owned(),
+        (None, _) => String::new(),
+    };
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-.:[]".contains(c);
+    match !host.is_empty() && host.len() <= HOST_BYTES_MAX && host.chars().all(fits) {
+        true => Ok(host),
+        false => Err(ApiError::invalid_request(
+            "Host must be the name of the host that the credential is for, such as `git.example.com` or \
+             `git.example.com:8443`.",
+        )),
     }
 }
 

@@ -10,6 +10,7 @@ use super::{
     configuration::{API, Configuration, REPOSITORY},
     installation::Installation,
 };
+use crate::References;
 
 impl Configuration {
     /// Whether an update leaves the service what it is: code or image, of a registry of its kind.
@@ -96,21 +97,21 @@ impl Configuration {
     pub(super) fn check(&self, installation: &Installation<'_>) -> Result<(), ApiError> {
         let (cpu_units, memory_mib) = self.size()?;
         installation.check_size(cpu_units, memory_mib)?;
-        self.check_authentication()?;
+        self.check_authentication(installation)?;
         self.check_auto_deployments(installation)?;
         self.check_references(installation)?;
         self.check_egress()?;
         self.check_observability()
     }
 
-    fn check_authentication(&self) -> Result<(), ApiError> {
+    fn check_authentication(&self, installation: &Installation<'_>) -> Result<(), ApiError> {
         let source = &self.source_configuration;
         let given = source.authentication_configuration.as_ref();
         let role = given.is_some_and(|given| given.access_role_arn.is_some());
         let connection = given.is_some_and(|given| given.connection_arn.is_some());
         let consistent = match source.code_repository {
-            // What needs no credential needs no connection.
-            Some(_) => !role && (connection || !needs_connection(source)),
+            // What needs no credential needs no connection, though App Runner's has one always.
+            Some(_) => !role && (connection || installation.references == References::Lenient),
             None => !connection && (role || self.ecr_account().is_none()),
         };
         match consistent {
@@ -196,16 +197,6 @@ impl Configuration {
             false => Ok(()),
         }
     }
-}
-
-/// Whether App Runner would want a connection: it knows these hosts only.
-fn needs_connection(source: &SourceConfiguration) -> bool {
-    let code = source.code_repository.as_ref();
-    let url = code.and_then(|code| code.repository_url.as_deref());
-    let url = url.unwrap_or_default();
-    let (_, rest) = url.split_once("://").unwrap_or(("https", url));
-    let host = rest.split(['/', ':']).next().unwrap_or_default();
-    ["github.com", "bitbucket.org"].contains(&host.to_ascii_lowercase().as_str())
 }
 
 fn one_source() -> ApiError {

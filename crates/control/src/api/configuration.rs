@@ -326,8 +326,12 @@ impl Configuration {
                 Some(_) => built_image()?,
                 None => self.image(installation)?,
             },
+            // A build makes it what its image runs, by a shell.
+            start_command: match source {
+                Some(_) => Vec::new(),
+                None => words(application.start_command)?,
+            },
             source,
-            start_command: words(application.start_command)?,
             port: port(application.port)?,
             env,
             secrets: self.secret_references()?,

@@ -2,7 +2,7 @@
 //!
 //! App Runner makes a connection available when its owner has logged in at the provider, in a
 //! console. Here that is [`Api::complete_connection`], a native operation, or happens at once, by
-//! configuration. No credentials are kept in a connection yet.
+//! configuration. What opens its repositories is kept apart, sealed ([`crate::builds`]).
 
 use ekiden_aws::{
     apprunner::shapes::{
@@ -195,15 +195,18 @@ impl<E: Engine> Api<E> {
         Ok(self.wire_connection(caller, completed))
     }
 
-    /// The whole ARN of a connection that is not deleted.
-    pub(super) async fn whole_connection_arn(
+    /// The whole ARN of a connection that is not deleted, and its provider.
+    pub(super) async fn open_connection(
         &self,
         caller: &Caller,
         arn: &str,
-    ) -> Result<String, ApiError> {
+    ) -> Result<(String, String), ApiError> {
         let found: Resource<Connection> = self.look_up(caller, Some(arn)).await?;
         match found.deleted_at {
-            None => Ok(self.resource_arn(&caller.region, &found)),
+            None => {
+                let whole = self.resource_arn(&caller.region, &found);
+                Ok((whole, found.record.provider))
+            }
             Some(_) => Err(not_found(Connection::NOUN, arn)),
         }
     }

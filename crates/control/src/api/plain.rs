@@ -252,18 +252,10 @@ impl<E: Engine> Api<E> {
             status: StatusCode::UNAUTHORIZED,
             message: "the signature is not that of this webhook".to_owned(),
         };
-        let (parts, body) = request.into_parts();
-        let whole_body = Limited::new(body, NOTICE_BYTES_MAX).collect();
-        let body = match tokio::time::timeout(NOTICE_TIMEOUT, whole_body).await {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(_)) => return refuse(StatusCode::PAYLOAD_TOO_LARGE, "the notice is too large"),
-            Err(_) => return refuse(StatusCode::REQUEST_TIMEOUT, "the notice did not come"),
-        };
         let (region, id) = place.split_once('/').ok_or_else(unknown)?;
         let id = id.parse::<ServiceId>().map_err(|_| unknown())?;
         let snapshot = self.services.get(region, id).ok_or_else(unknown)?;
-        let arn = self.arn(&snapshot.stored);
-        let secret = self.builds.sources.webhook_secret(&arn).await;
+        let secret = self.builds.sources.webhook_secret(id).await;
         let secret = secret.map_err(|error| {
             warn!(error = %Chain(&error), "a webhook's secret cannot be read");
             Refusal {
@@ -272,15 +264,26 @@ impl<E: Engine> Api<E> {
             }
         })?;
         let secret = secret.ok_or_else(unknown)?;
+        // Strangers may send as much as git hosts do, but not many at a time.
+        let Ok(_place) = self.builds.notices.try_acquire() else {
+            return refuse(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many notices: try again",
+            );
+        };
+        let (parts, body) = request.into_parts();
+        let whole_body = Limited::new(body, NOTICE_BYTES_MAX).collect();
+        let body = match tokio::time::timeout(NOTICE_TIMEOUT, whole_body).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(_)) => return refuse(StatusCode::PAYLOAD_TOO_LARGE, "the notice is too large"),
+            Err(_) => return refuse(StatusCode::REQUEST_TIMEOUT, "the notice did not come"),
+        };
         let now = builds::unix_now();
         let verified = webhook::verify_and_parse(&parts.headers, &body, secret.as_bytes(), now);
-        let delivery = match verified {
-            Ok(delivery) => delivery,
-            Err(error) => {
-                info!(service = %snapshot.stored.service.name, source, %error, "a webhook was refused");
-                return refuse(StatusCode::UNAUTHORIZED, error.to_string());
-            }
-        };
+        let delivery = verified.map_err(|error| {
+            info!(service = %snapshot.stored.service.name, source, %error, "a webhook was refused");
+            unknown()
+        })?;
         let mut pushes = delivery.pushes.iter();
         let message = match pushes.find(|push| !push.deleted) {
             None => "heard; there is nothing to deploy in it".to_owned(),
@@ -299,6 +302,7 @@ impl<E: Engine> Api<E> {
 fn told(problem: Problem) -> Refusal {
     let (status, message) = match problem {
         Problem::Refused(message) => (StatusCode::BAD_REQUEST, message),
+        Problem::Stale(message) => (StatusCode::CONFLICT, message),
         Problem::Host(message) => {
             warn!(message, "an upload cannot be taken");
             (StatusCode::INSUFFICIENT_STORAGE, message)

@@ -61,7 +61,7 @@ impl<E: Engine> Api<E> {
             .look_up_named(caller, Named::by_create(&request), &mut configuration)
             .await?;
         let change = configuration.change(scaling.unwrap_or_default(), &self.installation())?;
-        self.check_source(&change)?;
+        self.check_source(&caller.region, &name, &change)?;
         let operation = OperationId::from_bytes(clock::random_id());
         let service = Service::create(
             ServiceId::from_bytes(clock::random_id()),
@@ -147,7 +147,7 @@ impl<E: Engine> Api<E> {
             .await?;
         let scaling = scaling.unwrap_or(service.settings.scaling);
         let change = next.change(scaling, &self.installation())?;
-        self.check_source(&change)?;
+        self.check_source(&caller.region, &service.name, &change)?;
         let (stored, operation) = self
             .accept(&snapshot, OperationKind::UpdateService, move |stored| {
                 if nothing_given(&request) && stored.service.settled == ServiceStatus::Running {
@@ -318,13 +318,18 @@ impl<E: Engine> Api<E> {
     }
 
     /// Whether the code of a service can be had, as far as its words tell.
-    fn check_source(&self, change: &Change) -> Result<(), ApiError> {
+    fn check_source(
+        &self,
+        region: &str,
+        name: &ServiceName,
+        change: &Change,
+    ) -> Result<(), ApiError> {
         let Some(source) = &change.settings.source else {
             return Ok(());
         };
         self.builds
             .sources
-            .check(source)
+            .check(region, name, source)
             .map_err(|problem| ApiError::invalid_request(format!("CodeRepository: {problem}.")))
     }
 

@@ -26,11 +26,16 @@ use ekiden_build::{
     ekiden_yaml::{self, EkidenYaml},
     tree::READ_BYTES_MAX,
 };
-use ekiden_model::{id::ServiceId, image::Digest, name::ServiceName, source::CodeSource};
+use ekiden_model::{
+    id::ServiceId,
+    image::Digest,
+    name::ServiceName,
+    source::{CodeSource, UPLOAD_SCHEME},
+};
 use ekiden_source::{
     git::{Commit, Credential, Fetch, Git, Remote, Revision},
     snapshot::{Limits, Listed, Snapshot, SnapshotFiles},
-    upload::{Manifest, assemble, missing},
+    upload::{Manifest, UploadError, assemble, missing},
 };
 use ekiden_store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
@@ -52,6 +57,7 @@ pub(crate) struct Sources {
     keyring: Arc<Keyring>,
     git: Git,
     limits: Limits,
+    in_use: InUse,
     /// One fetch of a service at a time.
     fetching: Mutex<HashMap<ServiceId, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -69,8 +75,42 @@ pub(super) struct Tree {
     pub(super) summary: String,
     /// The same for two trees whose directories have the same files.
     pub(super) id: Option<String>,
-    /// Its archive is of no use when it was built.
-    passing: Option<PathBuf>,
+    /// Its archive is of no use when it was built, unless another build has it as well.
+    _passing: Option<Passing>,
+}
+
+/// Archives that builds have, each with how many do.
+type InUse = Arc<Mutex<HashMap<PathBuf, usize>>>;
+
+/// An archive that is removed by the last build that has it.
+struct Passing {
+    path: PathBuf,
+    in_use: InUse,
+}
+
+impl Passing {
+    /// Puts an archive in its place.
+    fn place(draft: &Path, path: PathBuf, in_use: &InUse) -> io::Result<Self> {
+        let mut counts = in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        fs::rename(draft, &path)?;
+        *counts.entry(path.clone()).or_default() += 1;
+        drop(counts);
+        let in_use = Arc::clone(in_use);
+        Ok(Self { path, in_use })
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        let mut counts = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = counts.entry(self.path.clone()).or_default();
+        *left = left.saturating_sub(1);
+        // One that was uploaded as well stays; what else stays is removed when it is old.
+        if *left == 0 && !self.path.with_extension("json").exists() {
+            let _ = fs::remove_file(&self.path);
+        }
+        counts.retain(|_, left| *left > 0);
+    }
 }
 
 /// The files of a tree, and what they are as an archive.
@@ -125,16 +165,14 @@ impl ekiden_build::Tree for Tree {
     }
 }
 
-impl Drop for Tree {
-    fn drop(&mut self) {
-        if let Some(path) = &self.passing {
-            // What stays is removed when it is old.
-            let _ = fs::remove_file(path);
-        }
-    }
+/// A credential as it is kept: sealed.
+#[derive(Serialize, Deserialize)]
+struct KeptFor {
+    /// It is sent to no other.
+    host: String,
+    credential: Kept,
 }
 
-/// A credential as it is kept: sealed.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Kept {
@@ -162,6 +200,12 @@ impl Sources {
                 .mode(0o700)
                 .create(dir.join(name))?;
         }
+        // What a control plane that was killed has left, secrets of a moment among it.
+        for entry in fs::read_dir(dir.join("state"))?.flatten() {
+            if entry.file_type()?.is_dir() {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
         let limits = Limits {
             bytes_max: config.source_bytes_max,
             file_bytes_max: config.source_bytes_max,
@@ -176,12 +220,17 @@ impl Sources {
         git.repository_bytes_max = config.source_bytes_max;
         git.time_max = config.time_limit;
         git.limits = limits;
+        if let Some(authorities) = &config.authorities {
+            git.environment
+                .push(("GIT_SSL_CAINFO".into(), authorities.into()));
+        }
         Ok(Self {
             dir,
             store,
             keyring,
             git,
             limits,
+            in_use: InUse::default(),
             fetching: Mutex::default(),
         })
     }
@@ -190,15 +239,29 @@ impl Sources {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(crate) fn check(&self, source: &CodeSource) -> Result<(), String> {
-        if source.is_upload() {
-            let version = source.version.parse::<Digest>();
-            return version.map(drop).map_err(|_| {
-                format!(
-                    "the version of `{}` is what an upload was answered with; `ekiden deploy` uploads",
+    pub(crate) fn check(
+        &self,
+        region: &str,
+        name: &ServiceName,
+        source: &CodeSource,
+    ) -> Result<(), String> {
+        if let Some(uploaded) = source.url.strip_prefix(UPLOAD_SCHEME) {
+            if uploaded != name.as_str() {
+                return Err(format!(
+                    "`{}` is not this service's: `{UPLOAD_SCHEME}{name}` is",
                     source.url
-                )
-            });
+                ));
+            }
+            let version = source.version.parse::<Digest>().ok();
+            let owned = version.is_some_and(|digest| self.is_owner(region, name, digest));
+            return match owned {
+                true => Ok(()),
+                false => Err(format!(
+                    "`{}` is no version that was uploaded for this service, or not here any more; `ekiden \
+                     deploy` uploads",
+                    source.version
+                )),
+            };
         }
         self.remote(source)?;
         source
@@ -206,6 +269,12 @@ impl Sources {
             .parse::<Revision>()
             .map(drop)
             .map_err(|e| e.to_string())
+    }
+
+    /// Whether a tree was uploaded for a service of this name.
+    fn is_owner(&self, region: &str, name: &ServiceName, digest: Digest) -> bool {
+        let owners = fs::read_to_string(owners(&self.dir, digest)).unwrap_or_default();
+        owners.lines().any(|owner| owner == owner_of(region, name))
     }
 
     fn remote(&self, source: &CodeSource) -> Result<Remote, String> {
@@ -248,7 +317,7 @@ impl Sources {
         let lock = self.lock_of(service);
         let _turn = lock.lock().await;
         let remote = self.remote(source).map_err(BuildError::Failed)?;
-        let credential = self.credential(source).await?;
+        let credential = self.credential(source, &remote).await?;
         log.say(format!("source: {} of {}", source.version, source.url));
         let commit = self.resolve(source, &remote, &credential).await;
         let commit = commit.map_err(BuildError::Failed)?;
@@ -271,14 +340,14 @@ impl Sources {
         let digest = fetched.snapshot.digest;
         let place = self.archive(digest);
         let snapshot = fetched.snapshot;
-        let all = blocking({
-            let place = place.clone();
-            move || {
-                fs::rename(&draft, &place)?;
-                SnapshotFiles::open(snapshot, &place).map_err(io::Error::other)
-            }
+        let in_use = Arc::clone(&self.in_use);
+        let opened = blocking(move || {
+            let passing = Passing::place(&draft, place.clone(), &in_use)?;
+            let all = SnapshotFiles::open(snapshot, &place).map_err(io::Error::other)?;
+            Ok((all, passing))
         });
-        let mut tree = tree(all.await?, digest, source, Some(place))?;
+        let (all, passing) = opened.await?;
+        let mut tree = tree(all, digest, source, Some(passing))?;
         tree.version = fetched.commit.as_str().to_owned();
         tree.summary = fetched.subject;
         tree.id = Some(fetched.directory_tree);
@@ -305,7 +374,10 @@ impl Sources {
     /// What went wrong, for people.
     pub(crate) async fn head(&self, source: &CodeSource) -> Result<String, String> {
         let remote = self.remote(source)?;
-        let credential = self.credential(source).await.map_err(|e| e.to_string())?;
+        let credential = self
+            .credential(source, &remote)
+            .await
+            .map_err(|e| e.to_string())?;
         let commit = self.resolve(source, &remote, &credential).await?;
         Ok(commit.id.as_str().to_owned())
     }
@@ -322,7 +394,10 @@ impl Sources {
         let lock = self.lock_of(service);
         let _turn = lock.lock().await;
         let remote = self.remote(source)?;
-        let credential = self.credential(source).await.map_err(|e| e.to_string())?;
+        let credential = self
+            .credential(source, &remote)
+            .await
+            .map_err(|e| e.to_string())?;
         let commit = self.resolve(source, &remote, &credential).await?;
         let draft = self.draft_path();
         let fetch = Fetch {
@@ -415,12 +490,16 @@ impl Sources {
     ) -> Result<(String, u64, u64), Problem> {
         let (dir, limits, draft) = (self.dir.clone(), self.limits, self.draft_path());
         let last = self.last_upload(region, name);
+        let owner = owner_of(region, name);
         let taken = tokio::task::spawn_blocking(move || {
             upload.rewind().map_err(Problem::host)?;
             let previous = read_last(&dir, &last);
             let assembled = assemble(upload, previous.as_ref(), &draft, limits);
-            let snapshot = assembled.map_err(Problem::refused)?;
-            keep(&dir, &last, &draft, &snapshot).map_err(Problem::host)?;
+            let snapshot = assembled.map_err(|error| match error {
+                UploadError::Missing { .. } => Problem::Stale(error.to_string()),
+                error => Problem::refused(error),
+            })?;
+            keep(&dir, &last, &owner, &draft, &snapshot).map_err(Problem::host)?;
             let files = snapshot.entries.len() as u64;
             Ok((snapshot.digest.to_string(), files, snapshot.bytes))
         });
@@ -457,11 +536,25 @@ impl Sources {
     }
 
     fn last_upload(&self, region: &str, name: &ServiceName) -> PathBuf {
-        self.dir.join("uploads").join(format!("{region}.{name}"))
+        self.dir.join("uploads").join(owner_of(region, name))
     }
 
     /// Removes trees that nothing needs, but for those that are young. Blocks.
-    pub(super) fn sweep(&self, needed: &HashSet<Digest>) -> io::Result<()> {
+    pub(super) fn sweep(
+        &self,
+        needed: &HashSet<Digest>,
+        named: &HashSet<String>,
+    ) -> io::Result<()> {
+        for entry in fs::read_dir(self.dir.join("uploads"))? {
+            let entry = entry?;
+            let is_named = entry
+                .file_name()
+                .to_str()
+                .is_some_and(|name| named.contains(name));
+            if !is_named && is_old(&entry) {
+                fs::remove_file(entry.path())?;
+            }
+        }
         let uploads = fs::read_dir(self.dir.join("uploads"))?.flatten();
         let last: HashSet<Digest> = uploads
             .filter_map(|entry| fs::read_to_string(entry.path()).ok()?.trim().parse().ok())
@@ -473,9 +566,7 @@ impl Sources {
             let digest = stem.and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
             let is_needed =
                 digest.is_some_and(|digest| needed.contains(&digest) || last.contains(&digest));
-            let modified = entry.metadata().and_then(|metadata| metadata.modified());
-            let age = modified.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
-            if !is_needed && age.is_ok_and(|age| age >= SPARE_TIME) {
+            if !is_needed && is_old(&entry) {
                 fs::remove_file(path)?;
             }
         }
@@ -489,7 +580,11 @@ impl Sources {
         fetching.remove(&service);
     }
 
-    async fn credential(&self, source: &CodeSource) -> Result<Credential, BuildError> {
+    async fn credential(
+        &self,
+        source: &CodeSource,
+        remote: &Remote,
+    ) -> Result<Credential, BuildError> {
         let Some(connection) = &source.connection else {
             return Ok(Credential::None);
         };
@@ -504,24 +599,35 @@ impl Sources {
         };
         let opened = self.keyring.open(&place(connection), &sealed);
         let opened = Zeroizing::new(opened.map_err(|_| broken())?);
-        let kept: Kept = serde_json::from_slice(&opened).map_err(|_| broken())?;
-        Ok(match kept {
+        let kept: KeptFor = serde_json::from_slice(&opened).map_err(|_| broken())?;
+        if kept.host != remote.host() {
+            return Err(BuildError::Failed(format!(
+                "the credential of the connection is for `{}`, and the repository is at `{}`: use another \
+                 connection. ARN: '{connection}'",
+                kept.host,
+                remote.host()
+            )));
+        }
+        Ok(match kept.credential {
             Kept::Token { username, secret } => Credential::Token { username, secret },
             Kept::SshKey { pem, known_hosts } => Credential::SshKey { pem, known_hosts },
         })
     }
 
-    /// Keeps what a connection opens repositories with.
+    /// Keeps what a connection opens the repositories of a host with.
     pub(crate) async fn put_credential(
         &self,
         connection: &str,
+        host: &str,
         credential: &Credential,
     ) -> Result<(), StoreError> {
-        let kept = match credential.clone() {
+        let credential = match credential.clone() {
             Credential::None => return self.forget_credential(connection).await,
             Credential::Token { username, secret } => Kept::Token { username, secret },
             Credential::SshKey { pem, known_hosts } => Kept::SshKey { pem, known_hosts },
         };
+        let host = host.to_owned();
+        let kept = KeptFor { host, credential };
         // It is made of text.
         let json = Zeroizing::new(serde_json::to_vec(&kept).unwrap_or_default());
         let sealed = self.keyring.seal(&place(connection), &json);
@@ -538,9 +644,10 @@ impl Sources {
     /// Keeps what the webhooks of a service are signed with, or forgets it.
     pub(crate) async fn put_webhook_secret(
         &self,
-        service: &str,
+        service: ServiceId,
         secret: Option<&str>,
     ) -> Result<(), StoreError> {
+        let service = &webhook(service);
         let sealed = secret.map(|secret| self.keyring.seal(&place(service), secret.as_bytes()));
         self.store
             .put_source_secret(service, sealed.as_deref())
@@ -550,8 +657,9 @@ impl Sources {
     /// What the webhooks of a service are signed with.
     pub(crate) async fn webhook_secret(
         &self,
-        service: &str,
+        service: ServiceId,
     ) -> Result<Option<Zeroizing<String>>, StoreError> {
+        let service = &webhook(service);
         let sealed = self.store.source_secret(service).await?;
         let opened = sealed.and_then(|sealed| self.keyring.open(&place(service), &sealed).ok());
         let text = opened.and_then(|opened| String::from_utf8(opened.to_vec()).ok());
@@ -559,16 +667,28 @@ impl Sources {
     }
 }
 
+/// Who owns the secret of a service's webhooks.
+fn webhook(service: ServiceId) -> String {
+    format!("webhook {service}")
+}
+
 /// What a secret is sealed for: it opens as no other's.
 fn place(owner: &str) -> String {
     format!("source {owner}")
+}
+
+/// Whether a file was written so long ago that it is of a build no more.
+fn is_old(entry: &fs::DirEntry) -> bool {
+    let modified = entry.metadata().and_then(|metadata| metadata.modified());
+    let age = modified.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
+    age.is_ok_and(|age| age >= SPARE_TIME)
 }
 
 fn tree(
     all: SnapshotFiles,
     digest: Digest,
     source: &CodeSource,
-    passing: Option<PathBuf>,
+    passing: Option<Passing>,
 ) -> Result<Tree, BuildError> {
     let inside = match source.directory.as_str() {
         "" => Some(all.clone()),
@@ -587,12 +707,22 @@ fn tree(
         version: source.version.clone(),
         summary: String::new(),
         id: None,
-        passing,
+        _passing: passing,
     })
 }
 
 fn archive(dir: &Path, digest: Digest) -> PathBuf {
     dir.join("trees").join(format!("{}.tar", digest.hex()))
+}
+
+/// Who a tree was uploaded for, a line each.
+fn owners(dir: &Path, digest: Digest) -> PathBuf {
+    archive(dir, digest).with_extension("owners")
+}
+
+/// A service that there may be some day.
+fn owner_of(region: &str, name: &ServiceName) -> String {
+    format!("{region}.{name}")
 }
 
 fn index(dir: &Path, digest: Digest) -> PathBuf {
@@ -612,8 +742,14 @@ fn read_last(dir: &Path, last: &Path) -> Option<SnapshotFiles> {
 }
 
 /// Puts an upload in its place, the last word being what is the last one.
-fn keep(dir: &Path, last: &Path, draft: &Path, snapshot: &Snapshot) -> io::Result<()> {
+fn keep(dir: &Path, last: &Path, owner: &str, draft: &Path, snapshot: &Snapshot) -> io::Result<()> {
     let digest = snapshot.digest;
+    let mut all = fs::read_to_string(owners(dir, digest)).unwrap_or_default();
+    if !all.lines().any(|other| other == owner) {
+        all.push_str(owner);
+        all.push('\n');
+        write_synced(&owners(dir, digest), all.as_bytes())?;
+    }
     File::open(draft)?.sync_all()?;
     fs::rename(draft, archive(dir, digest))?;
     write_synced(&index(dir, digest), &serde_json::to_vec(snapshot)?)?;

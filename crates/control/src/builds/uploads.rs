@@ -10,6 +10,8 @@ pub(crate) const UPLOADS_MAX: usize = 8;
 pub(crate) enum Problem {
     /// What is wrong with it.
     Refused(String),
+    /// Another upload of the same name came between: its contents are to be asked for once more.
+    Stale(String),
     /// This host cannot.
     Host(String),
 }

@@ -29,6 +29,9 @@ pub(crate) const NOTICES_WAITING_MAX: usize = 1024;
 /// Remotes that are asked at one time.
 const ASKED_MAX: usize = 8;
 
+/// Revisions that are looked through for a commit: more than are kept.
+const REVISIONS_LOOKED_MAX: u32 = 100;
+
 /// How often it is looked whether a service whose operation is waited for is free.
 const WAIT_EVERY: Duration = Duration::from_millis(100);
 
@@ -154,8 +157,9 @@ impl<E: Engine> Commits<E> {
         if is_delivered(&stored.service, source, Some(&commit)) {
             return Looked::Done;
         }
-        let deploy = match self.is_new(&stored, source, &commit).await {
-            Ok(is_new) => is_new && !is_delivered(&stored.service, source, None),
+        let was_returned = is_delivered(&stored.service, source, None);
+        let deploy = match self.is_new(&stored, source, &commit, was_returned).await {
+            Ok(is_new) => is_new,
             Err(problem) => {
                 warn!(service = %stored.service.name, problem, "cannot tell what a push changes");
                 return Looked::Failed;
@@ -167,14 +171,27 @@ impl<E: Engine> Commits<E> {
         }
     }
 
-    /// Whether a commit is another than the one that runs, and has other files where the service's are.
+    /// Whether a commit is another than the one that runs, and has other files where the service's are. Of a
+    /// service that was returned, a commit that it has run is not new either.
     async fn is_new(
         &self,
         stored: &StoredService,
         source: &CodeSource,
         commit: &str,
+        was_returned: bool,
     ) -> Result<bool, String> {
         let service = &stored.service;
+        if was_returned {
+            let kept = self
+                .store
+                .revisions(service.id, None, REVISIONS_LOOKED_MAX)
+                .await;
+            let kept = kept.map_err(|error| Chain(&error).to_string())?;
+            let mut built = kept.iter().filter_map(|revision| revision.built.as_ref());
+            if built.any(|built| built.version == commit) {
+                return Ok(false);
+            }
+        }
         let Some(number) = service.active else {
             return Ok(true);
         };

@@ -30,7 +30,7 @@ const SETTLE: Duration = Duration::from_secs(2);
 
 /// What ended of what the worker had begun.
 pub(super) enum Done {
-    Image(Result<(Prepared, SecretEnv), PrepareError>),
+    Image(Result<Box<(Prepared, SecretEnv)>, PrepareError>),
     Call {
         instance: InstanceId,
         kind: CallKind,
@@ -84,16 +84,16 @@ impl<E: Engine> Worker<E> {
             let Some(order) = order else {
                 let image = engine.prepare_image(&reference).await;
                 let image = image.map_err(PrepareError::Image)?;
-                return Ok((Prepared::from(image), secrets));
+                return Ok(Box::new((Prepared::from(image), secrets)));
             };
             let prepared = builds.build(order).await.map_err(PrepareError::Build)?;
             let named = prepared.built.as_ref();
             match named.and_then(|built| built.secrets.clone()) {
                 Some(references) => {
                     let secrets = resolve(references).await?;
-                    Ok((prepared, secrets))
+                    Ok(Box::new((prepared, secrets)))
                 }
-                None => Ok((prepared, secrets)),
+                None => Ok(Box::new((prepared, secrets))),
             }
         };
         let task = self
@@ -230,8 +230,9 @@ impl<E: Engine> Worker<E> {
 
     pub(super) fn done(&mut self, done: Done) {
         match done {
-            Done::Image(Ok((image, secrets))) => {
-                self.image = ImageProgress::Ready(image);
+            Done::Image(Ok(prepared)) => {
+                let (image, secrets) = *prepared;
+                self.image = ImageProgress::Ready(Box::new(image));
                 self.secrets = secrets;
             }
             Done::Image(Err(PrepareError::Image(error @ EngineError::Unavailable { .. }))) => {

@@ -18,8 +18,8 @@ use ekiden_aws::{
     sigv4::credentials::{Credentials, SecretAccessKey},
 };
 use ekiden_control::{
-    CertificatesConfig, ControlConfig, DomainValidation, Handshake, Quotas, References,
-    RegistryConfig,
+    BuildsConfig, CertificatesConfig, ControlConfig, DomainValidation, Handshake, Quotas,
+    References, RegistryConfig,
 };
 use ekiden_engine::{
     Engine,

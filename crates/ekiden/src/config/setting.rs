@@ -598,7 +598,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "builds.cache",
         default: "2GiB",
         form: Form::Bytes(1 << 20, 1 << 50, |config| &mut config.builds.cache),
-        about: "What the dependency caches of one service may have between builds; all go when they have more.",
+        about: "What the dependency caches of one service, and the layers of its Dockerfile, may each have between builds; all go when they have more.",
     },
     Setting {
         key: "builds.runtimes",
@@ -614,7 +614,7 @@ pub const SETTINGS: &[Setting] = &[
         form: Form::Text("an absolute path", |config, text| {
             absolute(text).map(|path| config.builds.ca_certificates = Some(path))
         }),
-        about: "A file of certificates in PEM that the programs of builds are told to trust, for hosts whose way out is a proxy with an authority of its own.",
+        about: "A file of certificates in PEM that git and the programs of builds are told to trust, for hosts whose way out is a proxy with an authority of its own.",
     },
     Setting {
         key: "network.ipv4",

@@ -243,6 +243,7 @@ impl World {
         if let Some(failure) = &ended.failure {
             let cause = match &failure.cause {
                 FailureCause::Image { .. } => "image",
+                FailureCause::Build { .. } => "build",
                 FailureCause::Secrets { .. } => "secrets",
                 FailureCause::Crashed { .. } => "crashed",
                 FailureCause::NotHealthy { .. } => "not healthy",

@@ -256,15 +256,17 @@ impl World {
     ) {
         let serial = self.random.below(1 << 20) as u32;
         let progress = match Named::of(reference) {
-            Named::Digest(digest) => ImageProgress::Ready(image_of(digest).into()),
+            Named::Digest(digest) => ImageProgress::Ready(Box::new(image_of(digest).into())),
             Named::Missing => {
                 let message = format!("image `{reference}` does not exist");
                 ImageProgress::Failed(FailureCause::Image { message })
             }
-            Named::Fixed(behaviour) => ImageProgress::Ready(behaviour.image(serial).into()),
+            Named::Fixed(behaviour) => {
+                ImageProgress::Ready(Box::new(behaviour.image(serial).into()))
+            }
             Named::Moving => {
                 let behaviour = Behaviour::draw(&mut self.random);
-                ImageProgress::Ready(behaviour.image(serial).into())
+                ImageProgress::Ready(Box::new(behaviour.image(serial).into()))
             }
         };
         let takes = match self.random.below(5) {

@@ -60,12 +60,13 @@ impl Remote {
         self.transport == Transport::Local
     }
 
-    pub(super) fn transport(&self) -> Transport {
-        self.transport
+    /// Its host, with the port if one is given, in lower case; empty for a directory of this host.
+    pub fn host(&self) -> &str {
+        &self.host
     }
 
-    pub(super) fn host(&self) -> &str {
-        &self.host
+    pub(super) fn transport(&self) -> Transport {
+        self.transport
     }
 
     pub(super) fn is_clear_text(&self) -> bool {
