@@ -1,6 +1,6 @@
 # `make demo` and `make test` are all one needs to know; each says what it does while it does it.
 
-demo: ## Build Ekiden, start it, deploy examples/hello and ask it a question
+demo: ## Build Ekiden, start it, deploy examples/python-flask from source and ask it a question
 	@examples/demo/up
 
 test: ## Everything that CI runs
@@ -21,7 +21,10 @@ bench-registry: ## The built-in registry, side by side with docker-registry
 demo-down: ## Remove every trace of the demo
 	@examples/demo/down
 
+bench-builds: ## Builds from source, side by side with buildah
+	@bench/builds/run
+
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
-.PHONY: demo test bench bench-edge bench-scale bench-registry demo-down help
+.PHONY: demo test bench bench-edge bench-scale bench-registry bench-builds demo-down help

@@ -2,7 +2,7 @@
 //! them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     fs, io,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -32,6 +32,12 @@ use crate::{
     images::Images,
     resolver, tree,
 };
+
+/// Images of this host that one Dockerfile may name.
+const BASES_MAX: usize = 8;
+
+/// Builds that ended before they began which are remembered.
+const ENDED_MAX: usize = 64;
 
 /// Lines of a tool that wait to be passed on.
 const LINES_WAITING_MAX: usize = 64;
@@ -79,10 +85,15 @@ impl<I: Images> Host<I> {
         let made = tokio::select! {
             made = self.build_in(&directory, recipe, progress) => made,
             // The sender lives as long as the work. What is dropped ends with all it has started.
-            _ = cancelled.changed() => Err(invalid("the build was cancelled")),
+            _ = cancelled.wait_for(|cancelled| *cancelled) => Err(invalid("the build was cancelled")),
         };
-        let removed = blocking(move || tree::remove(&directory)).await;
-        if let Err(error) = removed {
+        // However it ended: whatever is left of it is killed first.
+        let group = self.cgroups.group(work.build);
+        let removed = blocking(move || {
+            group.remove().map_err(io::Error::other)?;
+            tree::remove(&directory)
+        });
+        if let Err(error) = removed.await {
             warn!(%error, "what a build has left cannot be removed");
         }
         drop(work);
@@ -112,7 +123,9 @@ impl<I: Images> Host<I> {
         .await
         .map_err(|error| host_error("make the build's directory", &error))?;
         let text = dockerfile::read_dockerfile(source, &recipe.dockerfile).map_err(told)?;
-        let local_images = self.export_bases(&text, &recipe.args, directory).await?;
+        let local_images = self
+            .export_bases(&text, (&recipe.args, recipe.limits.disk_bytes), directory)
+            .await?;
         let group = self.cgroups.group(recipe.build);
         let (limits, made) = (recipe.limits, group.clone());
         blocking(move || made.create(&limits).map_err(io::Error::other))
@@ -145,7 +158,8 @@ impl<I: Images> Host<I> {
             uid_base: BUILD_UID_BASE,
             network,
             resolv_conf: resolver::resolv_conf(&self.config.dns),
-            group: group.clone(),
+            authorities: self.build_authorities().await?,
+            group,
             deadline: Duration::from_secs(recipe.seconds_max),
             disk_bytes_max: recipe.limits.disk_bytes,
             cache_bytes_max: recipe.cache_bytes_max,
@@ -166,35 +180,70 @@ impl<I: Images> Host<I> {
             built
         };
         let built = built.await;
-        let emptied = blocking(move || group.remove().map_err(io::Error::other)).await;
-        if let Err(error) = emptied {
-            warn!(%error, "the group of a build cannot be removed");
-        }
         let layout = built.map_err(told)?;
         let import = ImageCommand::Import {
             path: layout,
             name: Some(image_name(recipe.service)?),
         };
         match self.images.command(import, |_| {}).await? {
-            Answer::Imported { image, .. } => Ok(image),
+            Answer::Imported { image, name } => {
+                // It is its revisions' and nobody else's: without a name it goes with them.
+                self.images.unname(&name).await?;
+                Ok(image)
+            }
             _ => Err(invalid("the image store answered something else")),
         }
     }
 
-    /// Puts the images of this host that a Dockerfile names where the build finds them.
+    async fn build_authorities(&self) -> Result<Option<String>, EngineError> {
+        let path = self.config.build_authorities.clone();
+        blocking(move || path.map(fs::read_to_string).transpose())
+            .await
+            .map_err(|error| {
+                host_error("read the certificates of `builds.ca_certificates`", &error)
+            })
+    }
+
+    /// Puts the images of this host that a Dockerfile names where the build finds them: those that have a
+    /// name here, and are no other service's.
     async fn export_bases(
         &self,
         text: &str,
-        args: &BTreeMap<String, String>,
+        recipe: (&BTreeMap<String, String>, u64),
         directory: &Path,
     ) -> Result<Vec<LocalImage>, EngineError> {
+        let (args, bytes_max) = recipe;
         let mut images = Vec::new();
+        let mut bytes = 0;
+        let Answer::Images { images: here } =
+            self.images.command(ImageCommand::List, |_| {}).await?
+        else {
+            return Err(invalid("the image store answered something else"));
+        };
         for name in dockerfile::bases(text, args) {
             let Ok(reference) = name.parse::<ImageReference>() else {
                 continue; // buildah says what is wrong with it
             };
             if !reference.is_local() {
                 continue;
+            }
+            if reference.digest.is_some() {
+                return Err(invalid(&format!(
+                    "the Dockerfile names `{name}`: images of this host are named by a tag"
+                )));
+            }
+            if images.len() >= BASES_MAX {
+                return Err(invalid(&format!(
+                    "the Dockerfile names more than {BASES_MAX} images of this host"
+                )));
+            }
+            let found = here.iter().find(|image| image.names.contains(&reference));
+            bytes += found.map_or(0, |image| image.size_bytes);
+            if bytes > bytes_max {
+                return Err(invalid(
+                    "the images of this host that the Dockerfile names are larger than a build may \
+                     write (`builds.disk`)",
+                ));
             }
             let archive = directory.join(format!("image-{}.tar", images.len()));
             let export = ImageCommand::Export {
@@ -207,19 +256,12 @@ impl<I: Images> Host<I> {
         Ok(images)
     }
 
-    /// Removes what the Dockerfiles of a service have left: its cache, and the name of its image.
+    /// Removes what the Dockerfiles of a service have left.
     pub(crate) async fn forget_dockerfiles(&self, service: ServiceId) {
         let storage = self.config.storage_dir(service);
         let removed = blocking(move || tree::remove(&storage)).await;
         if let Err(error) = removed {
             warn!(%service, %error, "the build cache of a service cannot be removed");
-        }
-        if let Ok(reference) = image_name(service) {
-            // Nothing has it that was never built; what still needs it keeps it.
-            let _ = self
-                .images
-                .command(ImageCommand::Remove { reference }, |_| {})
-                .await;
         }
     }
 
@@ -275,7 +317,14 @@ impl<I: Images> Host<I> {
 
 /// Builds of Dockerfiles that are on their way.
 #[derive(Default)]
-pub(crate) struct Dockerfiles(Mutex<BTreeMap<InstanceId, Work>>);
+pub(crate) struct Dockerfiles(Mutex<Works>);
+
+#[derive(Default)]
+struct Works {
+    going: BTreeMap<InstanceId, Work>,
+    /// Those that were ended and may not have begun: the last ones.
+    ended: VecDeque<InstanceId>,
+}
 
 struct Work {
     service: ServiceId,
@@ -299,7 +348,12 @@ impl Dockerfiles {
             cancel,
             over: done,
         };
-        self.lock().insert(build, work);
+        let mut works = self.lock();
+        if works.ended.contains(&build) {
+            work.cancel.send_replace(true);
+        }
+        works.going.insert(build, work);
+        drop(works);
         let begun = Begun {
             dockerfiles: self,
             build,
@@ -308,10 +362,23 @@ impl Dockerfiles {
         (begun, cancelled)
     }
 
+    /// Ends one, which may not have begun, and waits until it has.
+    pub(crate) async fn end_one(&self, build: InstanceId) {
+        {
+            let mut works = self.lock();
+            works.ended.push_back(build);
+            if works.ended.len() > ENDED_MAX {
+                works.ended.pop_front();
+            }
+        }
+        self.end(|other, _| other == build).await;
+    }
+
     /// Ends those that are meant, and waits until they have.
     pub(crate) async fn end(&self, is_meant: impl Fn(InstanceId, ServiceId) -> bool) {
         let ending: Vec<_> = self
             .lock()
+            .going
             .iter()
             .filter(|(build, work)| is_meant(**build, work.service))
             .map(|(_, work)| {
@@ -325,14 +392,14 @@ impl Dockerfiles {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<InstanceId, Work>> {
+    fn lock(&self) -> MutexGuard<'_, Works> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Begun<'_> {
     fn drop(&mut self) {
-        self.dockerfiles.lock().remove(&self.build);
+        self.dockerfiles.lock().going.remove(&self.build);
     }
 }
 
@@ -386,9 +453,18 @@ fn source_archive(config: &AgentConfig, digest: Digest) -> PathBuf {
     config.sources_dir.join(format!("{}.tar", digest.hex()))
 }
 
-/// Where the caches of a service are, made if they are not. Blocks.
-pub(crate) fn make_cache(config: &AgentConfig, service: ServiceId) -> io::Result<PathBuf> {
+/// Where the caches of a service are, made if they are not, and anew if they have more bytes than they may.
+/// Blocks.
+pub(crate) fn make_cache(
+    config: &AgentConfig,
+    service: ServiceId,
+    bytes_max: u64,
+) -> io::Result<PathBuf> {
     let directory = cache(config, service);
+    // Now, when none of its builds runs: what is removed must not be in use.
+    if tree::exceeds(&directory, bytes_max) {
+        tree::remove(&directory)?;
+    }
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -396,19 +472,6 @@ pub(crate) fn make_cache(config: &AgentConfig, service: ServiceId) -> io::Result
     // Root's inside, whoever that is: it is mounted with its owners shifted.
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o755))?;
     Ok(directory)
-}
-
-/// Removes the caches of a service if they have more bytes than they may. Blocks.
-pub(crate) fn trim_cache(
-    config: &AgentConfig,
-    service: ServiceId,
-    bytes_max: u64,
-) -> io::Result<()> {
-    let directory = cache(config, service);
-    match tree::measure(&directory) > bytes_max {
-        true => tree::remove(&directory),
-        false => Ok(()),
-    }
 }
 
 /// Removes the caches of a service. Blocks. Idempotent.

@@ -50,7 +50,12 @@ use self::{
     output::LineCutter,
     sandbox::{CONTEXT, IMAGES, OUTPUT, Order, Report, SECRETS, STORAGE, TEMPORARY},
 };
-use crate::{cgroup::Group, disk, tree};
+use crate::{
+    cgroup::Group,
+    disk,
+    shim::{BUILD_AUTHORITIES, TRUSTING},
+    tree,
+};
 
 /// The first argument of the program that [`sandbox_main`] is the main function of.
 pub const SANDBOX: &str = "build-sandbox";
@@ -67,6 +72,9 @@ const PROGRAM_PATH: [&str; 2] = ["/usr/bin", "/usr/sbin"];
 /// The system calls of steps: what Docker allows. Of `golang-github-containers-common`, which Debian's
 /// buildah depends on; without, buildah takes the same from its own program.
 const SECCOMP: &str = "/usr/share/containers/seccomp.json";
+
+/// The authorities of a build, below the sandbox's `/etc`.
+const AUTHORITIES: &str = "ekiden-authorities.crt";
 
 /// What a build's image is called while it is in buildah's storage.
 const IMAGE: &str = "localhost/ekiden-build:latest";
@@ -119,6 +127,9 @@ pub(crate) struct DockerfileBuild {
     pub(crate) network: OwnedFd,
     /// The sandbox's `/etc/resolv.conf`, which steps get as well.
     pub(crate) resolv_conf: String,
+    /// The certificates, in PEM, of the authorities that programs of steps are told to trust, besides
+    /// their image's own.
+    pub(crate) authorities: Option<String>,
     /// Made with its limits by the caller, who removes it; empty again when the build has ended.
     pub(crate) group: Group,
     pub(crate) deadline: Duration,
@@ -577,6 +588,11 @@ fn commands(build: &DockerfileBuild, tools: &Tools, was_cut_off: bool) -> Vec<Ve
     if let Some(target) = &build.target {
         make.push(format!("--target={target}"));
     }
+    if build.authorities.is_some() {
+        make.push(format!(
+            "--volume=/etc/{AUTHORITIES}:{BUILD_AUTHORITIES}:ro"
+        ));
+    }
     make.push(format!("--file={CONTEXT}/{}", build.dockerfile));
     make.push(format!("--tag={IMAGE}"));
     make.push(CONTEXT.to_owned());
@@ -602,6 +618,15 @@ image=$("$@" pull --quiet --signature-policy=/etc/containers/policy.json "$archi
 fn order(build: &DockerfileBuild, commands: Vec<Vec<String>>) -> Order<'_> {
     let file = |name: &str, content: &str| (name.to_owned(), content.to_owned());
     let variable = file;
+    // What steps see and no image keeps (containers.conf(5), `env`).
+    let trusting: Vec<String> = TRUSTING
+        .iter()
+        .filter(|_| build.authorities.is_some())
+        .map(|name| format!("\"{name}={BUILD_AUTHORITIES}\""))
+        .collect();
+    let path = "\"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\"".to_owned();
+    let env: Vec<String> = [path].into_iter().chain(trusting).collect();
+    let containers_conf = format!("[containers]\nenv = [{}]\n", env.join(", "));
     Order {
         staging: build.storage.clone(),
         storage: build.storage.join(LAYERS),
@@ -634,6 +659,11 @@ fn order(build: &DockerfileBuild, commands: Vec<Vec<String>>) -> Order<'_> {
             file("containers/policy.json", POLICY),
             file("containers/registries.conf", REGISTRIES),
             file("containers/storage.conf", STORAGE_CONF),
+            file("containers/containers.conf", &containers_conf),
+            file(
+                AUTHORITIES,
+                build.authorities.as_deref().unwrap_or_default(),
+            ),
         ],
         secrets: build
             .secrets
@@ -645,7 +675,7 @@ fn order(build: &DockerfileBuild, commands: Vec<Vec<String>>) -> Order<'_> {
             variable("HOME", "/run"),
             variable("XDG_RUNTIME_DIR", "/run"),
             variable("TMPDIR", TEMPORARY),
-            variable("CONTAINERS_CONF", "/dev/null"),
+            variable("CONTAINERS_CONF", "/etc/containers/containers.conf"),
             variable("CONTAINERS_STORAGE_CONF", "/etc/containers/storage.conf"),
             variable(
                 "CONTAINERS_REGISTRIES_CONF",

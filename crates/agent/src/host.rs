@@ -70,6 +70,9 @@ const YOUNG_BYTES: u64 = 16 << 20;
 /// Less memory than this cannot even hold the container's own start.
 const MEMORY_BYTES_MIN: u64 = 8 * 1024 * 1024;
 
+/// Builds are ended when the disk has fewer free bytes than this.
+const BUILDS_FREE_BYTES_MIN: u64 = 512 << 20;
+
 /// How many times the bytes that the caches of a service may have they have while it builds, before the
 /// build is ended. When it is over, they are within bounds or gone.
 const CACHE_OVERRUN: u64 = 2;
@@ -265,7 +268,7 @@ impl<I: Images> Host<I> {
 
     /// As [`ekiden_engine::Engine::remove`].
     pub(crate) async fn remove(&self, id: InstanceId) -> Result<(), EngineError> {
-        self.dockerfiles.end(|build, _| build == id).await;
+        self.dockerfiles.end_one(id).await;
         let commands = self.table().get(&id).map(|entry| entry.commands.clone());
         let Some(commands) = commands else {
             return Ok(());
@@ -287,6 +290,15 @@ impl<I: Images> Host<I> {
     pub(crate) async fn forget_service(&self, service: ServiceId) -> Result<(), EngineError> {
         self.dockerfiles.end(|_, of| of == service).await;
         self.forget_dockerfiles(service).await;
+        let building: Vec<_> = {
+            let table = self.table();
+            let of = table.values().map(|entry| &entry.record.spec);
+            let builds = of.filter(|spec| spec.service == service && spec.build.is_some());
+            builds.map(|spec| spec.id).collect()
+        };
+        for build in building {
+            self.remove(build).await?;
+        }
         let config = self.config.clone();
         let forgotten = blocking(move || {
             log::read::forget(&config.logs_dir(), service)?;
@@ -399,13 +411,8 @@ impl<I: Images> Host<I> {
         if let Some(entry) = table.get(&spec.id) {
             return Ok(entry.settled.subscribe());
         }
-        let places = self.config.slots();
-        let room = Room {
-            places_left: places.saturating_sub(table.len() as u32),
-            memory_left: usage::memory_available()
-                .map(|left| left.saturating_sub(young(&table) * YOUNG_BYTES)),
-        };
-        room.check(places, self.memory_reserve, spec.spare)?;
+        let (places, reserve) = (self.config.slots(), self.memory_reserve);
+        self.room(&table).check(places, reserve, spec.spare)?;
         let slot = self.free_slot(&table);
         let slot =
             slot.ok_or_else(|| host_error("find a place", &io::Error::other("all are taken")))?;
@@ -422,6 +429,17 @@ impl<I: Images> Host<I> {
         Ok(settled)
     }
 
+    /// What the host has left.
+    fn room(&self, table: &BTreeMap<InstanceId, Entry>) -> Room {
+        let reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = (table.len() + reserved.len()) as u32;
+        Room {
+            places_left: self.config.slots().saturating_sub(taken),
+            memory_left: usage::memory_available()
+                .map(|left| left.saturating_sub(young(table) * YOUNG_BYTES)),
+        }
+    }
+
     /// A place that nothing has.
     fn free_slot(&self, table: &BTreeMap<InstanceId, Entry>) -> Option<u32> {
         let reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
@@ -431,6 +449,8 @@ impl<I: Images> Host<I> {
     /// Takes a place for what is no instance, until it is dropped.
     pub(crate) fn reserve(self: &Arc<Self>) -> Result<Place<I>, EngineError> {
         let table = self.table();
+        let (places, reserve) = (self.config.slots(), self.memory_reserve);
+        self.room(&table).check(places, reserve, true)?;
         let slot = self.free_slot(&table);
         let slot =
             slot.ok_or_else(|| host_error("find a place", &io::Error::other("all are taken")))?;
@@ -598,13 +618,10 @@ fn prepare(config: AgentConfig) -> Result<Prepared, AgentError> {
         make_private(&directory)?;
     }
     make_private(&config.shims_dir())?;
-    // Builds end with the agent that began them.
-    let builds = config.builds_dir();
-    tree::remove(&builds).map_err(|source| AgentError::File {
-        doing: "remove what builds have left in",
-        path: builds,
-        source,
-    })?;
+    // Builds end with the agent that began them; some may be about to.
+    if let Err(error) = tree::remove(&config.builds_dir()) {
+        warn!(%error, "what builds have left cannot be removed");
+    }
     let filter = config.seccomp();
     seccomp::compile_to(&filter).map_err(|source| AgentError::File {
         doing: "write the system call filter",
@@ -796,13 +813,31 @@ async fn watch_disk<I: Images>(host: std::sync::Weak<Host<I>>) {
         let free = blocking(move || Ok(disk::free_bytes(&directory)))
             .await
             .unwrap_or(u64::MAX);
-        if watch.is_due(free) {
+        if free < BUILDS_FREE_BYTES_MIN {
+            host.kill_builds().await;
+        } else if watch.is_due(free) {
             host.kill_too_large().await;
         }
     }
 }
 
 impl<I: Images> Host<I> {
+    /// Kills what builds: the disk is nearly full, whoever filled it.
+    async fn kill_builds(&self) {
+        let commands: Vec<_> = {
+            let table = self.table();
+            let building = table.values().filter(|entry| {
+                entry.record.spec.build.is_some()
+                    && !matches!(entry.state, InstanceState::Exited(_))
+            });
+            building.map(|entry| entry.commands.clone()).collect()
+        };
+        for commands in commands {
+            let cause = ExitCause::OutOfDisk;
+            let _ = commands.send(Command::Kill { cause }).await;
+        }
+    }
+
     async fn kill_too_large(&self) {
         let live: Vec<_> = self
             .live_instances()
@@ -824,12 +859,17 @@ impl<I: Images> Host<I> {
                     build.cache_bytes_max.saturating_mul(CACHE_OVERRUN),
                 )
             });
-            let measured = blocking(move || {
-                let cached = cache.map(|(cache, bytes_max)| tree::measure(&cache) > bytes_max);
-                Ok((tree::measure(&upper), cached.unwrap_or(false)))
+            let disk_bytes = spec.limits.disk_bytes;
+            let measured = blocking(move || match cache {
+                None => Ok((tree::measure(&upper), false)),
+                // One that builds may have more in it than can be measured.
+                Some((cache, bytes_max)) => {
+                    let is_full = tree::exceeds(&cache, bytes_max);
+                    Ok((0, is_full || tree::exceeds(&upper, disk_bytes)))
+                }
             });
-            let (held, is_cache_full) = measured.await.unwrap_or_default();
-            if held > spec.limits.disk_bytes || is_cache_full {
+            let (held, is_full) = measured.await.unwrap_or_default();
+            if held > disk_bytes || is_full {
                 warn!(instance = %record.spec.id, held, "instance exceeds its disk limit");
                 let _ = commands
                     .send(Command::Kill {

@@ -79,6 +79,10 @@ pub trait Images: Send + Sync + 'static {
     /// The image of what an instance has left.
     fn take_left(&self, left: Left) -> impl Future<Output = Result<MadeImage, EngineError>> + Send;
 
+    /// Takes a name away, and leaves the image to whoever needs it.
+    fn unname(&self, name: &ImageReference)
+    -> impl Future<Output = Result<(), EngineError>> + Send;
+
     /// Works on the store for the host's administrator. `progress` takes one line at a time.
     fn command(
         &self,
@@ -128,6 +132,10 @@ impl Images for ImageStore {
         let (events, said) = mpsc::channel(PROGRESS_MAX);
         let events = Progress::to(events);
         telling(ImageStore::base(self, packages, &events), said, progress).await
+    }
+
+    async fn unname(&self, name: &ImageReference) -> Result<(), EngineError> {
+        Ok(ImageStore::unname(self, name).await?)
     }
 
     async fn take_source(

@@ -173,12 +173,12 @@ impl<I: Images> Task<I> {
 
     /// Makes what an instance that builds finds below `/run/ekiden`.
     async fn prepare_build(&self) -> io::Result<Option<BuildOrder>> {
-        if self.record.spec.build.is_none() {
+        let Some(build) = self.record.spec.build else {
             return Ok(None);
-        }
+        };
         let (config, service) = (self.host.config.clone(), self.record.spec.service);
         let prepared = blocking(move || {
-            let cache = builds::make_cache(&config, service)
+            let cache = builds::make_cache(&config, service, build.cache_bytes_max)
                 .map_err(|error| doing("make the build's cache", error))?;
             let read = config.build_authorities.map(fs::read_to_string).transpose();
             let authorities = read.map_err(|error| {
@@ -386,10 +386,8 @@ impl<I: Images> Task<I> {
             let _ = fs::remove_file(&paths.socket);
             let trees = match &record.spec.build {
                 None => paths.trees().iter().try_for_each(|path| tree::remove(path)),
-                Some(build) => {
-                    let service = record.spec.service;
-                    builds::trim_cache(&host.config, service, build.cache_bytes_max)
-                }
+                // It may become a layer.
+                Some(_) => Ok(()),
             };
             log::read::trim(
                 &host.config.logs_dir(),

@@ -1,12 +1,19 @@
 //! Trees of files that belonged to an instance: measuring and removing what may be hostile.
 //!
-//! An instance can nest directories as deep as it likes. Nothing here recurses or holds more than a
-//! few descriptors, whatever it finds; links are never followed.
+//! An instance can nest directories as deep as it likes, and one that runs can put links where directories
+//! were. Nothing here recurses or holds more than a few descriptors, whatever it finds; what is removed is
+//! reached from a directory that is held, name by name, and links are never followed.
 
 use std::{
+    ffi::CStr,
     fs, io,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
+    path::Path,
+};
+
+use rustix::{
+    fs::{AtFlags, CWD, Dir, Mode, OFlags, openat, renameat, unlinkat},
+    io::Errno,
 };
 
 /// The most files that are looked at to measure one tree.
@@ -14,81 +21,147 @@ const MEASURED_FILES_MAX: usize = 1_000_000;
 
 /// Bytes that a tree occupies on disk; names that cannot be read count nothing. Blocks.
 pub(crate) fn measure(top: &Path) -> u64 {
-    let mut bytes = 0;
+    look(top).bytes
+}
+
+/// Whether a tree occupies more than so many bytes, or has more in it than can be measured. Blocks.
+pub(crate) fn exceeds(top: &Path, bytes_max: u64) -> bool {
+    let size = look(top);
+    size.bytes > bytes_max || !size.is_whole
+}
+
+struct Size {
+    bytes: u64,
+    /// Whether all of it was looked at.
+    is_whole: bool,
+}
+
+fn look(top: &Path) -> Size {
+    let mut size = Size {
+        bytes: 0,
+        is_whole: true,
+    };
     let mut files = 0;
     let mut directories = vec![top.to_owned()];
     while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+        let entries = match fs::read_dir(&directory) {
+            Ok(entries) => entries,
+            Err(error) => {
+                size.is_whole &= error.kind() == io::ErrorKind::NotFound;
+                continue;
+            }
+        };
+        for entry in entries.flatten() {
             let Ok(metadata) = entry.metadata() else {
                 continue;
             };
             // 512 whatever the file system's own block is (stat(2))
-            bytes += metadata.blocks() * 512;
+            size.bytes += metadata.blocks() * 512;
             files += 1;
             if files >= MEASURED_FILES_MAX {
-                return bytes;
+                size.is_whole = false;
+                return size;
             }
             if metadata.is_dir() {
                 directories.push(entry.path());
             }
         }
     }
-    bytes
+    size
 }
 
 /// Removes a tree. Blocks. Idempotent.
 ///
 /// A directory within a directory is first moved up to the top, so that no path gets longer than
-/// three names and depth costs nothing.
+/// two names and depth costs nothing.
 ///
 /// # Errors
 /// What the file system says.
 pub(crate) fn remove(top: &Path) -> io::Result<()> {
+    let Some(held) = open(CWD, top)? else {
+        return Ok(());
+    };
     let mut moved = 0u64;
     loop {
-        let entries = match fs::read_dir(top) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-        };
         let mut is_empty = true;
-        for entry in entries {
+        for entry in Dir::read_from(&held)? {
             let entry = entry?;
+            let name = entry.file_name();
+            if is_itself(name) {
+                continue;
+            }
             is_empty = false;
-            match entry.file_type()?.is_dir() {
-                true => empty(&entry.path(), top, &mut moved)?,
-                false => fs::remove_file(entry.path())?,
+            if !unlink(&held, name)? {
+                empty(&held, name, &mut moved)?;
             }
         }
         if is_empty {
-            return fs::remove_dir(top);
+            return match fs::remove_dir(top) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            };
         }
     }
 }
 
 /// Removes a directory's files, moves its directories to `top`, and removes it.
-fn empty(directory: &Path, top: &Path, moved: &mut u64) -> io::Result<()> {
-    if fs::remove_dir(directory).is_ok() {
-        return Ok(());
+fn empty(top: &OwnedFd, directory: &CStr, moved: &mut u64) -> io::Result<()> {
+    match unlinkat(top, directory, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(_) => {}
     }
-    for entry in fs::read_dir(directory)? {
+    let Some(held) = open(top, directory)? else {
+        return Ok(());
+    };
+    for entry in Dir::read_from(&held)? {
         let entry = entry?;
-        match entry.file_type()?.is_dir() {
-            true => fs::rename(entry.path(), unused(top, moved))?,
-            false => fs::remove_file(entry.path())?,
+        let name = entry.file_name();
+        if !is_itself(name) && !unlink(&held, name)? {
+            move_up(&held, name, top, moved)?;
         }
     }
-    fs::remove_dir(directory)
+    match unlinkat(top, directory, AtFlags::REMOVEDIR) {
+        // Whoever still writes there is looked at again.
+        Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
-fn unused(top: &Path, moved: &mut u64) -> PathBuf {
+/// Removes what is no directory; false when it is one.
+fn unlink(directory: &OwnedFd, name: &CStr) -> io::Result<bool> {
+    match unlinkat(directory, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(true),
+        // Linux says the first, POSIX the second (unlink(2)).
+        Err(Errno::ISDIR | Errno::PERM) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Opens a directory, never through a link; `None` when there is none.
+fn open<P: rustix::path::Arg>(at: impl std::os::fd::AsFd, path: P) -> io::Result<Option<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(at, path, flags, Mode::empty()) {
+        Ok(held) => Ok(Some(held)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn move_up(from: &OwnedFd, name: &CStr, top: &OwnedFd, moved: &mut u64) -> io::Result<()> {
     loop {
         *moved += 1;
-        let name = top.join(format!(".ekiden-removed-{moved}"));
-        if fs::symlink_metadata(&name).is_err() {
-            return name;
+        let to = format!(".ekiden-removed-{moved}");
+        match renameat(from, name, top, to) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            // There is one of that name.
+            Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
+}
+
+fn is_itself(name: &CStr) -> bool {
+    [c".", c".."].contains(&name)
 }
 
 #[cfg(test)]

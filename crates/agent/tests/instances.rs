@@ -367,8 +367,7 @@ async fn starting_twice_is_starting_once() {
     assert_eq!([one, two, three], [const { Ok(()) }; 3]);
     world.wait_for_line(spec.id, "once").await;
     assert_eq!(world.output(spec.id).await, "once\n");
-    assert!(matches!(
-        world.client.observe().borrow().instances[0].state,
-        InstanceState::Running { .. }
-    ));
+    let runs = |state: &InstanceState| matches!(state, InstanceState::Running { .. }).then_some(());
+    world.wait(spec.id, runs).await;
+    assert_eq!(world.client.observe().borrow().instances.len(), 1);
 }

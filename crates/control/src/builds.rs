@@ -34,10 +34,14 @@ use ekiden_model::{
     revision::PIDS_MAX_DEFAULT,
     secret_env::SecretEnv,
     secret_reference::SecretReference,
+    service::ServiceStatus,
     source::{Built, BuiltFrom, CodeSource, Prepared},
 };
 use ekiden_store::{Store, StoreError};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -119,6 +123,7 @@ pub(crate) struct Builds<E> {
     engine: Arc<E>,
     store: Arc<Store>,
     vault: Vault,
+    images_changed: Arc<Notify>,
     config: BuildsConfig,
     runtimes: Runtimes,
     pub(crate) sources: Sources,
@@ -147,6 +152,7 @@ impl<E: Engine> Builds<E> {
         store: Arc<Store>,
         vault: Vault,
         keyring: Arc<Keyring>,
+        images_changed: Arc<Notify>,
         config: BuildsConfig,
         data_dir: &std::path::Path,
     ) -> std::io::Result<Self> {
@@ -166,6 +172,7 @@ impl<E: Engine> Builds<E> {
             engine,
             store,
             vault,
+            images_changed,
             config,
             runtimes,
         })
@@ -307,6 +314,7 @@ impl<E: Engine> Builds<E> {
             engine: &self.engine,
             store: &self.store,
             active: &self.active,
+            images_changed: &self.images_changed,
             log,
             service: order.service,
             service_name: &order.service_name,
@@ -395,9 +403,15 @@ impl<E: Engine> Builds<E> {
     }
 
     /// Forgets everything about a service that is gone.
-    pub(crate) async fn forget(&self, service: ServiceId) {
-        self.logs.forget(service);
-        self.sources.forget(service);
+    pub(crate) async fn forget(self: &Arc<Self>, service: ServiceId) {
+        let builds = Arc::clone(self);
+        let removed = tokio::task::spawn_blocking(move || {
+            builds.logs.forget(service);
+            builds.sources.forget(service);
+        });
+        if let Err(error) = removed.await {
+            warn!(%service, %error, "what is kept of builds cannot be removed");
+        }
         if let Err(error) = self.sources.put_webhook_secret(service, None).await {
             warn!(%service, error = %Chain(&error), "a webhook's secret cannot be forgotten");
         }
@@ -408,12 +422,27 @@ impl<E: Engine> Builds<E> {
 
     /// Removes source trees that no service is configured to run.
     async fn sweep_sources(self: &Arc<Self>) {
+        // First what there is, then who may have it: none that comes between is taken for gone.
+        let mut kept = self.store.built_services().await.unwrap_or_default();
+        kept.extend(self.logs.services());
+        kept.extend(self.sources.services());
+        kept.sort();
+        kept.dedup();
         let services = match self.store.services().await {
             Ok(services) => services,
             Err(error) => {
                 return warn!(error = %Chain(&error), "old source trees cannot be told from others");
             }
         };
+        let alive: HashSet<ServiceId> = services
+            .iter()
+            .filter(|stored| stored.service.settled != ServiceStatus::Deleted)
+            .map(|stored| stored.service.id)
+            .collect();
+        // What a control plane that was killed as it deleted a service has not come to.
+        for gone in kept.into_iter().filter(|id| !alive.contains(id)) {
+            self.forget(gone).await;
+        }
         let settings = services
             .iter()
             .flat_map(|stored| [&stored.service.settings, stored.service.settings_wanted()]);

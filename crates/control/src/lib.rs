@@ -177,6 +177,7 @@ pub async fn run<E: Engine>(
         Arc::clone(&store),
         vault.clone(),
         Arc::clone(&keyring),
+        Arc::clone(&images_changed),
         config.builds.clone(),
         &config.data_dir,
     );

@@ -4,7 +4,7 @@ use std::{
     fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     os::{fd::OwnedFd, unix::net::UnixListener},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::Context;
@@ -84,6 +84,12 @@ fn edge(config: &Config, sockets: Sockets, link: &Link) -> anyhow::Result<()> {
     Ok(edge.join()?)
 }
 
+/// Where distributions keep the certificates that a host trusts: Debian's, and Red Hat's.
+const HOST_AUTHORITIES: [&str; 2] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+];
+
 fn control(config: &Config, sockets: Sockets, link: &Link) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -144,7 +150,7 @@ pub fn agent_config(config: &Config) -> AgentConfig {
             .join("control")
             .join("sources")
             .join("trees"),
-        build_authorities: config.builds.ca_certificates.clone(),
+        build_authorities: build_authorities(config),
         allowed_uids: vec![Role::Control.user(config)],
         ..AgentConfig::new(&config.name, data_dir, run_dir)
     }
@@ -257,8 +263,17 @@ fn builds_config(config: &Config) -> anyhow::Result<BuildsConfig> {
         source_bytes_max: sources.size,
         local_sources: sources.local.clone(),
         poll: sources.poll,
-        authorities: builds.ca_certificates.clone(),
+        authorities: build_authorities(config),
     })
+}
+
+/// The authorities that builds trust: as it is set, or else those that the host does.
+fn build_authorities(config: &Config) -> Option<PathBuf> {
+    let host = || {
+        let known = HOST_AUTHORITIES.map(PathBuf::from);
+        known.into_iter().find(|path| path.exists())
+    };
+    config.builds.ca_certificates.clone().or_else(host)
 }
 
 /// The files of a directory that describe runtimes, by name.

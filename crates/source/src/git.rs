@@ -281,8 +281,8 @@ impl Git {
                     return Err(named(GitError::TooDeep));
                 }
                 on_line(format!("submodule {}", crate::snapshot::shown(&path)));
-                // A secret goes to the host it was given for, and nowhere else.
-                let credential = match module.remote.same_host(fetch.remote) {
+                // A secret goes to the host it was given for, and to the same owner's there.
+                let credential = match module.remote.same_owner(fetch.remote) {
                     true => fetch.credential,
                     false => &Credential::None,
                 };

@@ -14,6 +14,8 @@ pub const BUILD_STEPS_KEPT_MAX: u32 = 12;
 /// What a step of a build has made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildStep {
+    /// The image that it ran on.
+    pub on: Digest,
     /// The image that it left.
     pub image: Digest,
     /// What of it is below the application's directory, if anything.
@@ -86,6 +88,17 @@ impl Store {
         Ok(())
     }
 
+    /// The services whose steps are remembered.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn built_services(&self) -> Result<Vec<ServiceId>, StoreError> {
+        let services: Vec<String> = sqlx::query_scalar("SELECT DISTINCT service FROM build_steps")
+            .fetch_all(&self.readers)
+            .await?;
+        Ok(services.iter().filter_map(|id| id.parse().ok()).collect())
+    }
+
     /// Forgets what the steps of a service have made.
     ///
     /// # Errors
@@ -144,5 +157,6 @@ impl Store {
 /// The images of all build steps that are remembered, from a row's record.
 pub(crate) fn images_of(record: &str) -> Result<impl Iterator<Item = Digest>, StoreError> {
     let step: BuildStep = from_json("build_steps", record)?;
-    Ok([Some(step.image), step.part].into_iter().flatten())
+    let images = [Some(step.on), Some(step.image), step.part];
+    Ok(images.into_iter().flatten())
 }

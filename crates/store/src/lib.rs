@@ -366,9 +366,12 @@ impl Store {
         )
         .fetch_all(&self.readers)
         .await?;
-        let steps: Vec<String> = sqlx::query_scalar("SELECT record FROM build_steps")
-            .fetch_all(&self.readers)
-            .await?;
+        let steps: Vec<String> = sqlx::query_scalar(
+            "SELECT b.record FROM build_steps b JOIN services s ON s.id = b.service \
+             WHERE s.deleted_at IS NULL",
+        )
+        .fetch_all(&self.readers)
+        .await?;
         let mut digests: Vec<Digest> = images
             .iter()
             .filter_map(|image| image.parse().ok())

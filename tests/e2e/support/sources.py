@@ -1,15 +1,21 @@
 """Source code that suites deploy: small applications, git repositories, and who tells of pushes."""
 
+import base64
+import contextlib
 import functools
+import gzip
 import hashlib
 import hmac
 import http.client
+import http.server
 import json
+import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tempfile
-import textwrap
+import threading
 import unittest
 
 from . import host, images, settings
@@ -137,20 +143,74 @@ class Repository:
         return commit
 
     def tell(self, url, secret):
-        """Makes every push be told, signed, by a hook such as anybody would write."""
-        hook = self.bare / "hooks/post-receive"
-        hook.write_text(textwrap.dedent(f"""\
-            #!/bin/sh
-            while read -r old new ref; do
-              body=$(printf '{{"ref": "%s", "after": "%s"}}' "$ref" "$new")
-              time=$(date +%s)
-              mac=$(printf '%s.%s' "$time" "$body" | openssl dgst -sha256 -hmac '{secret}')
-              curl --silent --show-error --fail --output /dev/null --max-time 30 \\
-                --header "X-Ekiden-Timestamp: $time" \\
-                --header "X-Ekiden-Signature-256: sha256=${{mac##* }}" --data "$body" '{url}'
-            done
-            """))
-        hook.chmod(0o755)
+        """Makes every push be told, signed, by the hook of the documentation."""
+        manual = (settings.ROOT / "docs/sources.md").read_text()
+        hook = re.search(r"^```bash\n(#!/bin/bash\n.*?)^```$", manual, re.MULTILINE | re.DOTALL).group(1)
+        write(self.bare / "hooks", {"post-receive": hook, "ekiden-url": url, "ekiden-secret": secret})
+        (self.bare / "hooks/post-receive").chmod(0o755)
+        (self.bare / "hooks/ekiden-secret").chmod(0o600)
+
+
+class GitServer:
+    """A context: repositories of a directory by HTTP, for whoever has the login, or for all."""
+
+    def __init__(self, directory, login=None):
+        self.login, self.logins = login, []
+        git_server = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                given = self.headers["Authorization"]
+                git_server.logins.append(given)
+                if git_server.login and given != basic(git_server.login):
+                    return self.answer(401, [("WWW-Authenticate", 'Basic realm="e2e"')], b"")
+                path, _, query = self.path.partition("?")
+                body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+                if self.headers["Content-Encoding"] == "gzip":
+                    body = gzip.decompress(body)
+                done = subprocess.run(["git", "http-backend"], input=body, capture_output=True, env={
+                    "PATH": os.environ["PATH"], "GIT_PROJECT_ROOT": str(directory),
+                    "GIT_HTTP_EXPORT_ALL": "1", "PATH_INFO": path, "QUERY_STRING": query,
+                    "REQUEST_METHOD": self.command, "CONTENT_LENGTH": str(len(body)),
+                    "CONTENT_TYPE": self.headers["Content-Type"] or "",
+                    "GIT_PROTOCOL": self.headers["Git-Protocol"] or ""})
+                head, _, body = done.stdout.partition(b"\r\n\r\n")
+                fields = [line.split(": ", 1) for line in head.decode().splitlines()]
+                status = next((int(value.split()[0]) for name, value in fields if name == "Status"), 200)
+                self.answer(status, [field for field in fields if field[0] != "Status"], body)
+
+            do_POST = do_GET
+
+            def answer(self, status, fields, body):
+                self.send_response(status)
+                for name, value in [*fields, ("Content-Length", str(len(body)))]:
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.listener = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+    @property
+    def host(self):
+        return f"127.0.0.1:{self.listener.server_address[1]}"
+
+    def url(self, name):
+        return f"http://{self.host}/{name}.git"
+
+    def __enter__(self):
+        threading.Thread(target=self.listener.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.listener.shutdown()
+        self.listener.server_close()
+
+
+def basic(login):
+    return "Basic " + base64.b64encode(login.encode()).decode()
 
 
 def signature(secret, body):
@@ -313,7 +373,9 @@ class SourcesCase(EkidenCase):
         """One plain request to the API; its status and what it says."""
         connection = http.client.HTTPConnection("127.0.0.1", self.ekiden.api_port, timeout=timeout)
         try:
-            connection.request("POST", path.removeprefix(self.ekiden.endpoint), body, headers or {})
+            # Whoever is refused is told so before all is sent.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.request("POST", path.removeprefix(self.ekiden.endpoint), body, headers or {})
             response = connection.getresponse()
             return response.status, response.read().decode(errors="replace")
         finally:

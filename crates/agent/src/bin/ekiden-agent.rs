@@ -95,6 +95,10 @@ impl Images for Directories {
         Err(not_here())
     }
 
+    async fn unname(&self, _: &ImageReference) -> Result<(), EngineError> {
+        Err(not_here())
+    }
+
     async fn take_source(&self, _: PathBuf, _: Digest) -> Result<PreparedImage, EngineError> {
         Err(not_here())
     }

@@ -22,6 +22,7 @@ fn example(root: &Path) -> Option<DockerfileBuild> {
         }],
         uid_base: rustix::process::getuid().as_raw(),
         network: File::open("/dev/null").unwrap().into(),
+        authorities: None,
         resolv_conf: "nameserver 192.0.2.1\n".to_owned(),
         group,
         deadline: Duration::from_secs(600),

@@ -25,7 +25,7 @@ use super::{
     manifest::{Descriptor, Manifest, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Platform},
     progress::Progress,
     pull::digest_of,
-    seal::{self, Rules, SealError, Sealed},
+    seal::{self, Rules, SealError, Sealed, Seen},
     store::{ImageStore, Store, blocking, now},
     unpack::UnpackBudget,
 };
@@ -205,7 +205,14 @@ fn take_source(store: &Store, archive: &Path, digest: Digest) -> Result<Prepared
 fn take_left(store: &Store, left: Left) -> Result<MadeImage, ImageError> {
     let below = hold_layers(store, &[left.image])?;
     let fail = |error: &io::Error| ImageError::host("make a layer in", &store.dir, error);
-    seal::prune(&left.upper).map_err(|error| fail(&error))?;
+    // First out of the way of whoever removes the instance.
+    let upper = store
+        .drafts
+        .bury(&left.upper)
+        .map_err(|error| fail(&error))?;
+    let upper = upper.path();
+    seal::prune(upper).map_err(|error| fail(&error))?;
+    let mut seen = Seen::default();
     let mut rules = Rules {
         uid_base: left.uid_base,
         epoch: left.epoch,
@@ -216,18 +223,24 @@ fn take_left(store: &Store, left: Left) -> Result<MadeImage, ImageError> {
     let part = match &left.part {
         Some(name) => {
             let draft = store.drafts.directory().map_err(|error| fail(&error))?;
-            let inside = left.upper.join(name);
+            let inside = upper.join(name);
             match is_plain_directory(&inside) {
                 true => {
                     std::fs::rename(&inside, draft.path().join(name)).map_err(|e| fail(&e))?;
-                    Some(take_tree(store, draft.path(), &mut rules, &mut holds)?)
+                    Some(take_tree(
+                        store,
+                        draft.path(),
+                        &mut rules,
+                        &mut seen,
+                        &mut holds,
+                    )?)
                 }
                 false => None,
             }
         }
         None => None,
     };
-    let rest = take_tree(store, &left.upper, &mut rules, &mut holds)?;
+    let rest = take_tree(store, upper, &mut rules, &mut seen, &mut holds)?;
     let (rest, part) = (rest, part.flatten());
     let layers = below.layers.iter().copied().chain(rest).chain(part);
     let image = store.add_made(layers.collect(), left.config)?;
@@ -247,13 +260,14 @@ fn take_tree(
     store: &Store,
     top: &Path,
     rules: &mut Rules,
+    seen: &mut Seen,
     holds: &mut Vec<Hold>,
 ) -> Result<Option<LayerRecord>, ImageError> {
     let Sealed {
         diff_id,
         bytes,
         entries,
-    } = seal::seal(top, rules).map_err(|error| refused(error, rules))?;
+    } = seal::seal(top, rules, seen).map_err(|error| refused(error, rules))?;
     if entries == 0 {
         return Ok(None);
     }

@@ -9,6 +9,7 @@
 //! followed, and depth and number are bounded.
 
 use std::{
+    collections::HashMap,
     ffi::OsStr,
     fs::{self, File, Metadata},
     io::{self, Read, Write},
@@ -107,21 +108,28 @@ pub(super) fn prune(upper: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Files with several names that were given their owners, by device and inode, and those owners: seen by
+/// another name, they have them already.
+pub(super) type Seen = HashMap<(u64, u64), (u32, u32)>;
+
 /// Makes a tree what a layer of the store is, and says which. Blocks.
 ///
 /// # Errors
 /// [`SealError`]; the tree is then of no use.
-pub(super) fn seal(top: &Path, rules: &Rules) -> Result<Sealed, SealError> {
+pub(super) fn seal(top: &Path, rules: &Rules, seen: &mut Seen) -> Result<Sealed, SealError> {
     let mut sealing = Sealing {
         top,
         rules,
+        seen,
         archive: Builder::new(Sum {
             hash: Sha256::new(),
             bytes: 0,
         }),
         entries: 0,
     };
-    sealing.own(top, &stat(top)?)?;
+    let metadata = stat(top)?;
+    let owner = sealing.owner(&metadata);
+    sealing.own(top, &metadata, owner)?;
     sealing.directory(PathBuf::new())?;
     let entries = sealing.entries;
     let sum = sealing.archive.into_inner().map_err(|e| host(top, e))?;
@@ -135,6 +143,7 @@ pub(super) fn seal(top: &Path, rules: &Rules) -> Result<Sealed, SealError> {
 struct Sealing<'a> {
     top: &'a Path,
     rules: &'a Rules,
+    seen: &'a mut Seen,
     archive: Builder<Sum>,
     entries: u64,
 }
@@ -171,8 +180,7 @@ impl Sealing<'_> {
     }
 
     fn entry(&mut self, path: &Path) -> Result<(), SealError> {
-        self.entries += 1;
-        if self.entries > self.rules.entries_max {
+        if self.entries >= self.rules.entries_max {
             return Err(self.too_many());
         }
         if path.as_os_str().len() > PATH_BYTES_MAX {
@@ -185,6 +193,7 @@ impl Sealing<'_> {
         let metadata = stat(&inside)?;
         let kind = metadata.file_type();
         if kind.is_char_device() && metadata.rdev() == 0 {
+            self.entries += 1;
             return self.empty(&beside(path, WHITEOUT, path.file_name()));
         }
         if !(kind.is_dir() || kind.is_file() || kind.is_symlink()) {
@@ -197,8 +206,10 @@ impl Sealing<'_> {
                 path.display()
             )));
         }
-        self.own(&inside, &metadata)?;
-        let mut header = self.header(&metadata);
+        self.entries += 1;
+        let owner = self.owner(&metadata);
+        self.own(&inside, &metadata, owner)?;
+        let mut header = self.header(&metadata, owner);
         let appended = if kind.is_dir() {
             header.set_entry_type(EntryType::Directory);
             self.archive.append_data(&mut header, path, io::empty())
@@ -230,11 +241,11 @@ impl Sealing<'_> {
         }
     }
 
-    fn header(&self, metadata: &Metadata) -> Header {
+    fn header(&self, metadata: &Metadata, (uid, gid): (u32, u32)) -> Header {
         let mut header = Header::new_gnu();
         header.set_mode(metadata.mode() & 0o7777);
-        header.set_uid(self.id(metadata.uid()).into());
-        header.set_gid(self.id(metadata.gid()).into());
+        header.set_uid(uid.into());
+        header.set_gid(gid.into());
         header.set_mtime(self.time(metadata));
         header.set_size(0);
         header
@@ -252,7 +263,12 @@ impl Sealing<'_> {
     }
 
     /// Gives a file the owner and the times that it has in an image.
-    fn own(&self, path: &Path, metadata: &Metadata) -> Result<(), SealError> {
+    fn own(
+        &self,
+        path: &Path,
+        metadata: &Metadata,
+        (uid, gid): (u32, u32),
+    ) -> Result<(), SealError> {
         let owned = || -> io::Result<()> {
             for name in xattr::list(path)? {
                 let is_note = name.as_bytes().starts_with(NOTES.as_bytes());
@@ -260,7 +276,6 @@ impl Sealing<'_> {
                     xattr::remove(path, &name)?;
                 }
             }
-            let (uid, gid) = (self.id(metadata.uid()), self.id(metadata.gid()));
             lchown(path, Some(uid), Some(gid))?;
             // A change of owner takes these away (chown(2)).
             if !metadata.is_symlink() && metadata.mode() & 0o6000 != 0 {
@@ -278,6 +293,18 @@ impl Sealing<'_> {
             Ok(utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
         };
         owned().map_err(|error| host(path, error))
+    }
+
+    /// Who owns a file in the image.
+    fn owner(&mut self, metadata: &Metadata) -> (u32, u32) {
+        let owner = (self.id(metadata.uid()), self.id(metadata.gid()));
+        match metadata.nlink() > 1 && !metadata.is_dir() {
+            true => *self
+                .seen
+                .entry((metadata.dev(), metadata.ino()))
+                .or_insert(owner),
+            false => owner,
+        }
     }
 
     /// An id inside; what is none, which no instance can have made, is root's.
@@ -386,7 +413,7 @@ mod tests {
         fs::write(other.path().join("etc/resolv.conf"), "y").unwrap();
         let sealed = |root: &tempfile::TempDir| {
             prune(root.path()).unwrap();
-            seal(root.path(), &rules(own_uid())).unwrap()
+            seal(root.path(), &rules(own_uid()), &mut Seen::default()).unwrap()
         };
         let sealed = [sealed(&one), sealed(&other)];
         assert_eq!(sealed[0], sealed[1]);
@@ -403,7 +430,9 @@ mod tests {
             let root = tree();
             change(root.path());
             prune(root.path()).unwrap();
-            seal(root.path(), &rules(own_uid())).unwrap().diff_id
+            seal(root.path(), &rules(own_uid()), &mut Seen::default())
+                .unwrap()
+                .diff_id
         };
         let plain = digest(&|_| {});
         let content = digest(&|top| fs::write(top.join("app/two"), "23").unwrap());
@@ -419,7 +448,7 @@ mod tests {
         let check = |rules: Rules, change: &dyn Fn(&Path)| {
             let root = tree();
             change(root.path());
-            match seal(root.path(), &rules) {
+            match seal(root.path(), &rules, &mut Seen::default()) {
                 Ok(_) => "sealed".to_owned(),
                 Err(SealError::Refused(problem)) => problem,
                 Err(SealError::TooLarge) => "too large".to_owned(),

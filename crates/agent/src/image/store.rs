@@ -189,6 +189,20 @@ impl ImageStore {
             .collect()
     }
 
+    /// Takes a name away. The image goes when nothing needs it and its room is wanted.
+    ///
+    /// # Errors
+    /// [`ImageError::Host`] when the catalogue cannot be written.
+    pub async fn unname(&self, name: &ImageReference) -> Result<(), ImageError> {
+        let (store, name) = (Arc::clone(&self.0), name.to_string());
+        blocking(move || {
+            store
+                .change(|state| state.catalog.names.remove(&name))
+                .map(|_| ())
+        })
+        .await
+    }
+
     /// Takes a name away, and the image with it when it has no other; or, given a name with a
     /// digest, the image that has the digest with all its names.
     ///

@@ -86,7 +86,7 @@ table inet {table} {{
   chain from_instances {{
     oifname "ek-*" reject with icmpx type admin-prohibited
     ip daddr 169.254.0.0/16 reject with icmpx type admin-prohibited
-    ip6 daddr fe80::/10 reject with icmpx type admin-prohibited
+    ip6 daddr {{ fe80::/10, fd00:ec2::254, fd20:ce::254 }} reject with icmpx type admin-prohibited
     accept
   }}
   chain postrouting {{

@@ -70,7 +70,7 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 
 /// Variables that name a file of trusted authorities: of OpenSSL, curl, pip, Python's requests, Node,
 /// cargo and git.
-const TRUSTING: [&str; 7] = [
+pub(crate) const TRUSTING: [&str; 7] = [
     "SSL_CERT_FILE",
     "CURL_CA_BUNDLE",
     "PIP_CERT",
@@ -115,7 +115,8 @@ pub(super) fn begin(order: &StartOrder, network: OwnedFd) -> Result<Starting, Fa
         .step("make a process in new namespaces")?;
     match cloned {
         Cloned::Child => {
-            drop((failures, stdout, stderr));
+            // A directory of the host's that is open would be a way out (CVE-2024-21626).
+            drop((failures, stdout, stderr, birthplace));
             let child = Child {
                 order,
                 network,

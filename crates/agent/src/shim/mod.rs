@@ -27,6 +27,9 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+pub(crate) use container::TRUSTING;
+pub(crate) use root::BUILD_AUTHORITIES;
+
 use connection::Connection;
 use container::Container;
 use ekiden_engine::LogStream;

@@ -10,12 +10,15 @@ use std::{
     fs, io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     os::unix::fs::{PermissionsExt, lchown, symlink},
-    path::Path,
+    path::{Component, Path, PathBuf},
 };
 
 use ekiden_model::instance::BUILD_CACHE;
 use rustix::{
-    fs::{CWD, FileType, Mode, mknodat},
+    fs::{
+        AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, mkdirat, mknodat,
+        openat, openat2,
+    },
     mount::{
         MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount,
         mount_bind, mount_change, mount_remount, move_mount, open_tree, unmount,
@@ -73,7 +76,7 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
 ];
 
 /// Where an instance that builds finds the authorities that its programs are to trust.
-pub(super) const BUILD_AUTHORITIES: &str = "/run/ekiden/ca-certificates.crt";
+pub(crate) const BUILD_AUTHORITIES: &str = "/run/ekiden/ca-certificates.crt";
 
 /// `tty` in every distribution.
 const TTY_GROUP: u32 = 5;
@@ -156,6 +159,10 @@ impl BuildMounts<'_> {
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
         move_mount(self.cache.as_fd(), "", CWD, BUILD_CACHE, flags)?;
         if let Some(authorities) = self.authorities {
+            match fs::remove_file(BUILD_AUTHORITIES) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
             fs::write(BUILD_AUTHORITIES, authorities)?;
             fs::set_permissions(BUILD_AUTHORITIES, fs::Permissions::from_mode(0o644))?;
             lchown(BUILD_AUTHORITIES, Some(owner), Some(owner))?;
@@ -232,16 +239,32 @@ pub(super) fn write_etc(name: &str, content: &str, owner: u32) -> io::Result<()>
     lchown(&path, Some(owner), Some(owner))
 }
 
-/// Makes a directory and what is missing above it, owned by root inside.
+/// Makes a directory and what is missing above it, owned by root inside. The image's links are followed
+/// within the root, and none of `/proc` that lead out of it.
 pub(super) fn make_directories(path: &Path, owner: u32) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
+    let held = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let root = openat(CWD, "/", held, Mode::empty())?;
+    let mut reached = PathBuf::from("/");
+    let mut parent = openat(CWD, "/", held, Mode::empty())?;
+    for name in path.components() {
+        let Component::Normal(name) = name else {
+            continue;
+        };
+        reached.push(name);
+        parent = match openat2(&root, &reached, held, Mode::empty(), within) {
+            Ok(directory) => directory,
+            Err(rustix::io::Errno::NOENT) => {
+                mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
+                let ids = (Uid::from_raw(owner), Gid::from_raw(owner));
+                let flags = AtFlags::SYMLINK_NOFOLLOW;
+                chownat(&parent, name, Some(ids.0), Some(ids.1), flags)?;
+                openat(&parent, name, held | OFlags::NOFOLLOW, Mode::empty())?
+            }
+            Err(error) => return Err(error.into()),
+        };
     }
-    if let Some(parent) = path.parent() {
-        make_directories(parent, owner)?;
-    }
-    fs::create_dir(path)?;
-    lchown(path, Some(owner), Some(owner))
+    Ok(())
 }
 
 fn attach_layer(

@@ -168,6 +168,11 @@ impl BuildLogs {
         Ok(BuildPage { lines, next, over })
     }
 
+    /// The services that have logs.
+    pub(crate) fn services(&self) -> Vec<ServiceId> {
+        ids_in(&self.dir)
+    }
+
     /// Removes the logs of a service.
     pub(crate) fn forget(&self, service: ServiceId) {
         let _ = fs::remove_dir_all(self.dir_of(service));
@@ -290,6 +295,14 @@ impl State {
             Err(_) => self.file = None, // a full disk: the build itself says so
         }
     }
+}
+
+/// The services that directories are named after. Blocks.
+pub(super) fn ids_in(dir: &Path) -> Vec<ServiceId> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
 }
 
 /// Removes the oldest logs of a service, so that there is room for one more.

@@ -41,7 +41,11 @@ use ekiden_store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{BuildError, Order, log::OpenLog, uploads::Problem};
+use super::{
+    BuildError, Order,
+    log::{OpenLog, ids_in},
+    uploads::Problem,
+};
 use crate::{clock, config::BuildsConfig, keyring::Keyring, worker::Chain};
 
 /// How long a tree stays that nothing is known to need: a build may be about to take it.
@@ -58,6 +62,8 @@ pub(crate) struct Sources {
     git: Git,
     limits: Limits,
     in_use: InUse,
+    /// One upload at a time is put in its place.
+    keeping: Arc<Mutex<()>>,
     /// One fetch of a service at a time.
     fetching: Mutex<HashMap<ServiceId, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -231,6 +237,7 @@ impl Sources {
             git,
             limits,
             in_use: InUse::default(),
+            keeping: Arc::default(),
             fetching: Mutex::default(),
         })
     }
@@ -491,6 +498,7 @@ impl Sources {
         let (dir, limits, draft) = (self.dir.clone(), self.limits, self.draft_path());
         let last = self.last_upload(region, name);
         let owner = owner_of(region, name);
+        let keeping = Arc::clone(&self.keeping);
         let taken = tokio::task::spawn_blocking(move || {
             upload.rewind().map_err(Problem::host)?;
             let previous = read_last(&dir, &last);
@@ -499,6 +507,7 @@ impl Sources {
                 UploadError::Missing { .. } => Problem::Stale(error.to_string()),
                 error => Problem::refused(error),
             })?;
+            let _turn = keeping.lock().unwrap_or_else(PoisonError::into_inner);
             keep(&dir, &last, &owner, &draft, &snapshot).map_err(Problem::host)?;
             let files = snapshot.entries.len() as u64;
             Ok((snapshot.digest.to_string(), files, snapshot.bytes))
@@ -522,13 +531,8 @@ impl Sources {
     }
 
     fn draft_path(&self) -> PathBuf {
-        let id = Digest::from_sha256(
-            [clock::random_id(), clock::random_id()]
-                .concat()
-                .try_into()
-                .unwrap_or([0; 32]),
-        );
-        self.dir.join("trees").join(format!("{}.draft", id.short()))
+        let trees = self.dir.join("trees");
+        trees.join(format!("{}.draft", draft_name()))
     }
 
     fn archive(&self, digest: Digest) -> PathBuf {
@@ -566,11 +570,20 @@ impl Sources {
             let digest = stem.and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
             let is_needed =
                 digest.is_some_and(|digest| needed.contains(&digest) || last.contains(&digest));
-            if !is_needed && is_old(&entry) {
+            let is_in_use = {
+                let in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+                in_use.contains_key(&path)
+            };
+            if !is_needed && !is_in_use && is_old(&entry) {
                 fs::remove_file(path)?;
             }
         }
         Ok(())
+    }
+
+    /// The services that something is kept for.
+    pub(super) fn services(&self) -> Vec<ServiceId> {
+        ids_in(&self.dir.join("git"))
     }
 
     /// Removes what is kept for a service.
@@ -672,6 +685,11 @@ fn webhook(service: ServiceId) -> String {
     format!("webhook {service}")
 }
 
+fn draft_name() -> String {
+    let id = clock::random_id();
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// What a secret is sealed for: it opens as no other's.
 fn place(owner: &str) -> String {
     format!("source {owner}")
@@ -758,7 +776,8 @@ fn keep(dir: &Path, last: &Path, owner: &str, draft: &Path, snapshot: &Snapshot)
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let draft = path.with_extension("draft");
+    // Of a name that no other file is made by.
+    let draft = path.with_file_name(format!("{}.draft", draft_name()));
     let mut file = File::create(&draft)?;
     io::Write::write_all(&mut file, bytes)?;
     file.sync_all()?;

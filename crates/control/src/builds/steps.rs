@@ -17,13 +17,19 @@ use ekiden_model::{
 };
 use ekiden_store::{Store, builds::BuildStep};
 use sha2::{Digest as _, Sha256};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
 
 use super::{Active, BuildError, log::OpenLog};
 use crate::clock;
 
 /// How often the log of a step is read.
 const LOG_EVERY: Duration = Duration::from_millis(100);
+
+/// How long the engine's observation may take to show an instance that was started.
+const SHOWS_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long an instance that builds has to end when its time is over.
 const STOP_GRACE: Duration = Duration::from_millis(500);
@@ -50,6 +56,8 @@ pub(super) struct Steps<'a, E> {
     pub(super) engine: &'a Arc<E>,
     pub(super) store: &'a Store,
     pub(super) active: &'a Arc<Active>,
+    /// Told when there is another image to be kept.
+    pub(super) images_changed: &'a Notify,
     pub(super) log: &'a OpenLog,
     pub(super) service: ServiceId,
     pub(super) service_name: &'a ServiceName,
@@ -136,6 +144,7 @@ impl<E: Engine> Steps<'_, E> {
     async fn step(&self, step: &Step, on: Digest, epoch: u64) -> Result<Option<Done>, BuildError> {
         if step.commands.is_empty() {
             let left = BuildStep {
+                on,
                 image: on,
                 part: None,
             };
@@ -166,12 +175,14 @@ impl<E: Engine> Steps<'_, E> {
                 };
                 let made = self.made(recipe).await?;
                 BuildStep {
+                    on,
                     image: made.image.digest,
                     part: made.part.map(|part| part.digest),
                 }
             }
             // There is nothing to keep of it but that it was good.
             false => BuildStep {
+                on,
                 image: on,
                 part: None,
             },
@@ -180,6 +191,7 @@ impl<E: Engine> Steps<'_, E> {
         self.store
             .put_build_step(self.service, &key, &left, now)
             .await?;
+        self.images_changed.notify_one();
         self.log.say(format!(
             "{}: done in {:.1} s",
             step.name,
@@ -191,24 +203,30 @@ impl<E: Engine> Steps<'_, E> {
     /// Everything that decides what a step makes.
     fn key(&self, step: &Step, on: Digest, epoch: u64) -> String {
         let mut hash = Sha256::new();
-        let mut add = |text: &str| {
-            hash.update((text.len() as u64).to_be_bytes());
-            hash.update(text.as_bytes());
+        // Each list with its length, each text with its own: no two that differ are the same.
+        let mut add = |texts: &[&str]| {
+            hash.update((texts.len() as u64).to_be_bytes());
+            for text in texts {
+                hash.update((text.len() as u64).to_be_bytes());
+                hash.update(text.as_bytes());
+            }
         };
-        add(&on.to_string());
-        add(&epoch.to_string());
-        add(self.working_dir);
-        add(DRIVER);
-        add(if step.keep { "kept" } else { "" });
-        step.commands.iter().for_each(|command| add(command));
-        for (name, value) in &step.env {
-            add(name);
-            add(value);
-        }
-        for (name, value) in self.secrets.iter() {
-            add(name);
-            add(value);
-        }
+        let kept = if step.keep { "kept" } else { "" };
+        add(&[
+            &on.to_string(),
+            &epoch.to_string(),
+            self.working_dir,
+            DRIVER,
+            kept,
+        ]);
+        add(&texts(self.base_env.iter()));
+        add(&texts(step.commands.iter()));
+        add(&texts(
+            step.env.iter().flat_map(|(name, value)| [name, value]),
+        ));
+        let secrets = self.secrets.iter();
+        let secrets: Vec<&str> = secrets.flat_map(|(name, value)| [name, value]).collect();
+        add(&secrets);
         Digest::from_sha256(hash.finalize().into()).hex()
     }
 
@@ -282,13 +300,18 @@ impl<E: Engine> Steps<'_, E> {
             },
             log: self.log,
         };
+        let started = Instant::now();
+        let mut was_seen = false;
         let cause = loop {
             let seen = observed.borrow_and_update().clone();
             let state = seen.instances.iter().find(|seen| seen.id == id);
+            // What was started shows a little later.
+            let is_due = was_seen || started.elapsed() >= SHOWS_WITHIN;
             match state.map(|seen| &seen.state) {
                 Some(InstanceState::Exited(exit)) => break exit.cause.clone(),
-                None if seen.current => break ExitCause::Lost,
-                Some(_) | None => {}
+                None if seen.current && is_due => break ExitCause::Lost,
+                None => {}
+                Some(_) => was_seen = true,
             }
             tokio::select! {
                 changed = observed.changed() => if changed.is_err() { break ExitCause::Lost; },
@@ -323,6 +346,10 @@ impl<E: Engine> Steps<'_, E> {
         env.extend(step.env.clone());
         env
     }
+}
+
+fn texts<'a>(of: impl Iterator<Item = &'a String>) -> Vec<&'a str> {
+    of.map(String::as_str).collect()
 }
 
 /// Whether a step, or one that it is upon, was given the source.

@@ -29,6 +29,9 @@ pub(crate) const NOTICES_WAITING_MAX: usize = 1024;
 /// Remotes that are asked at one time.
 const ASKED_MAX: usize = 8;
 
+/// How often those are asked again who could not be, at the least.
+const TRY_EVERY: Duration = Duration::from_secs(60);
+
 /// Revisions that are looked through for a commit: more than are kept.
 const REVISIONS_LOOKED_MAX: u32 = 100;
 
@@ -70,11 +73,18 @@ impl<E: Engine> Commits<E> {
         let mut due: HashSet<ServiceId> = HashSet::new();
         let mut busy: HashSet<ServiceId> = HashSet::new();
         let mut failing: HashSet<ServiceId> = HashSet::new();
+        // Once at the start in any case: a notice that was heard before it may not have been looked after.
         let mut asked: Option<Instant> = None;
+        let mut tried: Instant = Instant::now();
         loop {
-            if !self.poll.is_zero() && asked.is_none_or(|at| at.elapsed() >= self.poll) {
+            let is_time = |at: Instant| !self.poll.is_zero() && at.elapsed() >= self.poll;
+            if asked.is_none_or(is_time) {
                 asked = Some(Instant::now());
                 due.extend(self.followers());
+            }
+            if tried.elapsed() >= TRY_EVERY {
+                tried = Instant::now();
+                due.extend(failing.iter().copied());
             }
             let free = busy.iter().copied().filter(|id| !self.is_busy(*id));
             due.extend(free.collect::<Vec<_>>());
@@ -167,7 +177,9 @@ impl<E: Engine> Commits<E> {
         };
         match self.deliver(&stored, source.clone(), commit, deploy).await {
             true => Looked::Done,
-            false => Looked::Busy,
+            false if self.is_busy(id) => Looked::Busy,
+            // It is not what it was, or the store failed.
+            false => Looked::Failed,
         }
     }
 
@@ -259,11 +271,19 @@ fn follows(stored: &StoredService) -> Option<&CodeSource> {
 fn may_deploy(service: &Service) -> Option<bool> {
     match service.status() {
         ServiceStatus::Running => Some(true),
-        ServiceStatus::OperationInProgress if service.settled == ServiceStatus::Running => {
-            Some(false)
+        ServiceStatus::OperationInProgress => {
+            let operation = service.operation.as_ref();
+            // If it ends otherwise, that is seen then.
+            let ends_running = operation.is_some_and(|operation| match operation.kind {
+                OperationKind::CreateService
+                | OperationKind::UpdateService
+                | OperationKind::StartDeployment
+                | OperationKind::ResumeService => true,
+                OperationKind::PauseService | OperationKind::DeleteService => false,
+            });
+            ends_running.then_some(false)
         }
-        ServiceStatus::OperationInProgress
-        | ServiceStatus::CreateFailed
+        ServiceStatus::CreateFailed
         | ServiceStatus::Deleted
         | ServiceStatus::DeleteFailed
         | ServiceStatus::Paused => None,

@@ -520,14 +520,16 @@ async fn a_code_service_runs_the_image_that_stands_for_its_repository() {
     let shown = &service["SourceConfiguration"]["CodeRepository"]["CodeConfiguration"];
     assert_eq!(shown, &repository);
 
-    let other = code(
-        "none",
-        "https://github.com/team/other",
-        &connection,
-        repository,
-    );
-    let answer = ask(&world, "AppRunner.CreateService", other).await;
-    refused(answer, "InvalidRequestException", "sources.prebuilt");
+    for (url, why) in [
+        ("ext::sh -c true", "CodeRepository: "),
+        ("https://user:password@host.test/a", "password"),
+        ("/etc", "CodeRepository: "),
+        ("upload://other", "upload://none"),
+    ] {
+        let other = code("none", url, &connection, repository.clone());
+        let answer = ask(&world, "AppRunner.CreateService", other).await;
+        refused(answer, "InvalidRequestException", why);
+    }
 }
 
 #[tokio::test]

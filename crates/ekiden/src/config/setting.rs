@@ -614,7 +614,7 @@ pub const SETTINGS: &[Setting] = &[
         form: Form::Text("an absolute path", |config, text| {
             absolute(text).map(|path| config.builds.ca_certificates = Some(path))
         }),
-        about: "A file of certificates in PEM that git and the programs of builds are told to trust, for hosts whose way out is a proxy with an authority of its own.",
+        about: "A file of certificates in PEM that git and the programs of builds are told to trust, for hosts whose way out is a proxy with an authority of its own; what the host trusts when absent.",
     },
     Setting {
         key: "network.ipv4",

@@ -73,9 +73,17 @@ impl Remote {
         self.transport == Transport::Http
     }
 
-    /// Whether a secret for one may go to the other.
-    pub(super) fn same_host(&self, other: &Self) -> bool {
-        (self.transport, &self.host) == (other.transport, &other.host) && !self.is_local()
+    /// Whether a secret for one may go to the other: at the same host, and of the same owner, whose name a
+    /// path begins with.
+    pub(super) fn same_owner(&self, other: &Self) -> bool {
+        let owner = |remote: &Self| {
+            let (_, rest) = remote.address.split_once(&remote.host)?;
+            let mut names = rest.split(['/', ':']).filter(|name| !name.is_empty());
+            names.next().map(str::to_owned)
+        };
+        (self.transport, &self.host) == (other.transport, &other.host)
+            && !self.is_local()
+            && owner(self) == owner(other)
     }
 
     /// The address that a submodule of this repository has: `./` and `../` are relative to this one
