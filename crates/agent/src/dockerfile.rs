@@ -24,7 +24,7 @@ use std::{
     os::{
         fd::{AsRawFd, OwnedFd},
         unix::{
-            fs::{DirBuilderExt, chown},
+            fs::{DirBuilderExt, PermissionsExt, chown},
             net::UnixStream as BlockingStream,
         },
     },
@@ -33,6 +33,7 @@ use std::{
     time::Duration,
 };
 
+use ekiden_model::instance::BUILD_AUTHORITIES;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -50,12 +51,7 @@ use self::{
     output::LineCutter,
     sandbox::{CONTEXT, IMAGES, OUTPUT, Order, Report, SECRETS, STORAGE, TEMPORARY},
 };
-use crate::{
-    cgroup::Group,
-    disk,
-    shim::{BUILD_AUTHORITIES, TRUSTING},
-    tree,
-};
+use crate::{cgroup::Group, disk, shim::TRUSTING, tree};
 
 /// The first argument of the program that [`sandbox_main`] is the main function of.
 pub const SANDBOX: &str = "build-sandbox";
@@ -73,8 +69,12 @@ const PROGRAM_PATH: [&str; 2] = ["/usr/bin", "/usr/sbin"];
 /// buildah depends on; without, buildah takes the same from its own program.
 const SECCOMP: &str = "/usr/share/containers/seccomp.json";
 
-/// The authorities of a build, below the sandbox's `/etc`.
+/// The authorities of a build, among what is on its way: what runc is to mount must be on a file system that
+/// is not mounted with less than it mounts it with.
 const AUTHORITIES: &str = "ekiden-authorities.crt";
+
+/// Where Debian's programs look for them without being told.
+const DEBIAN_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// What a build's image is called while it is in buildah's storage.
 const IMAGE: &str = "localhost/ekiden-build:latest";
@@ -192,13 +192,15 @@ pub(crate) enum DockerfileError {
     )]
     NotStarted { step: String, problem: String },
     /// It took too long.
-    #[error("the build took longer than its limit of {} s", limit.as_secs())]
+    #[error("the build was not done within its time, {} s of it here (`builds.time_limit`)", limit.as_secs())]
     TooLong { limit: Duration },
     /// The kernel killed for want of memory.
-    #[error("the build needed more memory than its limit: raise the limit or do less at a time")]
+    #[error(
+        "the build needed more memory than its limit: raise it (`builds.memory`) or do less at a time"
+    )]
     Memory,
     /// It wrote too much.
-    #[error("the build wrote more than its limit of {} MiB", limit >> 20)]
+    #[error("the build wrote more than its limit of {} MiB (`builds.disk`)", limit >> 20)]
     Disk { limit: u64 },
     /// buildah said something else.
     #[error("buildah failed: {problem}")]
@@ -274,7 +276,19 @@ pub(crate) async fn build(build: DockerfileBuild) -> Result<PathBuf, DockerfileE
     let tools = Tools::find()?;
     check(&build)?;
     let (storage, output, uid_base) = (build.storage.clone(), build.output.clone(), build.uid_base);
-    let unfinished = blocking(move || prepare(&storage, &output, uid_base)).await?;
+    let authorities = build.authorities.clone();
+    let unfinished = blocking(move || {
+        let unfinished = prepare(&storage, &output, uid_base)?;
+        if let Some(authorities) = authorities {
+            let path = storage.join(ON_ITS_WAY).join(AUTHORITIES);
+            fs::write(&path, authorities)
+                .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o644)))
+                .and_then(|()| chown(&path, Some(uid_base), Some(uid_base)))
+                .map_err(host(format_args!("write `{}`", path.display())))?;
+        }
+        Ok(unfinished)
+    })
+    .await?;
     let built = run(&build, &tools, unfinished).await;
     let (storage, output) = (build.storage.clone(), build.output.clone());
     let (is_built, cache_bytes_max) = (built.is_ok(), build.cache_bytes_max);
@@ -589,9 +603,13 @@ fn commands(build: &DockerfileBuild, tools: &Tools, was_cut_off: bool) -> Vec<Ve
         make.push(format!("--target={target}"));
     }
     if build.authorities.is_some() {
-        make.push(format!(
-            "--volume=/etc/{AUTHORITIES}:{BUILD_AUTHORITIES}:ro"
-        ));
+        // Whoever takes the image takes these variables out again.
+        for name in TRUSTING {
+            make.push(format!("--env={name}={BUILD_AUTHORITIES}"));
+        }
+        for at in [BUILD_AUTHORITIES, DEBIAN_AUTHORITIES] {
+            make.push(format!("--volume={TEMPORARY}/{AUTHORITIES}:{at}:ro"));
+        }
     }
     make.push(format!("--file={CONTEXT}/{}", build.dockerfile));
     make.push(format!("--tag={IMAGE}"));
@@ -618,15 +636,6 @@ image=$("$@" pull --quiet --signature-policy=/etc/containers/policy.json "$archi
 fn order(build: &DockerfileBuild, commands: Vec<Vec<String>>) -> Order<'_> {
     let file = |name: &str, content: &str| (name.to_owned(), content.to_owned());
     let variable = file;
-    // What steps see and no image keeps (containers.conf(5), `env`).
-    let trusting: Vec<String> = TRUSTING
-        .iter()
-        .filter(|_| build.authorities.is_some())
-        .map(|name| format!("\"{name}={BUILD_AUTHORITIES}\""))
-        .collect();
-    let path = "\"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\"".to_owned();
-    let env: Vec<String> = [path].into_iter().chain(trusting).collect();
-    let containers_conf = format!("[containers]\nenv = [{}]\n", env.join(", "));
     Order {
         staging: build.storage.clone(),
         storage: build.storage.join(LAYERS),
@@ -659,11 +668,6 @@ fn order(build: &DockerfileBuild, commands: Vec<Vec<String>>) -> Order<'_> {
             file("containers/policy.json", POLICY),
             file("containers/registries.conf", REGISTRIES),
             file("containers/storage.conf", STORAGE_CONF),
-            file("containers/containers.conf", &containers_conf),
-            file(
-                AUTHORITIES,
-                build.authorities.as_deref().unwrap_or_default(),
-            ),
         ],
         secrets: build
             .secrets
@@ -675,7 +679,7 @@ fn order(build: &DockerfileBuild, commands: Vec<Vec<String>>) -> Order<'_> {
             variable("HOME", "/run"),
             variable("XDG_RUNTIME_DIR", "/run"),
             variable("TMPDIR", TEMPORARY),
-            variable("CONTAINERS_CONF", "/etc/containers/containers.conf"),
+            variable("CONTAINERS_CONF", "/dev/null"),
             variable("CONTAINERS_STORAGE_CONF", "/etc/containers/storage.conf"),
             variable(
                 "CONTAINERS_REGISTRIES_CONF",

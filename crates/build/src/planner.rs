@@ -611,7 +611,8 @@ impl Planner<'_> {
             let note = "the build command is ignored: the Dockerfile builds";
             notes.push(Note::new(note));
         }
-        let exposed = self.tree.read(path).and_then(|text| exposed(&text));
+        let text = self.tree.read(path);
+        let exposed = text.and_then(|text| exposed(&text, target.as_deref()));
         let port = self.overrides.port.or(exposed).unwrap_or(PORT_DEFAULT);
         if let Some(exposed) = exposed.filter(|_| self.overrides.port.is_none()) {
             notes.push(Note::new(format!(
@@ -695,13 +696,21 @@ fn amazon_linux<'a>(mut commands: impl Iterator<Item = &'a String>) -> Option<No
     )))
 }
 
-/// The port of the last stage, if it exposes exactly one.
-fn exposed(dockerfile: &str) -> Option<u16> {
+/// The port of the stage that is built, the last unless another is meant, if it exposes exactly one.
+fn exposed(dockerfile: &str, target: Option<&str>) -> Option<u16> {
     let mut ports = Vec::new();
+    let mut is_meant = false;
     for line in dockerfile.lines() {
         let mut words = line.split_whitespace();
         match words.next().map(str::to_ascii_uppercase).as_deref() {
-            Some("FROM") => ports.clear(),
+            Some("FROM") if is_meant => break,
+            Some("FROM") => {
+                ports.clear();
+                let name = line.split_whitespace().last();
+                is_meant = target.is_some_and(|target| {
+                    name.is_some_and(|name| name.eq_ignore_ascii_case(target))
+                });
+            }
             Some("EXPOSE") => ports.extend(words.map(str::to_owned)),
             _ => {}
         }

@@ -310,7 +310,10 @@ impl Deploy {
             auto_scaling_configuration_arn: self.scaling(api, name, scaling).await?,
             ..UpdateServiceRequest::default()
         };
-        if request.source_configuration == now.source_configuration
+        // A service that never ran takes an update, and no deployment.
+        let has_run = now.status.as_deref() != Some("CREATE_FAILED");
+        if has_run
+            && request.source_configuration == now.source_configuration
             && request.instance_configuration.is_none()
             && request.health_check_configuration.is_none()
             && request.auto_scaling_configuration_arn.is_none()

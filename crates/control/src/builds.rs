@@ -29,7 +29,7 @@ use ekiden_engine::{DockerfileRecipe, Engine, EngineError, ImageRecipe, MadeImag
 use ekiden_model::{
     id::{InstanceId, OperationId, ServiceId},
     image::{Digest, ImageConfig},
-    instance::Limits,
+    instance::{BUILD_AUTHORITIES, Limits},
     name::ServiceName,
     revision::PIDS_MAX_DEFAULT,
     secret_env::SecretEnv,
@@ -227,8 +227,8 @@ impl<E: Engine> Builds<E> {
         }
         .map_err(|error| match error {
             BuildError::TooLong => BuildError::Failed(format!(
-                "it was not done within {} minutes (`builds.time_limit`)",
-                self.config.time_limit.as_secs().div_ceil(60)
+                "it was not done within {} (`builds.time_limit`)",
+                span(self.config.time_limit)
             )),
             other => other,
         })
@@ -550,6 +550,14 @@ impl<E: Engine> Drop for ActiveInstance<E> {
     }
 }
 
+/// A duration for people.
+fn span(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds if seconds >= 120 && seconds % 60 == 0 => format!("{} minutes", seconds / 60),
+        seconds => format!("{seconds} s"),
+    }
+}
+
 /// What the planner is asked.
 fn request(order: &Order, options: &EkidenYaml) -> Request {
     let options = &options.build;
@@ -612,6 +620,12 @@ fn image_config(run: &Run, base: &ImageConfig) -> ImageConfig {
 /// What an image says that a Dockerfile describes: its own, but for what was configured over it.
 fn dockerfile_config(run: &Run, own: &ImageConfig) -> ImageConfig {
     let mut config = own.clone();
+    // They were its steps' only.
+    let is_of_build = |pair: &String| {
+        let value = pair.split_once('=').map(|(_, value)| value);
+        value == Some(BUILD_AUTHORITIES)
+    };
+    config.env.retain(|pair| !is_of_build(pair));
     if run.command.is_some() {
         config.entrypoint.clear();
     }

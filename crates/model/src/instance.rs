@@ -82,6 +82,10 @@ pub struct BuildOptions {
 /// Where an instance that builds finds the caches of its service.
 pub const BUILD_CACHE: &str = "/run/ekiden/cache";
 
+/// Where an instance that builds finds the certificates of the authorities that its programs are told to
+/// trust.
+pub const BUILD_AUTHORITIES: &str = "/run/ekiden/ca-certificates.crt";
+
 /// What one instance may use of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {

@@ -5,7 +5,6 @@
 
 use std::{
     fs::File,
-    io,
     path::Path,
     process::{ExitStatus, Stdio},
     sync::Arc,
@@ -130,10 +129,12 @@ async fn make(
 ) -> Result<PreparedImage, ImageError> {
     let fail = |error| ImageError::host("write in", &store.dir, &error);
     let (draft, archive) = store.drafts.file().map_err(fail)?;
+    // Everything of it on the way, in a directory that others may pass: packages are unpacked as a user.
+    let scratch = store.drafts.directory().map_err(fail)?;
     let tool = store.settings.mmdebstrap.clone();
     match timeout(
         BOOTSTRAP_DEADLINE,
-        run(&tool, &recipe, draft.path(), &progress),
+        run(&tool, &recipe, draft.path(), scratch.path(), &progress),
     )
     .await
     {
@@ -162,9 +163,22 @@ async fn run(
     tool: &Path,
     recipe: &Recipe,
     output: &Path,
+    scratch: &Path,
     progress: &Progress,
 ) -> Result<(), ImageError> {
-    let mut command = Command::new(tool);
+    find(tool)?;
+    // Its mounts are in a namespace of its own, and all that it starts ends with it, which ends with this
+    // process: nothing of it stays, however this process ends.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--", "unshare"]);
+    command.args([
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child=KILL",
+        "--mount-proc",
+    ]);
+    command.arg(tool);
     command.args(["--variant=minbase", "--format=tar"]);
     if !recipe.packages.is_empty() {
         command.arg(format!("--include={}", recipe.packages.join(",")));
@@ -172,6 +186,7 @@ async fn run(
     command.args(LEFT_OUT.map(|rule| format!("--dpkgopt={rule}")));
     command.arg(&recipe.suite).arg(output).args(&recipe.mirror);
     command
+        .env("TMPDIR", scratch)
         .env("SOURCE_DATE_EPOCH", SOURCE_DATE_EPOCH.to_string())
         .env("LC_ALL", "C.UTF-8");
     command
@@ -179,7 +194,9 @@ async fn run(
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    let mut child = command.spawn().map_err(|error| spawn_error(tool, &error))?;
+    let mut child = command
+        .spawn()
+        .map_err(|error| ImageError::host("run", tool, &error))?;
     let mut last = Vec::new();
     if let Some(stderr) = child.stderr.take() {
         follow(stderr, |line| {
@@ -206,13 +223,22 @@ async fn run(
     })
 }
 
-fn spawn_error(tool: &Path, error: &io::Error) -> ImageError {
-    match error.kind() {
-        io::ErrorKind::NotFound => ImageError::ToolMissing {
+/// Where a program is looked for that has no path.
+const PROGRAM_PATH: [&str; 5] = ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"];
+
+fn find(tool: &Path) -> Result<(), ImageError> {
+    let is_there = match tool.components().count() {
+        1 => PROGRAM_PATH
+            .iter()
+            .any(|directory| Path::new(directory).join(tool).exists()),
+        _ => tool.exists(),
+    };
+    match is_there {
+        true => Ok(()),
+        false => Err(ImageError::ToolMissing {
             tool: tool.display().to_string(),
             package: "mmdebstrap",
-        },
-        _ => ImageError::host("run", tool, error),
+        }),
     }
 }
 

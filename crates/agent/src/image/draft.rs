@@ -30,7 +30,8 @@ impl Drafts {
         }
         Ok(Self {
             dir,
-            next: AtomicU64::new(0),
+            // No number that a process before may still be writing to.
+            next: AtomicU64::new(super::store::now().as_millis() << 20),
         })
     }
 

@@ -5,6 +5,7 @@
 //! application never waits for its log.
 
 use std::{
+    collections::VecDeque,
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
@@ -19,6 +20,9 @@ use super::{SEGMENT_BYTES_MAX, SEGMENTS_MAX, line::Line, segment, segments};
 const RATE_BYTES: u64 = 2 * 1024 * 1024;
 const BURST_BYTES: u64 = 8 * 1024 * 1024;
 
+/// Dropped lines that are kept until there is one that is not, or the end.
+const LAST_LINES_MAX: usize = 20;
+
 /// How long an unfinished line waits for its end before it is written as a partial one.
 pub(crate) const PARTIAL_AFTER: Duration = Duration::from_secs(1);
 
@@ -30,7 +34,28 @@ pub(crate) struct LogWriter {
     bytes: u64,
     allowance: Allowance,
     pending: [Vec<u8>; 2],
+    /// The newest of what was dropped.
+    last: VecDeque<Dropped>,
     out: Vec<u8>,
+}
+
+/// A line that was not written, and may be the last.
+struct Dropped {
+    at_micros: u64,
+    stream: LogStream,
+    partial: bool,
+    text: Vec<u8>,
+}
+
+impl Dropped {
+    fn as_line(&self) -> Line<'_> {
+        Line {
+            at_micros: self.at_micros,
+            stream: self.stream,
+            partial: self.partial,
+            text: &self.text,
+        }
+    }
 }
 
 /// A token bucket that, once empty, stays shut until it holds a second's worth, so that there is at
@@ -58,6 +83,7 @@ impl LogWriter {
                 dropped: 0,
             },
             pending: [Vec::new(), Vec::new()],
+            last: VecDeque::new(),
             out: Vec::new(),
         })
     }
@@ -138,14 +164,32 @@ impl LogWriter {
     /// Says what is still unsaid, at the end.
     pub(crate) fn finish(&mut self, at_micros: u64, now: Instant) {
         self.write_pending(false, at_micros, now);
+        // How it ended is in its last words, however much it said before.
+        let last = std::mem::take(&mut self.last);
+        let kept: usize = last.iter().map(|line| line.text.len() + 1).sum();
+        let dropped = &mut self.allowance.dropped;
+        *dropped = dropped.saturating_sub(kept as u64);
         self.remark(at_micros);
+        for line in &last {
+            line.as_line().put(&mut self.out);
+        }
         self.flush();
     }
 
     fn put(&mut self, line: Line<'_>, now: Instant) {
         if !self.allowance.take(line.text.len() as u64 + 1, now) {
+            self.last.push_back(Dropped {
+                at_micros: line.at_micros,
+                stream: line.stream,
+                partial: line.partial,
+                text: line.text.to_vec(),
+            });
+            if self.last.len() > LAST_LINES_MAX {
+                self.last.pop_front();
+            }
             return;
         }
+        self.last.clear();
         self.remark(line.at_micros);
         line.put(&mut self.out);
         if self.out.len() >= LOG_LINE_BYTES_MAX {

@@ -24,6 +24,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ekiden_model::instance::BUILD_AUTHORITIES;
 use rustix::{
     pipe::{PipeFlags, pipe_with},
     process::{
@@ -379,7 +380,7 @@ fn environment(order: &StartOrder, user: &User) -> Vec<String> {
     let trusting = TRUSTING
         .iter()
         .filter(|_| authorities.is_some())
-        .map(|name| (*name, root::BUILD_AUTHORITIES));
+        .map(|name| (*name, BUILD_AUTHORITIES));
     for (name, value) in expected.into_iter().chain(trusting) {
         let set = env
             .iter()

@@ -28,7 +28,6 @@ use std::{
 };
 
 pub(crate) use container::TRUSTING;
-pub(crate) use root::BUILD_AUTHORITIES;
 
 use connection::Connection;
 use container::Container;

@@ -13,7 +13,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use ekiden_model::instance::BUILD_CACHE;
+use ekiden_model::instance::{BUILD_AUTHORITIES, BUILD_CACHE};
 use rustix::{
     fs::{
         AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, mkdirat, mknodat,
@@ -74,9 +74,6 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
     ("/proc/self/fd/2", "stderr"),
     ("pts/ptmx", "ptmx"),
 ];
-
-/// Where an instance that builds finds the authorities that its programs are to trust.
-pub(crate) const BUILD_AUTHORITIES: &str = "/run/ekiden/ca-certificates.crt";
 
 /// `tty` in every distribution.
 const TTY_GROUP: u32 = 5;

@@ -263,8 +263,11 @@ fn a_dockerfile_is_run_where_it_listens() {
         &request,
         "there is no `deploy/Dockerfile` in the source directory; correct the path or add the file",
     );
-    assert_eq!(exposed("FROM a\nEXPOSE 1 2\n"), None);
-    assert_eq!(exposed("FROM a\nexpose $PORT\n"), None);
+    assert_eq!(exposed("FROM a\nEXPOSE 1 2\n", None), None);
+    assert_eq!(exposed("FROM a\nexpose $PORT\n", None), None);
+    let stages = "FROM a AS final\nEXPOSE 9000\nFROM final AS other\nEXPOSE 1\n";
+    assert_eq!(exposed(stages, Some("final")), Some(9000));
+    assert_eq!(exposed(stages, None), Some(1));
 }
 
 #[test]
