@@ -1,6 +1,7 @@
 """Services of code: folders, git repositories, who tells of pushes, and builds that mean harm."""
 
 import base64
+import concurrent.futures
 import contextlib
 import hashlib
 import http.server
@@ -27,6 +28,10 @@ from support.sources import SourcesCase, apprunner, application, server
 from support.wait import until
 
 BURST = 20
+
+# In the order of the tests.
+EXAMPLES = ["go", "java", "node-express", "node-static", "php", "python-django", "python-flask",
+            "ruby-rails", "rust", "static"]
 
 
 class Bases(SourcesCase):
@@ -878,37 +883,56 @@ class KilledBases(Bases):
 
 
 class Examples(Bases):
-    """Every example, by its `apprunner.yaml` and by what it is made of."""
+    """Every example, by its `apprunner.yaml` and by what it is made of. Two are built at a time: most of it
+    is the making of bases."""
 
     label = "sexam"
+    ways = {"apprunner.yaml": "file", "detect": "detect"}
 
-    def both_ways(self, name, *detected):
-        for way, arguments in (("apprunner.yaml", ()), ("detect", detected)):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.pool = concurrent.futures.ThreadPoolExecutor(2)
+        cls.addClassCleanup(cls.pool.shutdown, cancel_futures=True)
+        cls.jobs = {}
+
+    @classmethod
+    def begin(cls, name):
+        if name not in cls.jobs:
+            cls.jobs[name] = cls.pool.submit(cls.deploy_both_ways, name)
+        return cls.jobs[name]
+
+    @classmethod
+    def deploy_both_ways(cls, name):
+        """What `ekiden deploy` said, by the way."""
+        with tempfile.TemporaryDirectory() as directory:
+            folder = pathlib.Path(directory) / name
+            shutil.copytree(sources.EXAMPLES / name, folder)
+            return {
+                way: cls.ekiden.cli("deploy", folder, "--name", f"{name}-{short}", "--build-with", way,
+                                    "--health-path", "/health", check=False,
+                                    timeout=sources.BUILD_SECONDS, stdin=subprocess.DEVNULL)
+                for way, short in cls.ways.items()}
+
+    def both_ways(self, name):
+        job = self.begin(name)
+        after = EXAMPLES.index(name) + 1
+        if after < len(EXAMPLES):
+            self.begin(EXAMPLES[after])
+        for way, done in job.result().items():
             with self.subTest(way=way):
-                folder = self.example(name)
-                service = f"{name}-{'file' if way == 'apprunner.yaml' else way}"
-                said = self.deploy_folder(folder, "--name", service, "--build-with", way,
-                                          "--health-path", "/health", *arguments).stderr
-                self.assertIn("by         " + ("apprunner.yaml" if way != "detect" else "detected: "), said)
+                service = f"{name}-{self.ways[way]}"
+                arn = self.arn(service)
+                if arn:
+                    self.known.add(arn)
+                    self.addCleanup(self.remove, arn)
+                self.assertEqual(done.returncode, 0, done.stderr[-12000:])
+                self.assertIn("by         " + ("apprunner.yaml" if way != "detect" else "detected: "),
+                              done.stderr)
                 page = self.serves(service, name)
                 if name != "node-static":
                     self.assertRegex(page, r"[Vv]ersion\W{1,20}1\b")
-                self.assertEqual(self.page(self.described(self.arn(service)), "/health").strip(), "ok")
-
-    def test_python_flask(self):
-        self.both_ways("python-flask")
-
-    def test_python_django(self):
-        self.both_ways("python-django")
-
-    def test_node_express(self):
-        self.both_ways("node-express")
-
-    def test_node_static(self):
-        self.both_ways("node-static")
-
-    def test_ruby_rails(self):
-        self.both_ways("ruby-rails")
+                self.assertEqual(self.page(self.described(arn), "/health").strip(), "ok")
 
     def test_go(self):
         self.both_ways("go")
@@ -916,8 +940,23 @@ class Examples(Bases):
     def test_java(self):
         self.both_ways("java")
 
+    def test_node_express(self):
+        self.both_ways("node-express")
+
+    def test_node_static(self):
+        self.both_ways("node-static")
+
     def test_php(self):
         self.both_ways("php")
+
+    def test_python_django(self):
+        self.both_ways("python-django")
+
+    def test_python_flask(self):
+        self.both_ways("python-flask")
+
+    def test_ruby_rails(self):
+        self.both_ways("ruby-rails")
 
     def test_rust(self):
         self.both_ways("rust")

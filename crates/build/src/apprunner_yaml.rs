@@ -237,6 +237,14 @@ impl<'a> Map<'a> {
     }
 }
 
+/// An item of `env` or `secrets`.
+struct Pair {
+    name: String,
+    value: String,
+    name_at: Position,
+    value_at: Position,
+}
+
 impl Reader {
     fn file(&mut self, root: &Node) -> Parsed {
         let keys = &["version", "runtime", "build", "run"];
@@ -386,8 +394,14 @@ impl Reader {
     fn variables(&mut self, map: &Map<'_>, purpose: Purpose) -> BTreeMap<String, String> {
         let pairs = self.pairs(map, "env", "value");
         let mut variables = BTreeMap::new();
-        for (name, value, at) in pairs {
-            self.check_name(&name, at, purpose);
+        for Pair {
+            name,
+            value,
+            name_at,
+            ..
+        } in pairs
+        {
+            self.check_name(&name, name_at, purpose);
             variables.insert(name, value);
         }
         variables
@@ -396,12 +410,18 @@ impl Reader {
     fn secrets(&mut self, run: &Map<'_>) -> BTreeMap<String, String> {
         let pairs = self.pairs(run, "secrets", "value-from");
         let mut secrets = BTreeMap::new();
-        for (name, from, at) in pairs {
-            self.check_name(&name, at, Purpose::Run);
+        for Pair {
+            name,
+            value: from,
+            name_at,
+            value_at,
+        } in pairs
+        {
+            self.check_name(&name, name_at, Purpose::Run);
             if let Err(error) = from.parse::<SecretReference>() {
                 let problem = format!("the `value-from` of `{}` is {error}", short(&name));
                 let advice = "give the ARN of a secret or of a parameter, or a parameter's name";
-                self.mistake(at, problem, advice);
+                self.mistake(value_at, problem, advice);
             }
             secrets.insert(name, from);
         }
@@ -431,12 +451,7 @@ impl Reader {
     }
 
     /// Items of a list of `{name, value}`, and where their names are.
-    fn pairs(
-        &mut self,
-        map: &Map<'_>,
-        key: &'static str,
-        value_key: &'static str,
-    ) -> Vec<(String, String, Position)> {
+    fn pairs(&mut self, map: &Map<'_>, key: &'static str, value_key: &'static str) -> Vec<Pair> {
         let path = map.path_of(key);
         let advice = format!("write items such as `- name: STAGE` with `{value_key}: …` below");
         let items = match map.get(key).map(|node| (&node.value, node.at)) {
@@ -471,11 +486,13 @@ impl Reader {
                 self.mistake(item.at, problem, "keep one of the two");
             }
             if let (Some(name), Some(value)) = (name, value) {
-                pairs.push((
+                let at = |key| fields.get(key).map_or(item.at, |node| node.at);
+                pairs.push(Pair {
                     name,
                     value,
-                    fields.get("name").map_or(item.at, |node| node.at),
-                ));
+                    name_at: at("name"),
+                    value_at: at(value_key),
+                });
             }
         }
         pairs

@@ -249,7 +249,7 @@ fn a_dockerfile_is_run_where_it_listens() {
         Plan::Managed(plan) => panic!("{plan:?}"),
     };
     let plan = of(&request);
-    assert_eq!((plan.run.port, plan.run.command), (3000, None));
+    assert_eq!((plan.run.port, plan.run.command), (1, None));
     assert_eq!(plan.target.as_deref(), Some("b"));
     request.overrides.port = Some(80);
     request.overrides.start_command = Some("x".to_owned());
