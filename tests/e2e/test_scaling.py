@@ -258,7 +258,8 @@ class Scaling(ScalingCase):
             self.sleeps(service)
             status, fields, _ = self.ask(service, "/crash")
             self.assertEqual((status, fields.get("x-ekiden-cause")), (502, "app_closed_early"))
-            self.answers(service)
+            # A request that comes while it is still dying may meet it, and dies with it.
+            until("the next one answers", lambda: self.ask(service, "/")[0] == 200, 60)
 
     def test_a_minimum_by_hand_holds_until_it_is_taken_back(self):
         service = self.scaled("manual", 0, 3, 10)

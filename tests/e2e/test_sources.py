@@ -137,7 +137,7 @@ class Folders(Bases):
             "app.py": server("stages"), "docker/web.Dockerfile": (
                 "ARG BASE\nFROM ${BASE} AS build\nARG VERSION\nWORKDIR /made\nCOPY app.py .\n"
                 "RUN echo \"$VERSION\" > version.txt\n"
-                "RUN --mount=type=secret,id=WORD test \"$(cat /run/secrets/WORD)\" = hidden-word\n"
+                "RUN --mount=type=secret,id=WORD test \"$(cat /run/secrets/WORD)\" = \"$(printf hidden-; echo word)\"\n"
                 "FROM ${BASE} AS final\nCOPY --from=build /made /srv\nWORKDIR /srv\nUSER 1000\n"
                 "ENV OF_IMAGE=yes\nEXPOSE 9000\nCMD [\"python3\", \"app.py\"]\n"
                 "FROM final AS other\nRUN false\n"),

@@ -372,6 +372,7 @@ fn registry_names(config: &Config) -> Vec<String> {
 fn image_settings(config: &Config) -> anyhow::Result<ImageSettings> {
     let mut settings = ImageSettings {
         budget_bytes: config.images.budget,
+        scratch: Some(config.data_dir.join("bases")),
         ..ImageSettings::default()
     };
     for (host, registry) in &config.images.registries {

@@ -129,8 +129,7 @@ async fn make(
 ) -> Result<PreparedImage, ImageError> {
     let fail = |error| ImageError::host("write in", &store.dir, &error);
     let (draft, archive) = store.drafts.file().map_err(fail)?;
-    // Everything of it on the way, in a directory that others may pass: packages are unpacked as a user.
-    let scratch = store.drafts.directory().map_err(fail)?;
+    let scratch = store.scratch.directory().map_err(fail)?;
     let tool = store.settings.mmdebstrap.clone();
     match timeout(
         BOOTSTRAP_DEADLINE,

@@ -35,6 +35,13 @@ impl Drafts {
         })
     }
 
+    /// The same, in a directory whose own name others may pass through.
+    pub(super) fn open_to_others(dir: PathBuf) -> io::Result<Self> {
+        let drafts = Self::open(dir)?;
+        fs::set_permissions(&drafts.dir, fs::Permissions::from_mode(0o711))?;
+        Ok(drafts)
+    }
+
     /// An empty directory.
     pub(super) fn directory(&self) -> io::Result<Draft> {
         let draft = self.name();

@@ -34,6 +34,9 @@ pub struct ImageSettings {
     /// Patterns of registry names, with `*`, and the registry that they all stand for. One that is in
     /// `registries` itself stands for itself.
     pub aliases: Vec<(String, String)>,
+    /// Where base images are put together: a directory that others can reach, because packages are fetched
+    /// and unpacked by a user who is not root. Among the store's own, where nobody else can, when absent.
+    pub scratch: Option<PathBuf>,
     /// The program that makes base images; a name is looked up in `PATH`.
     pub mmdebstrap: PathBuf,
 }
@@ -64,6 +67,7 @@ impl Default for ImageSettings {
             keep_recent: Duration::from_secs(10 * 60),
             registries: BTreeMap::new(),
             aliases: Vec::new(),
+            scratch: None,
             mmdebstrap: PathBuf::from("mmdebstrap"),
         }
     }

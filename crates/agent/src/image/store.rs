@@ -48,6 +48,8 @@ pub(super) struct Store {
     pub(super) settings: ImageSettings,
     pub(super) registry: Registry,
     pub(super) drafts: Arc<Drafts>,
+    /// See [`ImageSettings::scratch`].
+    pub(super) scratch: Arc<Drafts>,
     pub(super) layers: Layers,
     pub(super) blobs: Blobs,
     pub(super) pulls: Flights<String, Result<PreparedImage, ImageError>>,
@@ -222,6 +224,10 @@ impl Store {
         make_private_directory(&dir).map_err(fail)?;
         let mut catalog = Catalog::read(&dir.join("catalog.json")).map_err(fail)?;
         let drafts = Arc::new(Drafts::open(dir.join("tmp")).map_err(fail)?);
+        let scratch = match settings.scratch.clone() {
+            Some(dir) => Arc::new(Drafts::open_to_others(dir).map_err(fail)?),
+            None => Arc::clone(&drafts),
+        };
         let records = catalog.images.values().flat_map(|record| &record.layers);
         let known = records.map(|layer| (layer.diff_id, layer.bytes)).collect();
         let layers = Layers::open(dir.join("layers"), Arc::clone(&drafts), &known).map_err(fail)?;
@@ -242,6 +248,7 @@ impl Store {
             fetches: Flights::default(),
             dir,
             settings,
+            scratch,
             drafts,
             layers,
             blobs,
