@@ -68,7 +68,7 @@ fn is_package(name: &str) -> bool {
         && name.chars().all(|c| plain(c) || "+-.".contains(c))
 }
 
-/// What the file says. [`write`] makes a file of it that says the same.
+/// What the file says. [`write()`] makes a file of it that says the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EkidenYaml {
     /// Its `service`.
