@@ -931,7 +931,7 @@ class Examples(Bases):
                               done.stderr)
                 page = self.serves(service, name)
                 if name != "node-static":
-                    self.assertRegex(page, r"[Vv]ersion\W{1,20}1\b")
+                    self.assertRegex(page, r"(?i)version\W{1,20}1\b")
                 self.assertEqual(self.page(self.described(arn), "/health").strip(), "ok")
 
     def test_go(self):
