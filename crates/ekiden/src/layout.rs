@@ -35,6 +35,7 @@ pub fn create(config: &Config) -> Result<(), LayoutError> {
         (data.join("control"), 0o700, control),
         (data.join("edge"), 0o700, edge),
         (data.join("agent"), 0o700, 0),
+        (data.join("bases"), 0o711, 0),
         (run.clone(), 0o755, 0),
         (run.join("roles"), 0o700, 0),
         (run.join("agent"), 0o755, 0),
@@ -100,6 +101,7 @@ pub fn remove(config: &Config) -> Result<(), LayoutError> {
         run.join("control"),
         run.join("roles"),
         data.join("agent"),
+        data.join("bases"),
         data.join("edge"),
         data.join("control"),
     ] {
