@@ -844,42 +844,43 @@ class KilledBases(Bases):
 
     def made(self):
         """Where systems are being made, or were and are still there."""
-        return set(pathlib.Path(tempfile.gettempdir()).glob("mmdebstrap.*"))
+        return set((self.ekiden.data / "bases").glob("*/mmdebstrap.*"))
 
-    def abandoned(self, before):
-        """Those of them that no process works on."""
-        named = " ".join(word for process in host.processes() for word in process.argv)
-        return sorted(path for path in self.made() - before if str(path) not in named)
-
-    def begun(self, name):
-        """Begins to deploy a folder, until its base has mounts; what was there before."""
-        before = self.made()
-        folder = self.example("static")
+    def begun(self, name, example):
+        """Begins to deploy a folder, until its base is being made; each test has one that is not there."""
+        folder = self.example(example)
         (folder / "apprunner.yaml").unlink()
         self.deploy_folder(folder, "--name", name, "--build-with", "detect", "--no-wait")
-        until("mounted", lambda: host.mounts(self.made() - before), 120, self.ekiden.tail)
-        return before
+        until("begun", lambda: any(path.joinpath("var").exists() for path in self.made()), 120,
+              self.ekiden.tail)
 
-    def nothing_is_left(self, before):
-        until("nothing is left", lambda: not self.abandoned(before), 60,
-              lambda: f"{self.abandoned(before)}\n{self.ekiden.tail()}")
+    def left(self):
+        """Directories of bases, and processes that work in one."""
+        bases = str(self.ekiden.data / "bases")
+        working = [process.argv for process in host.processes()
+                   if any(bases in word for word in process.argv)]
+        return sorted(self.made()), working, host.mounts(self.made())
+
+    def nothing_is_left(self):
+        until("nothing is left", lambda: not any(self.left()), 60,
+              lambda: f"{self.left()}\n{self.ekiden.tail()}")
 
     def test_a_base_is_made_again_after_the_agent_was_killed(self):
-        before = self.begun("killed-base")
+        self.begun("killed-base", "static")
         pid = self.ekiden.pid("agent")
         host.kill(pid)
         until("another agent", lambda: self.ekiden.pid("agent") not in (None, pid), 30, self.ekiden.tail)
         self.ekiden.wait_serves()
         arn = self.arn("killed-base")
         self.succeeds(arn, self.ekiden.operation(arn)["Id"])
-        self.nothing_is_left(before)
+        self.nothing_is_left()
 
     def test_a_base_that_nobody_wants_any_more_leaves_nothing(self):
-        before = self.begun("cancelled-base")
+        self.begun("cancelled-base", "php")
         self.ekiden.cli("cancel", "cancelled-base")
         arn = self.arn("cancelled-base")
         self.failed(arn, self.ekiden.operation(arn)["Id"])
-        self.nothing_is_left(before)
+        self.nothing_is_left()
 
 
 class Examples(Bases):
