@@ -23,14 +23,12 @@
 
 use std::{
     borrow::Cow,
-    error::Error,
-    fmt::Display,
     fs::{self, File},
     io::{self, Read, Write},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::{
-            fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown, symlink},
+            fs::{DirBuilderExt, OpenOptionsExt, chown, symlink},
             net::UnixStream,
             process::ExitStatusExt,
         },
@@ -41,21 +39,19 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, poll},
-    fs::{CWD, FileType, Mode, mknodat},
+    fs::{CWD, Mode},
     mount::{
         MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount,
         mount_change, mount_remount, move_mount, open_tree, unmount,
     },
-    process::{
-        Resource, Rlimit, Signal, WaitId, WaitIdOptions, pidfd_send_signal, setrlimit, waitid,
-    },
+    process::{Resource, Rlimit, Signal, pidfd_send_signal, setrlimit},
 };
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
 use crate::{
     cgroup::Group,
-    config::UIDS,
+    shim::{Failure, Step, make_user_namespace, mount_devices, reap},
     sys::{self, Cloned},
 };
 
@@ -91,19 +87,6 @@ const CAPABILITIES: u64 = 1
 
 /// Builds go before the host's own processes when the whole machine is out of memory.
 const OOM_SCORE_ADJUSTMENT: &str = "300";
-
-/// Device nodes, as instances have them.
-const DEVICES: [(&str, u32, u32); 6] = [
-    ("null", 1, 3),
-    ("zero", 1, 5),
-    ("full", 1, 7),
-    ("random", 1, 8),
-    ("urandom", 1, 9),
-    ("tty", 5, 0),
-];
-
-/// `tty` in every distribution.
-const TTY_GROUP: u32 = 5;
 
 /// Where programs look for certificates of authorities; what the host has of these is there.
 const CERTIFICATES: [&str; 3] = ["etc/ssl/certs", "etc/pki/ca-trust", "etc/pki/tls"];
@@ -145,21 +128,6 @@ pub(super) enum Report {
     Cannot(String),
     /// The command of this number was the last, and ended with this code (128 and more for signals).
     Ended { command: usize, code: i32 },
-}
-
-/// A sentence for people.
-struct Failure(String);
-
-/// Says what was being done when a call failed.
-trait Step<T> {
-    /// `doing` completes "cannot ...".
-    fn step(self, doing: impl Display) -> Result<T, Failure>;
-}
-
-impl<T, E: Error> Step<T> for Result<T, E> {
-    fn step(self, doing: impl Display) -> Result<T, Failure> {
-        self.map_err(|error| Failure(format!("cannot {doing}: {error}")))
-    }
 }
 
 /// Runs a sandbox: what `<program> build-sandbox` does, before anything else has been started. Never
@@ -241,33 +209,6 @@ fn wait(link: &UnixStream, child: BorrowedFd<'_>) {
 fn report(mut link: &UnixStream, report: &Report) {
     // An agent that is gone needs no report.
     let _ = serde_json::to_vec(report).map(|bytes| link.write_all(&bytes));
-}
-
-fn reap(process: BorrowedFd<'_>) {
-    let _ = waitid(WaitId::PidFd(process), WaitIdOptions::EXITED);
-}
-
-/// A user namespace that maps ids from 0 to `base`, held by nothing but its descriptor, and the dead
-/// process it was made with.
-fn make_user_namespace(base: u32) -> Result<(OwnedFd, OwnedFd), Failure> {
-    let cloned = sys::clone_process(libc::CLONE_NEWUSER, None)
-        .step("make a user namespace (is user.max_user_namespaces above 0?)")?;
-    let (pid, pidfd) = match cloned {
-        Cloned::Child => loop {
-            let _ = sys::die_with_parent();
-            rustix::event::pause();
-        },
-        Cloned::Parent { pid, pidfd } => (pid, pidfd),
-    };
-    let map = format!("0 {base} {UIDS}");
-    let made = fs::write(format!("/proc/{pid}/uid_map"), &map)
-        .and_then(|()| fs::write(format!("/proc/{pid}/gid_map"), &map))
-        .and_then(|()| File::open(format!("/proc/{pid}/ns/user")));
-    let _ = pidfd_send_signal(&pidfd, Signal::KILL);
-    Ok((
-        made.step("map the users of a user namespace")?.into(),
-        pidfd,
-    ))
 }
 
 /// The first process of the sandbox, with its world made.
@@ -414,7 +355,7 @@ impl Root<'_> {
         self.mount_tmpfs("var", "size=1m,mode=755", free)?;
         attach(&temporary, &TEMPORARY[1..], Place::Directory)?;
         self.add_secrets()?;
-        self.add_devices().step("make /dev")?;
+        mount_devices("dev", order.uid_base).step("make /dev")?;
         let shut = closed | MountFlags::NOEXEC;
         fs::create_dir("proc").step("make /proc")?;
         // Not masked, or runc could mount none for a step (kernel, `mount_too_revealing`); it masks that.
@@ -517,40 +458,6 @@ impl Root<'_> {
         fs::create_dir(at)
             .and_then(|()| Ok(mount("tmpfs", at, "tmpfs", flags, options.as_c_str())?))
             .step(format_args!("mount /{at}"))
-    }
-
-    fn add_devices(&self) -> io::Result<()> {
-        let base = self.order.uid_base;
-        let text = |text: String| std::ffi::CString::new(text).map_err(io::Error::other);
-        fs::create_dir("dev")?;
-        let closed = MountFlags::NOSUID | MountFlags::NOEXEC;
-        let options = text(format!("size=1m,mode=755,uid={base},gid={base}"))?;
-        mount("tmpfs", "dev", "tmpfs", closed, options.as_c_str())?;
-        for (name, major, minor) in DEVICES {
-            let path = format!("dev/{name}");
-            let device = rustix::fs::makedev(major, minor);
-            mknodat(CWD, &path, FileType::CharacterDevice, Mode::empty(), device)?;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o666))?;
-        }
-        for (target, name) in [
-            ("/proc/self/fd", "dev/fd"),
-            ("/proc/self/fd/0", "dev/stdin"),
-            ("/proc/self/fd/1", "dev/stdout"),
-            ("/proc/self/fd/2", "dev/stderr"),
-            ("pts/ptmx", "dev/ptmx"),
-        ] {
-            symlink(target, name)?;
-        }
-        for name in ["dev/pts", "dev/shm", "dev/mqueue"] {
-            fs::create_dir(name)?;
-        }
-        let group = base + TTY_GROUP;
-        let options = text(format!("newinstance,ptmxmode=0666,mode=0620,gid={group}"))?;
-        mount("devpts", "dev/pts", "devpts", closed, options.as_c_str())?;
-        let closed = closed | MountFlags::NODEV;
-        mount("shm", "dev/shm", "tmpfs", closed, c"mode=1777,size=64m")?;
-        let _ = mount("mqueue", "dev/mqueue", "mqueue", closed, None);
-        Ok(())
     }
 
     fn give(&self, path: impl AsRef<Path>) -> io::Result<()> {

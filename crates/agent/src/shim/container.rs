@@ -289,7 +289,7 @@ impl Child<'_> {
 ///
 /// A namespace has a process when it is made, so a child is made and killed for it. It takes its
 /// time to die, and is answered too for whoever has some to reap it.
-fn make_user_namespace(base: u32) -> Result<(OwnedFd, OwnedFd), Failure> {
+pub(crate) fn make_user_namespace(base: u32) -> Result<(OwnedFd, OwnedFd), Failure> {
     let cloned = sys::clone_process(libc::CLONE_NEWUSER, None)
         .step("make a user namespace (is user.max_user_namespaces above 0?)")?;
     let (pid, pidfd) = match cloned {
@@ -315,7 +315,8 @@ fn make_user_namespace(base: u32) -> Result<(OwnedFd, OwnedFd), Failure> {
     }
 }
 
-fn reap(process: BorrowedFd<'_>) {
+/// Waits for a process of ours that has ended or is about to.
+pub(crate) fn reap(process: BorrowedFd<'_>) {
     let _ = waitid(WaitId::PidFd(process), WaitIdOptions::EXITED);
 }
 

@@ -1,13 +1,13 @@
-//! Why a container could not be started, as one sentence that travels over a pipe.
+//! Why a container, or a sandbox of a build, could not be started: one sentence that travels over a pipe.
 
 use std::{error::Error, fmt::Display};
 
 /// A sentence for people.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Failure(pub(super) String);
+pub(crate) struct Failure(pub(crate) String);
 
 /// Says what was being done when a call failed.
-pub(super) trait Step<T> {
+pub(crate) trait Step<T> {
     /// `doing` completes "cannot ...".
     fn step(self, doing: impl Display) -> Result<T, Failure>;
 }

@@ -27,13 +27,14 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-pub(crate) use container::TRUSTING;
+pub(crate) use container::{TRUSTING, make_user_namespace, reap};
+pub(crate) use failure::{Failure, Step};
+pub(crate) use root::mount_devices;
 
 use connection::Connection;
 use container::Container;
 use ekiden_engine::LogStream;
 use ekiden_model::{instance::ExitCause, secret_env::SecretEnv, time::Timestamp};
-use failure::{Failure, Step};
 use protocol::{ExitRecord, FromShim, StartOrder, ToShim};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},

@@ -175,7 +175,7 @@ pub(super) fn mount_system(owner: u32) -> Result<(), Failure> {
     mount("proc", "/proc", "proc", closed, None).step("mount /proc")?;
     directory("/sys", owner).step("make /sys")?;
     mount("sysfs", "/sys", "sysfs", closed | MountFlags::RDONLY, None).step("mount /sys")?;
-    mount_devices(owner).step("make /dev")?;
+    mount_devices("/dev", owner).step("make /dev")?;
     for path in MASKED {
         mask(path).step(format_args!("hide {path}"))?;
     }
@@ -286,31 +286,33 @@ fn attach_layer(
     .step("attach an image layer")
 }
 
-fn mount_devices(owner: u32) -> io::Result<()> {
+/// Mounts `/dev`, or what is to become it, at `dev`: the devices of a container, owned by root inside.
+pub(crate) fn mount_devices(dev: &str, owner: u32) -> io::Result<()> {
     let closed = MountFlags::NOSUID | MountFlags::NOEXEC;
-    directory("/dev", owner)?;
+    directory(dev, owner)?;
     let options = text(format!("mode=755,size=1m,uid={owner},gid={owner}"))?;
-    mount("tmpfs", "/dev", "tmpfs", closed, options.as_c_str())?;
+    mount("tmpfs", dev, "tmpfs", closed, options.as_c_str())?;
     for (name, major, minor) in DEVICES {
-        let path = format!("/dev/{name}");
+        let path = format!("{dev}/{name}");
         let device = rustix::fs::makedev(major, minor);
         mknodat(CWD, &path, FileType::CharacterDevice, Mode::empty(), device)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666))?;
         lchown(&path, Some(owner), Some(owner))?;
     }
     for (target, name) in DEVICE_LINKS {
-        symlink(target, format!("/dev/{name}"))?;
+        symlink(target, format!("{dev}/{name}"))?;
     }
     for name in ["pts", "shm", "mqueue"] {
-        fs::create_dir(format!("/dev/{name}"))?;
+        fs::create_dir(format!("{dev}/{name}"))?;
     }
+    let at = |name: &str| format!("{dev}/{name}");
     let group = owner + TTY_GROUP;
     let options = text(format!("newinstance,ptmxmode=0666,mode=0620,gid={group}"))?;
-    mount("devpts", "/dev/pts", "devpts", closed, options.as_c_str())?;
+    mount("devpts", at("pts"), "devpts", closed, options.as_c_str())?;
     let closed = closed | MountFlags::NODEV;
-    mount("shm", "/dev/shm", "tmpfs", closed, c"mode=1777,size=64m")?;
+    mount("shm", at("shm"), "tmpfs", closed, c"mode=1777,size=64m")?;
     // Only where the kernel has POSIX message queues.
-    let _ = mount("mqueue", "/dev/mqueue", "mqueue", closed, None);
+    let _ = mount("mqueue", at("mqueue"), "mqueue", closed, None);
     Ok(())
 }
 
