@@ -226,6 +226,8 @@ class Git(SourcesCase):
         log = self.build_log(service["ServiceArn"])
         commit = repository.git("rev-parse", "HEAD")
         self.assertIn(f"commit {commit[:12]} change", log)
+        reading = log.index("Reading apprunner.yaml config file.")
+        self.assertEqual(log[reading + 1], "Successfully validate configuration file.")
         self.assertEqual(log[-1], "Successfully built your application source code.")
         # A deployment is of what the branch is at when it begins.
         repository.push({"app.py": server("two")})

@@ -42,11 +42,6 @@ const MISTAKES_MAX: usize = 20;
 /// How like an unknown key must be a known one to be taken for a slip (strsim's Jaro-Winkler).
 pub(crate) const LIKENESS_MIN: f64 = 0.8;
 
-/// App Runner's log line for a build that failed.
-pub fn log_failed(reason: &str) -> String {
-    format!("Failed to build your application source code. Reason: {reason}")
-}
-
 /// What the file says. Prints as a file that says the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AppRunnerYaml {

@@ -59,6 +59,17 @@ pub enum Method {
     },
 }
 
+impl Method {
+    /// Whether `apprunner.yaml` says how `tree` is built.
+    pub fn reads_apprunner_yaml(&self, tree: &dyn Tree) -> bool {
+        match self {
+            Self::Auto => tree.is_file(apprunner_yaml::FILE_NAME),
+            Self::AppRunnerYaml => true,
+            Self::Values(_) | Self::Detect | Self::Dockerfile { .. } => false,
+        }
+    }
+}
+
 /// `CodeConfigurationValues` of the API.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CodeValues {
@@ -247,7 +258,7 @@ impl Planner<'_> {
     fn decide(&self, method: &Method) -> Result<Planned, PlanError> {
         let (planner, tree) = (self, self.tree);
         match method {
-            Method::Auto if tree.is_file(apprunner_yaml::FILE_NAME) => planner.by_file(),
+            Method::Auto if method.reads_apprunner_yaml(tree) => planner.by_file(),
             Method::Auto if tree.is_file(DOCKERFILE) => {
                 planner.by_dockerfile(DOCKERFILE, None, BTreeMap::new())
             }

@@ -20,6 +20,7 @@ use std::{
 };
 
 use ekiden_build::{
+    apprunner_yaml,
     ekiden_yaml::EkidenYaml,
     plan::{Base, DockerfilePlan, Input, Plan, Run},
     planner::{self, CodeValues, Method, Overrides, Request},
@@ -34,7 +35,7 @@ use ekiden_model::{
     revision::PIDS_MAX_DEFAULT,
     secret_env::SecretEnv,
     secret_reference::SecretReference,
-    service::ServiceStatus,
+    service::{FailureCause, ServiceStatus},
     source::{Built, BuiltFrom, CodeSource, Prepared},
 };
 use ekiden_store::{Store, StoreError};
@@ -191,10 +192,8 @@ impl<E: Engine> Builds<E> {
                 log.say(format!("{error}; the build begins anew when that is over"));
             }
             Err(error) => {
-                let reason = error.to_string();
-                log.say(format!(
-                    "Failed to build your application source code. Reason: {reason}"
-                ));
+                let message = error.to_string();
+                log.say(FailureCause::Build { message }.to_string());
             }
         }
         built.map_err(|error| Failed {
@@ -246,8 +245,15 @@ impl<E: Engine> Builds<E> {
             log.say(format!("warning: {warning}"));
         }
         let request = request(order, &options);
+        let by_file = request.method.reads_apprunner_yaml(tree);
+        if by_file {
+            log.say(apprunner_yaml::LOG_READING);
+        }
         let mut planned = planner::plan(tree, &request, &self.runtimes)
             .map_err(|error| BuildError::Failed(error.to_string()))?;
+        if by_file {
+            log.say(apprunner_yaml::LOG_VALID);
+        }
         if order.source.values.is_none() {
             let run = planned.plan.run_mut();
             run.env.extend(options.service.env.clone());

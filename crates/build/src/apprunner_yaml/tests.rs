@@ -472,11 +472,3 @@ fn what_is_printed_says_the_same() {
     file.run.env = pairs(&[("A", ""), ("B", "~"), ("C D", "\u{feff}")]);
     assert_eq!(read(&file.to_string()).file, file);
 }
-
-#[test]
-fn log_lines_are_those_of_app_runner() {
-    assert_eq!(
-        log_failed("x"),
-        "Failed to build your application source code. Reason: x"
-    );
-}
