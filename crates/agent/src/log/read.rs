@@ -1,8 +1,8 @@
 //! Reading logs: pages of lines across the instances of a service.
 //!
 //! A cursor says how far each instance has been read: `<instance>:<segment>:<offset>`, joined by
-//! commas. A segment that has been removed meanwhile is skipped, and an instance that a cursor does
-//! not know is read from its beginning.
+//! commas. A segment that has been removed meanwhile is skipped, which a line of Ekiden's says; an
+//! instance that a cursor does not know is read from its beginning.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ekiden_engine::{EngineError, LOG_LINES_MAX, LogCursor, LogLine, LogPage, LogQuery};
+use ekiden_engine::{EngineError, LOG_LINES_MAX, LogCursor, LogLine, LogPage, LogQuery, LogStream};
 use ekiden_model::id::{InstanceId, ServiceId};
 
 use super::{SEGMENT_BYTES_MAX, line::Line, segment, segments};
@@ -103,6 +103,9 @@ pub(crate) fn trim(logs: &Path, service: ServiceId, live: &[InstanceId]) {
     }
 }
 
+/// What is said where lines are missing.
+const LEFT_OUT: &str = "lines are left out here: they came faster than they were read, and an instance's newest 16 MiB are kept";
+
 const BEGINNING: Position = Position {
     segment: 0,
     offset: 0,
@@ -145,13 +148,15 @@ fn merge(reads: Vec<InstanceLines>, lines_max: usize, newest: bool) -> LogPage {
     }
 }
 
-/// Lines after a position, at most `lines_max`.
+/// Lines after a position, at most `lines_max`. What was removed before it was read is said in a line
+/// before the oldest that there is.
 fn forward(directory: &Path, from: Position, lines_max: usize) -> Vec<(LogLine, Position)> {
     let mut lines = Vec::new();
-    for number in segments(directory)
-        .into_iter()
-        .filter(|number| *number >= from.segment)
-    {
+    let numbers = segments(directory);
+    // The first segment is number 1, and the beginning is before it.
+    let oldest = numbers.first().copied();
+    let torn = oldest.filter(|oldest| *oldest > from.segment.max(1));
+    for number in numbers.into_iter().filter(|number| *number >= from.segment) {
         let offset = if number == from.segment {
             from.offset
         } else {
@@ -165,6 +170,17 @@ fn forward(directory: &Path, from: Position, lines_max: usize) -> Vec<(LogLine, 
         if lines.len() == lines_max {
             break;
         }
+    }
+    if let Some(segment) = torn
+        && let Some((first, _)) = lines.first()
+    {
+        let remark = LogLine {
+            stream: LogStream::Ekiden,
+            text: LEFT_OUT.to_owned(),
+            partial: false,
+            ..first.clone()
+        };
+        lines.insert(0, (remark, Position { segment, offset: 0 }));
     }
     lines
 }
@@ -271,8 +287,6 @@ fn parse(cursor: &LogCursor) -> Result<Positions, EngineError> {
 mod tests {
     use std::time::Instant;
 
-    use ekiden_engine::LogStream;
-
     use super::*;
     use crate::log::write::LogWriter;
 
@@ -326,6 +340,30 @@ mod tests {
         assert_eq!(texts(&rest), ["f"]);
         let all = page(logs.path(), &query(9, Some(LogCursor(String::new())))).unwrap();
         assert_eq!(texts(&all), ["a", "b", "c", "d", "e", "f"]);
+    }
+
+    #[test]
+    fn what_was_removed_before_it_was_read_is_said_once() {
+        let logs = tempfile::tempdir().unwrap();
+        let directory = logs
+            .path()
+            .join(SERVICE.to_string())
+            .join(instance(1).to_string());
+        let start = Instant::now();
+        let mut log = LogWriter::open(&directory, start).unwrap();
+        log.take(LogStream::Stdout, b"first\n", 1, start);
+        let first = page(logs.path(), &query(9, Some(LogCursor(String::new())))).unwrap();
+        assert_eq!(texts(&first), ["first"]);
+        let chunk = [[b'z'; 999].as_slice(), b"\n"].concat().repeat(1000);
+        for second in 1..40 {
+            let now = start + std::time::Duration::from_secs(second);
+            log.take(LogStream::Stdout, &chunk, second, now);
+        }
+        let more = page(logs.path(), &query(1, Some(first.next))).unwrap();
+        assert_eq!(texts(&more), [LEFT_OUT]);
+        let rest = page(logs.path(), &query(2, Some(more.next))).unwrap();
+        assert!(rest.lines.iter().all(|line| line.text.starts_with("zzz")));
+        assert_eq!(rest.lines.len(), 2);
     }
 
     #[test]
