@@ -9,6 +9,7 @@ pub mod certificate;
 pub mod domain;
 pub mod domain_name;
 pub mod health;
+pub mod histogram;
 pub mod id;
 pub mod image;
 pub mod ingress;

@@ -1,0 +1,1 @@
+//! Sends logs, metrics and spans to other systems.

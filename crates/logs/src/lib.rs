@@ -1,0 +1,1 @@
+//! The log store: groups, streams, segments, retention and search.

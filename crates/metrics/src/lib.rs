@@ -1,0 +1,1 @@
+//! The metric store: series per minute, roll-ups, statistics and percentiles.
