@@ -14,7 +14,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use ekiden_engine::{EngineError, LogPage, LogQuery};
+use ekiden_engine::{
+    COLLECT_WAIT_MS_MAX, CollectQuery, CollectedLines, EngineError, LogPage, LogQuery,
+};
 use ekiden_model::{
     id::{InstanceId, ServiceId},
     instance::{
@@ -26,7 +28,7 @@ use ekiden_model::{
 use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
     task::spawn_blocking,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tracing::{info, warn};
 
@@ -38,7 +40,7 @@ use crate::{
     durable,
     images::Images,
     instance::{self, Command, Origin},
-    log,
+    log::{self, collect::Tails},
     network::{Network, NetworkError},
     record::{self, Record, StopRecord},
     seccomp, tree,
@@ -76,6 +78,9 @@ const BUILDS_FREE_BYTES_MIN: u64 = 512 << 20;
 /// How many times the bytes that the caches of a service may have they have while it builds, before the
 /// build is ended. When it is over, they are within bounds or gone.
 const CACHE_OVERRUN: u64 = 2;
+
+/// How often logs are looked at while somebody waits for lines.
+const COLLECT_EVERY: Duration = Duration::from_millis(200);
 
 /// Requests waiting for one instance's task.
 const COMMANDS_MAX: usize = 16;
@@ -129,6 +134,7 @@ pub(crate) struct Host<I> {
     /// Bytes of the host's memory that are kept free.
     memory_reserve: u64,
     usage: watch::Sender<Arc<[InstanceUsage]>>,
+    tails: Arc<Tails>,
 }
 
 struct Entry {
@@ -167,6 +173,7 @@ impl<I: Images> Host<I> {
         let host = Arc::new(Self {
             memory_reserve: config.memory_reserve_of(usage::memory_total().unwrap_or(0)),
             usage: watch::Sender::new(Arc::default()),
+            tails: Arc::new(Tails::new(config.logs_dir())),
             config,
             cgroups,
             network,
@@ -284,6 +291,35 @@ impl<I: Images> Host<I> {
         let logs = self.config.logs_dir();
         let page = spawn_blocking(move || log::read::page(&logs, &query)).await;
         page.unwrap_or_else(|error| Err(host_error("read logs", &io::Error::other(error))))
+    }
+
+    /// As [`ekiden_engine::Engine::collect_logs`].
+    pub(crate) async fn collect_logs(
+        &self,
+        query: CollectQuery,
+    ) -> Result<Vec<CollectedLines>, EngineError> {
+        let wait = Duration::from_millis(query.wait_ms.min(COLLECT_WAIT_MS_MAX));
+        let deadline = tokio::time::Instant::now() + wait;
+        self.tails.take(&query.taken);
+        loop {
+            let (tails, live) = (self.tails.clone(), self.writers());
+            let looked = blocking(move || Ok(tails.look(&live))).await;
+            let lines = looked.map_err(|error| host_error("collect logs", &error))?;
+            if !lines.is_empty() || tokio::time::Instant::now() >= deadline {
+                return Ok(lines);
+            }
+            sleep(COLLECT_EVERY).await;
+        }
+    }
+
+    /// The instances that may still write lines of their service.
+    fn writers(&self) -> BTreeMap<InstanceId, ServiceId> {
+        let table = self.table();
+        let writing = table.values().filter(|entry| {
+            !matches!(entry.state, InstanceState::Exited(_)) && entry.record.spec.build.is_none()
+        });
+        let writing = writing.map(|entry| (entry.record.spec.id, entry.record.spec.service));
+        writing.collect()
     }
 
     /// As [`ekiden_engine::Engine::forget_service`].

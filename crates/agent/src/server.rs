@@ -198,6 +198,10 @@ async fn answer<I: Images>(host: Arc<Host<I>>, peer: u32, call: Call, events: mp
             .map(|()| Answer::Done),
         Request::Remove { instance } => host.remove(instance).await.map(|()| Answer::Done),
         Request::Logs { query } => host.logs(query).await.map(|page| Answer::Logs { page }),
+        Request::CollectLogs { query } => {
+            let collected = host.collect_logs(query).await;
+            collected.map(|lines| Answer::Collected { lines })
+        }
         Request::ForgetService { service } => {
             host.forget_service(service).await.map(|()| Answer::Done)
         }

@@ -64,6 +64,13 @@ pub trait Engine: Send + Sync + 'static {
     /// The newest lines an instance wrote, oldest first.
     fn logs(&self, query: &LogQuery) -> impl Future<Output = Result<LogPage, EngineError>> + Send;
 
+    /// Lines of any instance of a service that have not been taken yet; waits for some. What instances that
+    /// build write is not among them. One caller at a time: see [`CollectQuery::taken`].
+    fn collect_logs(
+        &self,
+        query: &CollectQuery,
+    ) -> impl Future<Output = Result<Vec<CollectedLines>, EngineError>> + Send;
+
     /// Forgets everything kept for a service that is deleted: its logs above all.
     fn forget_service(
         &self,
@@ -222,6 +229,56 @@ pub struct LogPage {
     pub lines: Vec<LogLine>,
     /// Give it back to get what came later.
     pub next: LogCursor,
+}
+
+/// A place in one instance's log, between two lines. Orders as lines do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LogPosition {
+    /// Which of the files that it was written to.
+    pub segment: u64,
+    /// Bytes of it that come before.
+    pub offset: u64,
+}
+
+/// How lines are collected.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollectQuery {
+    /// How far the logs of instances are stored elsewhere, of those of which that is new. Lines before it are
+    /// not given any more, and lines after it are given again: an engine that has just started begins
+    /// with the oldest that there are.
+    pub taken: Vec<(InstanceId, LogPosition)>,
+    /// How long to wait when there is no line, in milliseconds, up to [`COLLECT_WAIT_MS_MAX`].
+    pub wait_ms: u64,
+}
+
+/// The longest that [`Engine::collect_logs`] waits, in milliseconds.
+pub const COLLECT_WAIT_MS_MAX: u64 = 5000;
+
+/// Lines of one instance, in the order they were written. What was lost before they were read is said in
+/// one of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollectedLines {
+    /// Whose instance.
+    pub service: ServiceId,
+    /// Which.
+    pub instance: InstanceId,
+    /// Where they begin.
+    pub from: LogPosition,
+    /// Where they end: to be told as taken when they are stored.
+    pub next: LogPosition,
+    /// At most [`LOG_LINES_MAX`].
+    pub lines: Vec<CollectedLine>,
+}
+
+/// A line that was collected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollectedLine {
+    /// When it was read from the instance: microseconds since the Unix epoch.
+    pub at_micros: u64,
+    /// Where it was written.
+    pub stream: LogStream,
+    /// Without its newline; invalid UTF-8 replaced.
+    pub text: String,
 }
 
 /// One line that an instance wrote.

@@ -33,14 +33,15 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    Engine, EngineError, ImageRecipe, LogPage, LogQuery, MadeImage, Observation,
+    COLLECT_WAIT_MS_MAX, CollectQuery, CollectedLines, Engine, EngineError, ImageRecipe, LogPage,
+    LogQuery, MadeImage, Observation,
     frame::{encode_frame, read_frame, write_frame},
 };
 
 /// The version of the engine protocol spoken here. 2 has [`InstanceSpec::secret_env`], 3 has
 /// [`Request::SetActivity`] and [`Event::Changed`], 4 [`Event::Used`] and [`Request::ResolveImage`], 5
-/// [`Request::MakeImage`] and [`InstanceSpec::build`].
-pub const ENGINE_PROTOCOL: u32 = 5;
+/// [`Request::MakeImage`] and [`InstanceSpec::build`], 6 [`Request::CollectLogs`].
+pub const ENGINE_PROTOCOL: u32 = 6;
 
 /// The oldest version that is still spoken with an agent.
 const ENGINE_PROTOCOL_MIN: u32 = 1;
@@ -63,6 +64,9 @@ pub const USAGE_SINCE: u32 = 4;
 
 /// The first version whose agents build.
 const BUILDS_SINCE: u32 = 5;
+
+/// The first version whose agents give lines to be stored elsewhere.
+const COLLECT_SINCE: u32 = 6;
 
 /// How long the agent may take to say hello, and to take a call off the socket.
 const HELLO_MAX: Duration = Duration::from_secs(5);
@@ -171,6 +175,11 @@ pub enum Request {
         /// Which.
         query: LogQuery,
     },
+    /// [`Engine::collect_logs`]. Since version 6.
+    CollectLogs {
+        /// How.
+        query: CollectQuery,
+    },
     /// [`Engine::forget_service`].
     ForgetService {
         /// Which.
@@ -209,6 +218,7 @@ impl Request {
             | Self::SetActivity { .. }
             | Self::Remove { .. }
             | Self::Logs { .. }
+            | Self::CollectLogs { .. }
             | Self::ForgetService { .. }
             | Self::RetainImages { .. }
             | Self::Subscribe
@@ -341,6 +351,11 @@ pub enum Answer {
     Logs {
         /// A page of them.
         page: LogPage,
+    },
+    /// Lines to be stored elsewhere.
+    Collected {
+        /// By instance.
+        lines: Vec<CollectedLines>,
     },
     /// The store's images.
     Images {
@@ -551,6 +566,17 @@ impl Engine for AgentClient {
         }
     }
 
+    async fn collect_logs(&self, query: &CollectQuery) -> Result<Vec<CollectedLines>, EngineError> {
+        let request = Request::CollectLogs {
+            query: query.clone(),
+        };
+        let bound = OTHER_MAX + Duration::from_millis(COLLECT_WAIT_MS_MAX);
+        match self.call(request, bound, None).await? {
+            Answer::Collected { lines } => Ok(lines),
+            _ => Err(unexpected()),
+        }
+    }
+
     async fn forget_service(&self, service: ServiceId) -> Result<(), EngineError> {
         self.done(Request::ForgetService { service }, OTHER_MAX)
             .await
@@ -679,6 +705,10 @@ impl Client {
                             continue;
                         }
                         if protocol < RESOLVE_SINCE && matches!(request, Request::ResolveImage { .. }) {
+                            let _ = answer.send(Err(unavailable("the agent is of an older release")));
+                            continue;
+                        }
+                        if protocol < COLLECT_SINCE && matches!(request, Request::CollectLogs { .. }) {
                             let _ = answer.send(Err(unavailable("the agent is of an older release")));
                             continue;
                         }

@@ -27,11 +27,12 @@ use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
     task::AbortHandle,
+    time::{Duration, Instant, sleep},
 };
 
 use crate::{
-    Engine, EngineError, ImageRecipe, LogCursor, LogLine, LogPage, LogQuery, LogStream, MadeImage,
-    Observation,
+    CollectQuery, CollectedLine, CollectedLines, Engine, EngineError, ImageRecipe, LogCursor,
+    LogLine, LogPage, LogPosition, LogQuery, LogStream, MadeImage, Observation,
 };
 
 /// How the instances of an image behave: the last path segment of the image's repository.
@@ -116,6 +117,7 @@ struct Instance {
     seen: InstanceObservation,
     listener: Option<AbortHandle>,
     lines: Vec<String>,
+    lines_taken: usize,
 }
 
 impl SimulatedEngine {
@@ -240,6 +242,32 @@ impl SimulatedEngine {
         });
     }
 
+    fn collected(&self) -> Vec<CollectedLines> {
+        let position = |offset: usize| LogPosition {
+            segment: 0,
+            offset: offset as u64,
+        };
+        let instances = self.instances();
+        let some = instances
+            .values()
+            .filter(|instance| instance.lines_taken < instance.lines.len());
+        some.map(|instance| CollectedLines {
+            service: instance.seen.service,
+            instance: instance.seen.id,
+            from: position(instance.lines_taken),
+            next: position(instance.lines.len()),
+            lines: instance.lines[instance.lines_taken..]
+                .iter()
+                .map(|text| CollectedLine {
+                    at_micros: instance.seen.created_at.as_millis() * 1000,
+                    stream: LogStream::Stdout,
+                    text: text.clone(),
+                })
+                .collect(),
+        })
+        .collect()
+    }
+
     fn check(&self) -> Result<(), EngineError> {
         match self.shared.available.load(Ordering::SeqCst) {
             true => Ok(()),
@@ -347,6 +375,7 @@ impl Engine for SimulatedEngine {
             },
             listener,
             lines: Vec::new(),
+            lines_taken: 0,
         };
         if behaviour == Behaviour::Crashes {
             instance.lines.push("cannot find my configuration".into());
@@ -413,6 +442,23 @@ impl Engine for SimulatedEngine {
             lines: lines.collect(),
             next: LogCursor(String::new()),
         })
+    }
+
+    async fn collect_logs(&self, query: &CollectQuery) -> Result<Vec<CollectedLines>, EngineError> {
+        self.check()?;
+        for (id, taken) in &query.taken {
+            if let Some(instance) = self.instances().get_mut(id) {
+                instance.lines_taken = taken.offset as usize;
+            }
+        }
+        let deadline = Instant::now() + Duration::from_millis(query.wait_ms);
+        loop {
+            let collected = self.collected();
+            if !collected.is_empty() || Instant::now() >= deadline {
+                return Ok(collected);
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 
     async fn forget_service(&self, _: ServiceId) -> Result<(), EngineError> {

@@ -2,8 +2,10 @@
 //!
 //! `logs/<service>/<instance>/NNNNNN.log`, lines in the form Kubernetes' container runtimes use:
 //! `2026-11-23T00:24:27.123456Z stdout F text`, with `P` for a line that goes on in the next. Other
-//! tools can read them, and a reader needs no index.
+//! tools can read them, and a reader needs no index. They are a spool: control collects the lines of
+//! services' instances into its log store ([`collect`]).
 
+pub(crate) mod collect;
 pub(crate) mod line;
 pub(crate) mod read;
 pub(crate) mod write;

@@ -11,7 +11,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ekiden_engine::{EngineError, LOG_LINES_MAX, LogCursor, LogLine, LogPage, LogQuery, LogStream};
+use ekiden_engine::{
+    EngineError, LOG_LINES_MAX, LogCursor, LogLine, LogPage, LogPosition, LogQuery, LogStream,
+};
 use ekiden_model::id::{InstanceId, ServiceId};
 
 use super::{SEGMENT_BYTES_MAX, line::Line, segment, segments};
@@ -24,14 +26,7 @@ const SERVICE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// The most that is read from one instance for one page, in bytes.
 const PAGE_BYTES_MAX: u64 = SEGMENT_BYTES_MAX + 1024 * 1024;
 
-/// Where to go on in one instance's log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Position {
-    segment: u64,
-    offset: u64,
-}
-
-type Positions = BTreeMap<InstanceId, Position>;
+type Positions = BTreeMap<InstanceId, LogPosition>;
 
 /// Reads a page. Blocks.
 ///
@@ -106,7 +101,7 @@ pub(crate) fn trim(logs: &Path, service: ServiceId, live: &[InstanceId]) {
 /// What is said where lines are missing.
 const LEFT_OUT: &str = "lines are left out here: they came faster than they were read, and an instance's newest 16 MiB are kept";
 
-const BEGINNING: Position = Position {
+pub(super) const BEGINNING: LogPosition = LogPosition {
     segment: 0,
     offset: 0,
 };
@@ -114,8 +109,8 @@ const BEGINNING: Position = Position {
 /// What one instance contributes: its lines, each with the position after it.
 struct InstanceLines {
     instance: InstanceId,
-    start: Position,
-    lines: Vec<(LogLine, Position)>,
+    start: LogPosition,
+    lines: Vec<(LogLine, LogPosition)>,
 }
 
 /// Takes up to `lines_max` lines by time, each instance's in their order: the first ones, or the
@@ -125,7 +120,8 @@ fn merge(reads: Vec<InstanceLines>, lines_max: usize, newest: bool) -> LogPage {
         .iter()
         .map(|read| (read.instance, read.start))
         .collect();
-    let mut all: Vec<(LogLine, Position)> = reads.into_iter().flat_map(|read| read.lines).collect();
+    let mut all: Vec<(LogLine, LogPosition)> =
+        reads.into_iter().flat_map(|read| read.lines).collect();
     // Stable, and times of one instance do not go back but for a clock that does.
     all.sort_by_key(|(line, _)| line.at_micros);
     if newest {
@@ -150,7 +146,11 @@ fn merge(reads: Vec<InstanceLines>, lines_max: usize, newest: bool) -> LogPage {
 
 /// Lines after a position, at most `lines_max`. What was removed before it was read is said in a line
 /// before the oldest that there is.
-fn forward(directory: &Path, from: Position, lines_max: usize) -> Vec<(LogLine, Position)> {
+pub(super) fn forward(
+    directory: &Path,
+    from: LogPosition,
+    lines_max: usize,
+) -> Vec<(LogLine, LogPosition)> {
     let mut lines = Vec::new();
     let numbers = segments(directory);
     // The first segment is number 1, and the beginning is before it.
@@ -162,11 +162,8 @@ fn forward(directory: &Path, from: Position, lines_max: usize) -> Vec<(LogLine, 
         } else {
             0
         };
-        lines.extend(
-            read_segment(directory, number, offset)
-                .into_iter()
-                .take(lines_max - lines.len()),
-        );
+        let more = lines_max - lines.len();
+        lines.extend(read_segment(directory, number, offset, more));
         if lines.len() == lines_max {
             break;
         }
@@ -180,16 +177,16 @@ fn forward(directory: &Path, from: Position, lines_max: usize) -> Vec<(LogLine, 
             partial: false,
             ..first.clone()
         };
-        lines.insert(0, (remark, Position { segment, offset: 0 }));
+        lines.insert(0, (remark, LogPosition { segment, offset: 0 }));
     }
     lines
 }
 
 /// The last lines, at most `lines_max`.
-fn newest(directory: &Path, lines_max: usize) -> Vec<(LogLine, Position)> {
+fn newest(directory: &Path, lines_max: usize) -> Vec<(LogLine, LogPosition)> {
     let mut lines = Vec::new();
     for number in segments(directory).into_iter().rev() {
-        let mut older = read_segment(directory, number, 0);
+        let mut older = read_segment(directory, number, 0, usize::MAX);
         older.append(&mut lines);
         lines = older.split_off(older.len().saturating_sub(lines_max));
         if lines.len() == lines_max {
@@ -199,8 +196,14 @@ fn newest(directory: &Path, lines_max: usize) -> Vec<(LogLine, Position)> {
     lines
 }
 
-/// The whole lines of a segment from an offset on; what has no newline yet is not there yet.
-fn read_segment(directory: &Path, number: u64, offset: u64) -> Vec<(LogLine, Position)> {
+/// The whole lines of a segment from an offset on, at most `lines_max`; what has no newline yet is not
+/// there yet.
+fn read_segment(
+    directory: &Path,
+    number: u64,
+    offset: u64,
+    lines_max: usize,
+) -> Vec<(LogLine, LogPosition)> {
     let Some(instance) = directory
         .file_name()
         .and_then(|name| name.to_str()?.parse().ok())
@@ -221,6 +224,9 @@ fn read_segment(directory: &Path, number: u64, offset: u64) -> Vec<(LogLine, Pos
         let Some(text) = piece.strip_suffix(b"\n") else {
             break;
         };
+        if lines.len() == lines_max {
+            break;
+        }
         at += piece.len() as u64;
         let Some(line) = Line::parse(text) else {
             continue;
@@ -234,7 +240,7 @@ fn read_segment(directory: &Path, number: u64, offset: u64) -> Vec<(LogLine, Pos
         };
         lines.push((
             line,
-            Position {
+            LogPosition {
                 segment: number,
                 offset: at,
             },
@@ -243,7 +249,7 @@ fn read_segment(directory: &Path, number: u64, offset: u64) -> Vec<(LogLine, Pos
     lines
 }
 
-fn instances(service: &Path) -> Vec<InstanceId> {
+pub(super) fn instances(service: &Path) -> Vec<InstanceId> {
     let entries = fs::read_dir(service).into_iter().flatten().flatten();
     entries
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
@@ -265,7 +271,7 @@ fn parse(cursor: &LogCursor) -> Result<Positions, EngineError> {
         let segment = parts.next()?.parse().ok()?;
         Some((
             instance,
-            Position {
+            LogPosition {
                 segment,
                 offset: parts.next()?.parse().ok()?,
             },
