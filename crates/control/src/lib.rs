@@ -167,6 +167,7 @@ pub async fn run<E: Engine>(
     let engine = Arc::new(engine);
     let observations = Arc::new(Observations::default());
     let images_changed = Arc::new(Notify::new());
+    let news = Arc::new(Notify::new());
     let vault = Vault::new(
         Arc::clone(&store),
         Arc::clone(&keyring),
@@ -196,6 +197,7 @@ pub async fn run<E: Engine>(
         scaling: config.scaling,
         counts: Arc::default(),
         images_changed: Arc::clone(&images_changed),
+        news: Arc::clone(&news),
     });
     // Services first, so that no instance is taken for a stray before its service is known.
     let services = Arc::new(Services::load(tools, config.quotas.services, stop.clone()).await?);

@@ -6,13 +6,18 @@ use std::{
 };
 
 use ekiden_engine::Engine;
-use ekiden_model::{id::ServiceId, name::ServiceName, service::ServiceStatus, time::Timestamp};
+use ekiden_model::{
+    id::ServiceId, name::ServiceName, narrative, service::ServiceStatus, time::Timestamp,
+};
 use ekiden_store::{StoreError, StoredService};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::worker::{
-    Change, REQUESTS_WAITING_MAX, Refused, Request, RequestError, Snapshot, Tools, Worker,
+use crate::{
+    clock,
+    worker::{
+        Change, REQUESTS_WAITING_MAX, Refused, Request, RequestError, Snapshot, Tools, Worker,
+    },
 };
 
 /// Every service that is remembered.
@@ -160,10 +165,13 @@ impl<E: Engine> Services<E> {
                 false => CreateError::Full,
             });
         }
-        if let Err(error) = self.tools.store.create_service(&stored).await {
+        let news = narrative::narrate(None, &stored.service, None, clock::now());
+        let created = self.tools.store.create_service(&stored, news.as_ref());
+        if let Err(error) = created.await {
             self.tools.counts.leave(region);
             return Err(error.into());
         }
+        self.tools.news.notify_one();
         self.take_up(stored).await;
         Ok(())
     }

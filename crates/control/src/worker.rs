@@ -23,6 +23,7 @@ use ekiden_engine::{Engine, EngineError, LOG_LINES_MAX, LogQuery};
 use ekiden_model::{
     id::{InstanceId, ServiceId},
     instance::{Activity, RevisionNumber, StopReason},
+    narrative,
     plan::{self, ImageProgress, InstanceView, Plan, Step, Timing, View},
     revision::Revision,
     route::{Generation, Route},
@@ -83,6 +84,8 @@ pub(crate) struct Tools<E> {
     pub(crate) counts: Arc<Counts>,
     /// Told when the set of images in use may have changed.
     pub(crate) images_changed: Arc<Notify>,
+    /// Told when there may be news.
+    pub(crate) news: Arc<Notify>,
 }
 
 /// A change of the service that its owner asked for.
@@ -444,10 +447,21 @@ impl<E: Engine> Worker<E> {
                 revision.built = copied.and_then(|copied| copied.built);
             }
         }
-        self.tools
-            .store
-            .update_service(&next, applied.revision.as_ref(), applied.ended.as_ref())
+        let before = &self.stored.service;
+        let news = narrative::narrate(
+            Some(before),
+            &next.service,
+            applied.ended.as_ref(),
+            clock::now(),
+        );
+        let (revision, ended) = (applied.revision.as_ref(), applied.ended.as_ref());
+        let store = &self.tools.store;
+        store
+            .update_service(&next, revision, ended, news.as_ref())
             .await?;
+        if news.is_some() {
+            self.tools.news.notify_one();
+        }
         let was_there = self.stored.service.settled != ServiceStatus::Deleted;
         self.stored = Arc::new(next);
         let service = &self.stored.service;
@@ -549,7 +563,7 @@ impl<E: Engine> Worker<E> {
         let mut next = (*self.stored).clone();
         let outcome = match (request.change)(&mut next) {
             Err(Refused) => Err(RequestError::Refused),
-            Ok(()) => match self.tools.store.update_service(&next, None, None).await {
+            Ok(()) => match self.change(&next).await {
                 Ok(()) => {
                     if next.service.operation != self.stored.service.operation {
                         self.forget_image();
@@ -570,6 +584,20 @@ impl<E: Engine> Worker<E> {
         });
         // The caller may have left; its request stands.
         let _ = request.reply.send(outcome);
+    }
+
+    /// Stores what a request has made of the service.
+    async fn change(&self, next: &StoredService) -> Result<(), StoreError> {
+        let before = &self.stored.service;
+        let news = narrative::narrate(Some(before), &next.service, None, clock::now());
+        let store = &self.tools.store;
+        store
+            .update_service(next, None, None, news.as_ref())
+            .await?;
+        if news.is_some() {
+            self.tools.news.notify_one();
+        }
+        Ok(())
     }
 
     fn show(&mut self, instances: Vec<InstanceView>) {

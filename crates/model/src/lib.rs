@@ -17,6 +17,7 @@ pub mod ingress_path;
 pub mod instance;
 pub mod lifecycle;
 pub mod name;
+pub mod narrative;
 pub mod parameter;
 pub mod peak;
 pub mod plan;

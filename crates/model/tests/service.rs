@@ -6,6 +6,7 @@ use ekiden_model::{
     id::{OperationId, ServiceId},
     image::{Digest, ImageConfig, PreparedImage},
     instance::{RevisionNumber, UserNamespace},
+    narrative::{Outcome, ServiceEvent, narrate},
     revision::{Exposure, Revision, Scaling, Settings},
     service::{
         CancelRefusal, Change, Failure, FailureCause, Operation, OperationKind, OperationStatus,
@@ -620,4 +621,119 @@ fn a_stored_service_is_read_back_as_it_was() {
             assert_eq!(read, service);
         }
     }
+}
+
+/// What is said of a service from its creation on, as it goes through transitions: `stream: text`, and
+/// events.
+fn told(transitions: impl IntoIterator<Item = Transition>) -> (Vec<String>, Vec<ServiceEvent>) {
+    let mut service = created();
+    let mut news: Vec<_> = narrate(None, &service, None, NOW).into_iter().collect();
+    for transition in transitions {
+        let before = service.clone();
+        let applied = service.apply(transition, NOW).expect("it is legal");
+        news.extend(narrate(
+            Some(&before),
+            &service,
+            applied.ended.as_ref(),
+            NOW,
+        ));
+    }
+    let lines = news.iter().flat_map(|news| &news.lines);
+    let lines = lines.map(|line| format!("{}: {}", line.stream, line.text));
+    let events = news.iter().flat_map(|news| news.events.clone());
+    (lines.collect(), events.collect())
+}
+
+#[test]
+fn a_creation_is_told_in_app_runners_words() {
+    let (lines, events) = told(deployed());
+    let id = "01".repeat(16);
+    let deployment = format!("deployment/{id}");
+    let image = created().image_wanted();
+    let port = created().settings.port;
+    assert_eq!(
+        lines,
+        [
+            "events: Service creation started.".to_owned(),
+            format!("events: Deployment Artifact: [Repo Type: Image], [Image: {image}]"),
+            format!("events: Deployment with ID : {id} started. Triggering event : SERVICE_CREATE"),
+            "events: Service status is set to OPERATION_IN_PROGRESS.".to_owned(),
+            format!("events: Pulling image {image}."),
+            format!("{deployment}: Starting to pull your application image."),
+            "events: Successfully pulled image.".to_owned(),
+            format!("{deployment}: Successfully pulled your application image."),
+            format!("{deployment}: Starting to deploy your application image."),
+            "events: Provisioning instances and deploying image for publicly accessible service."
+                .to_owned(),
+            format!("events: Performing health check on protocol `TCP` [Port: '{port}']."),
+            "events: Health check is successful. Routing traffic to application.".to_owned(),
+            format!("{deployment}: Successfully deployed your application image."),
+            "events: Successfully routed incoming traffic to application.".to_owned(),
+            "events: Service creation completed successfully.".to_owned(),
+            "events: Service status is set to RUNNING.".to_owned(),
+        ]
+    );
+    let [
+        ServiceEvent::Operation { outcome: began, .. },
+        ServiceEvent::Operation { outcome: ended, .. },
+        ServiceEvent::Status { previous, current },
+    ] = &events[..]
+    else {
+        panic!("{events:?}");
+    };
+    assert_eq!(
+        (*began, *ended),
+        (Outcome::Started, Outcome::CompletedSuccessfully)
+    );
+    assert_eq!(
+        (*previous, *current),
+        (ServiceStatus::OperationInProgress, ServiceStatus::Running)
+    );
+}
+
+#[test]
+fn a_failure_is_told_with_its_cause_and_what_to_do() {
+    let failure = Failure {
+        phase: Phase::Start,
+        cause: FailureCause::NotHealthy {
+            probe: "TCP port 8080".to_owned(),
+            last: "nothing listens".to_owned(),
+            seconds: 100,
+        },
+        instance: None,
+        log_lines: vec!["listening on 3000".to_owned()],
+    };
+    let (lines, events) = told([
+        Transition::Begin,
+        deploy(),
+        Transition::Fail(failure),
+        Transition::Undone,
+    ]);
+    let id = "01".repeat(16);
+    let port = created().settings.port;
+    let reason = "Health check on TCP port 8080 did not pass within 100 s: nothing listens. Check that the \
+                  application listens on 0.0.0.0 (not only on localhost) and on the configured port.";
+    for line in [
+        format!(
+            "events: Health check failed on protocol `TCP` [Port: '{port}']. Check your configured port \
+             number. For more information, see the application logs."
+        ),
+        format!("events: Deployment with ID : {id} failed. Failure reason : Health check failed."),
+        format!("events: Reason: {reason}"),
+        format!("deployment/{id}: Reason: {reason}"),
+        format!("deployment/{id}: Last output: listening on 3000"),
+        "events: Service creation failed. For details, see service logs.".to_owned(),
+        "events: Service status is set to CREATE_FAILED.".to_owned(),
+    ] {
+        assert!(lines.contains(&line), "{line}: {lines:#?}");
+    }
+    let Some(ServiceEvent::Operation {
+        reason: told,
+        outcome,
+        ..
+    }) = events.get(1)
+    else {
+        panic!("{events:?}");
+    };
+    assert_eq!((told.as_deref(), *outcome), (Some(reason), Outcome::Failed));
 }

@@ -13,6 +13,7 @@ pub mod access_keys;
 pub mod builds;
 pub mod certificates;
 pub mod domains;
+pub mod news;
 pub mod parameters;
 mod references;
 pub mod registry;
@@ -27,6 +28,7 @@ use ekiden_model::{
     image::Digest,
     instance::RevisionNumber,
     name::ServiceName,
+    narrative::News,
     revision::Revision,
     route::{Generation, Route},
     service::{Operation, OperationKind, Phase, Service},
@@ -210,11 +212,15 @@ impl Store {
         rows.into_iter().map(rows::ServiceRow::read).collect()
     }
 
-    /// Stores a new service with the operation that creates it.
+    /// Stores a new service with the operation that creates it, and what is said of that.
     ///
     /// # Errors
     /// [`StoreError::NameTaken`], [`StoreError::ReferenceGone`], and any.
-    pub async fn create_service(&self, stored: &StoredService) -> Result<(), StoreError> {
+    pub async fn create_service(
+        &self,
+        stored: &StoredService,
+        news: Option<&News>,
+    ) -> Result<(), StoreError> {
         let service = &stored.service;
         let record = to_json("services", &rows::without_operation(service))?;
         let tags = to_json("services", &stored.tags)?;
@@ -249,11 +255,14 @@ impl Store {
         }
         link_operation(&mut transaction, service).await?;
         references::put(&mut transaction, stored).await?;
+        if let Some(news) = news {
+            news::put(&mut transaction, &stored.region, news).await?;
+        }
         Ok(transaction.commit().await?)
     }
 
-    /// Stores a service that was moved, with the revision that the move made and the operation that
-    /// it ended.
+    /// Stores a service that was moved, with the revision that the move made, the operation that it ended
+    /// and what is said of it.
     ///
     /// # Errors
     /// [`StoreError::ReferenceGone`], [`StoreError::HasParts`], and any; then nothing was stored.
@@ -262,6 +271,7 @@ impl Store {
         stored: &StoredService,
         revision: Option<&Revision>,
         ended: Option<&Operation>,
+        news: Option<&News>,
     ) -> Result<(), StoreError> {
         let service = &stored.service;
         let record = to_json("services", &rows::without_operation(service))?;
@@ -290,6 +300,9 @@ impl Store {
         references::put(&mut transaction, stored).await?;
         if ended.is_some() {
             forget_old(&mut transaction, service).await?;
+        }
+        if let Some(news) = news {
+            news::put(&mut transaction, &stored.region, news).await?;
         }
         Ok(transaction.commit().await?)
     }

@@ -12,6 +12,7 @@ use ekiden_model::{
     id::{CertificateId, OperationId, ServiceId},
     image::{Digest, ImageConfig, PreparedImage},
     instance::{RevisionNumber, UserNamespace},
+    narrative::News,
     revision::{Exposure, Scaling, Settings},
     route::{Generation, Route, RouteState},
     service::{Change, OperationKind, Service, Transition},
@@ -100,7 +101,12 @@ fn image() -> PreparedImage {
 async fn apply(store: &Store, stored: &mut StoredService, transition: Transition) {
     let applied = stored.service.apply(transition, at(100)).unwrap();
     store
-        .update_service(stored, applied.revision.as_ref(), applied.ended.as_ref())
+        .update_service(
+            stored,
+            applied.revision.as_ref(),
+            applied.ended.as_ref(),
+            None,
+        )
         .await
         .unwrap();
 }
@@ -120,7 +126,7 @@ async fn deploy(store: &Store, stored: &mut StoredService) {
 async fn a_service_is_read_back_as_it_was_written_after_every_step() {
     let world = World::new().await;
     let mut stored = service(1, "web1");
-    world.store.create_service(&stored).await.unwrap();
+    world.store.create_service(&stored, None).await.unwrap();
     assert_eq!(
         world.reopen().await.services().await.unwrap(),
         [stored.clone()]
@@ -149,10 +155,10 @@ async fn a_service_is_read_back_as_it_was_written_after_every_step() {
 async fn a_name_is_taken_until_its_service_is_deleted() {
     let world = World::new().await;
     let mut first = service(1, "web1");
-    world.store.create_service(&first).await.unwrap();
+    world.store.create_service(&first, None).await.unwrap();
     let error = world
         .store
-        .create_service(&service(2, "web1"))
+        .create_service(&service(2, "web1"), None)
         .await
         .unwrap_err();
     assert!(matches!(error, StoreError::NameTaken { .. }), "{error:?}");
@@ -167,7 +173,7 @@ async fn a_name_is_taken_until_its_service_is_deleted() {
     apply(&world.store, &mut first, Transition::Succeed).await;
     world
         .store
-        .create_service(&service(2, "web1"))
+        .create_service(&service(2, "web1"), None)
         .await
         .unwrap();
 
@@ -175,7 +181,7 @@ async fn a_name_is_taken_until_its_service_is_deleted() {
         region: "eu-west-1".into(),
         ..service(3, "web1")
     };
-    world.store.create_service(&elsewhere).await.unwrap();
+    world.store.create_service(&elsewhere, None).await.unwrap();
 }
 
 #[tokio::test]
@@ -184,18 +190,21 @@ async fn an_older_control_plane_cannot_write_any_more() {
     let newer = world.reopen().await;
     let error = world
         .store
-        .create_service(&service(1, "web1"))
+        .create_service(&service(1, "web1"), None)
         .await
         .unwrap_err();
     assert!(matches!(error, StoreError::Superseded), "{error:?}");
-    newer.create_service(&service(1, "web1")).await.unwrap();
+    newer
+        .create_service(&service(1, "web1"), None)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
 async fn operations_are_listed_newest_first_and_from_a_place() {
     let world = World::new().await;
     let mut stored = service(1, "web1");
-    world.store.create_service(&stored).await.unwrap();
+    world.store.create_service(&stored, None).await.unwrap();
     deploy(&world.store, &mut stored).await;
     for number in 2..=4 {
         let id = OperationId::from_bytes([number; 16]);
@@ -234,7 +243,7 @@ async fn operations_are_listed_newest_first_and_from_a_place() {
 async fn routes_survive_and_generations_only_grow() {
     let world = World::new().await;
     let stored = service(1, "web1");
-    world.store.create_service(&stored).await.unwrap();
+    world.store.create_service(&stored, None).await.unwrap();
     let route = Route {
         service: stored.service.id,
         service_name: stored.service.name.clone(),
@@ -264,7 +273,7 @@ async fn routes_survive_and_generations_only_grow() {
 async fn history_is_bounded_and_the_active_revision_is_kept() {
     let world = World::new().await;
     let mut stored = service(1, "web1");
-    world.store.create_service(&stored).await.unwrap();
+    world.store.create_service(&stored, None).await.unwrap();
     deploy(&world.store, &mut stored).await;
     // Deployments that fail make revisions too, and never become active.
     for number in 0..REVISIONS_KEPT_MAX + 5 {
@@ -310,7 +319,7 @@ async fn history_is_bounded_and_the_active_revision_is_kept() {
 async fn revisions_that_served_outlive_newer_ones_that_failed() {
     let world = World::new().await;
     let mut stored = service(1, "web1");
-    world.store.create_service(&stored).await.unwrap();
+    world.store.create_service(&stored, None).await.unwrap();
     deploy(&world.store, &mut stored).await;
     for number in 0..REVISIONS_KEPT_MAX as u8 + 5 {
         let id = OperationId::from_bytes([100 + number; 16]);
@@ -418,7 +427,7 @@ async fn an_old_database_is_read_and_goes_on() {
 async fn deleted_services_are_forgotten_with_all_that_was_theirs() {
     let world = World::new().await;
     let mut stored = service(1, "web1");
-    world.store.create_service(&stored).await.unwrap();
+    world.store.create_service(&stored, None).await.unwrap();
     deploy(&world.store, &mut stored).await;
     let id = OperationId::from_bytes([7; 16]);
     stored
@@ -468,7 +477,7 @@ fn domain(name: &str, www: bool, service: u8, seconds: u64) -> CustomDomain {
 async fn two_services(world: &World) {
     for (number, name) in [(1, "web1"), (2, "web2")] {
         let stored = service(number, name);
-        world.store.create_service(&stored).await.unwrap();
+        world.store.create_service(&stored, None).await.unwrap();
     }
 }
 
@@ -630,7 +639,7 @@ async fn a_service_has_no_more_domains_than_it_may() {
 async fn the_domains_of_a_deleted_service_are_gone_with_it() {
     let world = World::new().await;
     let mut stored = service(1, "web1");
-    world.store.create_service(&stored).await.unwrap();
+    world.store.create_service(&stored, None).await.unwrap();
     deploy(&world.store, &mut stored).await;
     let domain = domain("example.com", true, 1, 5);
     world.store.create_domain(&domain, 5).await.unwrap();
@@ -859,4 +868,48 @@ async fn names_are_certified_once_their_domain_is_bound_until_it_goes() {
     }
     let names = vec![domain.hosts()];
     assert_eq!(seen, [vec![], names.clone(), names, vec![]]);
+}
+
+#[tokio::test]
+async fn news_are_stored_with_the_move_and_read_from_where_a_reader_was() {
+    let world = World::new().await;
+    let stored = service(1, "web1");
+    let told = |at: u64| News {
+        service: stored.service.id,
+        name: stored.service.name.clone(),
+        at: Timestamp::from_millis(at),
+        lines: Vec::new(),
+        events: Vec::new(),
+    };
+    let store = &world.store;
+    store.create_service(&stored, Some(&told(1))).await.unwrap();
+    store
+        .update_service(&stored, None, None, Some(&told(2)))
+        .await
+        .unwrap();
+    store
+        .update_service(&stored, None, None, None)
+        .await
+        .unwrap();
+    store.put_news("eu-west-1", &told(3)).await.unwrap();
+    // What was not stored is not told.
+    store
+        .create_service(&stored, Some(&told(4)))
+        .await
+        .unwrap_err();
+    let all = store.news_after(0, 10).await.unwrap();
+    let seen: Vec<_> = all.iter().map(|one| one.news.at.as_millis()).collect();
+    assert_eq!(seen, [1, 2, 3]);
+    assert_eq!(all[2].region, "eu-west-1");
+    assert_eq!(store.news_read("log").await.unwrap(), None);
+    store
+        .put_news_read("log", Some(all[1].number))
+        .await
+        .unwrap();
+    let from = store.news_read("log").await.unwrap().unwrap();
+    let rest = store.news_after(from, 10).await.unwrap();
+    assert_eq!(rest, all[2..]);
+    assert_eq!(store.news_newest().await.unwrap(), all[2].number);
+    store.put_news_read("log", None).await.unwrap();
+    assert_eq!(store.news_read("log").await.unwrap(), None);
 }

@@ -158,7 +158,12 @@ async fn deploy(store: &Store, stored: &mut StoredService) {
     ] {
         let applied = stored.service.apply(transition, at(60)).unwrap();
         store
-            .update_service(stored, applied.revision.as_ref(), applied.ended.as_ref())
+            .update_service(
+                stored,
+                applied.revision.as_ref(),
+                applied.ended.as_ref(),
+                None,
+            )
             .await
             .unwrap();
     }
@@ -181,7 +186,12 @@ async fn settle(store: &Store, stored: &mut StoredService) {
     ] {
         let applied = stored.service.apply(transition, at(60)).unwrap();
         store
-            .update_service(stored, applied.revision.as_ref(), applied.ended.as_ref())
+            .update_service(
+                stored,
+                applied.revision.as_ref(),
+                applied.ended.as_ref(),
+                None,
+            )
             .await
             .unwrap();
     }
@@ -450,7 +460,7 @@ async fn what_a_service_uses_is_seen_and_cannot_vanish_under_it() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path()).await;
     let gone = store
-        .create_service(&service(1, &uses_scaling(1)))
+        .create_service(&service(1, &uses_scaling(1)), None)
         .await
         .unwrap_err();
     assert!(matches!(gone, StoreError::ReferenceGone { .. }), "{gone:?}");
@@ -461,7 +471,7 @@ async fn what_a_service_uses_is_seen_and_cannot_vanish_under_it() {
             .unwrap();
     }
     let mut first = service(1, &uses_scaling(1));
-    store.create_service(&first).await.unwrap();
+    store.create_service(&first, None).await.unwrap();
     let in_use = |number| {
         let store = &store;
         async move {
@@ -492,7 +502,10 @@ async fn what_a_service_uses_is_seen_and_cannot_vanish_under_it() {
             at(70),
         )
         .unwrap();
-    store.update_service(&first, None, None).await.unwrap();
+    store
+        .update_service(&first, None, None, None)
+        .await
+        .unwrap();
     assert!(in_use(1).await && in_use(2).await);
     settle(&store, &mut first).await;
     assert!(in_use(1).await && !in_use(2).await);
@@ -515,7 +528,7 @@ async fn what_a_service_uses_is_seen_and_cannot_vanish_under_it() {
     for transition in [Transition::Begin, Transition::Succeed] {
         let applied = first.service.apply(transition, at(81)).unwrap();
         store
-            .update_service(&first, None, applied.ended.as_ref())
+            .update_service(&first, None, applied.ended.as_ref(), None)
             .await
             .unwrap();
     }
@@ -533,7 +546,7 @@ async fn a_part_of_a_service_needs_it_at_rest_and_is_deleted_first() {
     };
     let unknown = store.create_resource(REGION, &part(1), ROOM).await;
     assert!(matches!(unknown, Err(CreateError::ServiceUnknown)));
-    store.create_service(&owner).await.unwrap();
+    store.create_service(&owner, None).await.unwrap();
     let busy = store.create_resource(REGION, &part(1), ROOM).await;
     assert!(matches!(busy, Err(CreateError::ServiceBusy)));
     settle(&store, &mut owner).await;
@@ -557,10 +570,13 @@ async fn a_part_of_a_service_needs_it_at_rest_and_is_deleted_first() {
         .service
         .accept(OperationKind::DeleteService, None, operation, at(70))
         .unwrap();
-    let refused = store.update_service(&going, None, None).await;
+    let refused = store.update_service(&going, None, None, None).await;
     assert!(matches!(refused, Err(StoreError::HasParts { .. })));
     delete::<Connector>(&store, 1).await.unwrap();
-    store.update_service(&going, None, None).await.unwrap();
+    store
+        .update_service(&going, None, None, None)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
