@@ -100,11 +100,46 @@ SERVICES = [
         ListTagsForResource PutParameter RemoveTagsFromResource
         """.split(),
     ),
+    Service(
+        "logs",
+        "CloudWatch Logs",
+        "2014-03-28",
+        """
+        AssociateKmsKey CreateLogGroup CreateLogStream DeleteLogGroup DeleteLogStream
+        DeleteRetentionPolicy DescribeLogGroups DescribeLogStreams DescribeQueries
+        DescribeSubscriptionFilters DisassociateKmsKey FilterLogEvents GetLogEvents GetQueryResults
+        ListLogGroups ListTagsForResource ListTagsLogGroup PutLogEvents PutRetentionPolicy
+        StartLiveTail StartQuery StopQuery TagLogGroup TagResource TestMetricFilter UntagLogGroup
+        UntagResource
+        """.split(),
+    ),
+    Service(
+        "cloudwatch",
+        "CloudWatch",
+        "2010-08-01",
+        """
+        DeleteAlarms DescribeAlarms DescribeAlarmsForMetric DisableAlarmActions EnableAlarmActions
+        GetMetricData GetMetricStatistics ListMetrics ListTagsForResource PutMetricAlarm PutMetricData
+        SetAlarmState TagResource UntagResource
+        """.split(),
+    ),
+    Service(
+        "events",
+        "EventBridge",
+        "2015-10-07",
+        """
+        DeleteRule DescribeEventBus DescribeRule DisableRule EnableRule ListEventBuses
+        ListRuleNamesByTarget ListRules ListTagsForResource ListTargetsByRule PutEvents PutRule
+        PutTargets RemoveTargets TagResource TestEventPattern UntagResource
+        """.split(),
+    ),
 ]
 
 # Java, whose expressions the model's are, ends lines at more characters than Rust does.
 NOT_LINE_END = r"[^\n\r\u{85}\u{2028}\u{2029}]"
 WORD = "A-Za-z0-9_"
+# What a look-ahead says, said without one.
+NOT_BLANK = {r"^(?!\s*$).+": r".*[^ \t\x0B\f].*"}
 RUST_KEYWORDS = {"type"}
 
 
@@ -224,6 +259,7 @@ def rust_string(text):
 def rust_pattern(pattern):
     """A model's pattern as (prefix that is refused or None, expression for the regex crate)."""
     refused = None
+    pattern = NOT_BLANK.get(pattern, pattern)
     look = re.fullmatch(r"\^\(\?!([A-Za-z0-9:-]+)\)(.*)", pattern)
     if look:
         refused, pattern = look.groups()
@@ -433,6 +469,8 @@ class Generator:
                 return "i32"
             case "long":
                 return "i64"
+            case "double":
+                return "f64"
             case "blob":
                 return "Blob"
             case "boolean":

@@ -171,6 +171,45 @@ errors! {
     /// ECR: we failed.
     server, Server, "ServerException", INTERNAL_SERVER_ERROR;
 
+    /// CloudWatch Logs: events of that batch were taken already.
+    data_already_accepted, DataAlreadyAccepted, "DataAlreadyAcceptedException", BAD_REQUEST;
+    /// CloudWatch Logs: what is asked for cannot be done to that.
+    invalid_operation, InvalidOperation, "InvalidOperationException", BAD_REQUEST;
+    /// CloudWatch Logs: a query cannot be understood.
+    malformed_query, MalformedQuery, "MalformedQueryException", BAD_REQUEST;
+    /// CloudWatch Logs: another request changes the same thing.
+    operation_aborted, OperationAborted, "OperationAbortedException", BAD_REQUEST;
+    /// CloudWatch Logs, EventBridge: there is one already.
+    resource_already_exists, ResourceAlreadyExists, "ResourceAlreadyExistsException", BAD_REQUEST;
+    /// CloudWatch Logs: we failed. Clients try again.
+    logs_unavailable, LogsUnavailable, "ServiceUnavailableException", INTERNAL_SERVER_ERROR;
+
+    /// CloudWatch: a text, such as a dashboard or a page token, is not of its form.
+    invalid_format, InvalidFormat, "InvalidFormatFault" / "InvalidFormat", BAD_REQUEST;
+    /// CloudWatch: parameters that do not go together.
+    invalid_parameter_combination, InvalidParameterCombination, "InvalidParameterCombinationException" / "InvalidParameterCombination", BAD_REQUEST;
+    /// CloudWatch: a parameter's value is bad.
+    invalid_parameter_value, InvalidParameterValue, "InvalidParameterValueException" / "InvalidParameterValue", BAD_REQUEST;
+    /// CloudWatch: a parameter is missing.
+    missing_parameter, MissingParameter, "MissingRequiredParameterException" / "MissingParameter", BAD_REQUEST;
+    /// CloudWatch: as many as there may be exist already.
+    limit_exceeded_fault, LimitExceededFault, "LimitExceededFault" / "LimitExceeded", BAD_REQUEST;
+    /// CloudWatch: no such alarm.
+    alarm_not_found, AlarmNotFound, "ResourceNotFound", NOT_FOUND;
+    /// CloudWatch: nothing with such an ARN has tags.
+    tagged_not_found, TaggedNotFound, "ResourceNotFoundException", NOT_FOUND;
+    /// CloudWatch: we failed.
+    internal_service_fault, InternalServiceFault, "InternalServiceFault" / "InternalServiceError", INTERNAL_SERVER_ERROR;
+
+    /// EventBridge: another request changes the same thing.
+    concurrent_modification, ConcurrentModification, "ConcurrentModificationException", BAD_REQUEST;
+    /// EventBridge: a pattern cannot be understood.
+    invalid_event_pattern, InvalidEventPattern, "InvalidEventPatternException", BAD_REQUEST;
+    /// EventBridge: the rule is not the caller's to change.
+    managed_rule, ManagedRule, "ManagedRuleException", BAD_REQUEST;
+    /// EventBridge: we failed.
+    internal, Internal, "InternalException", INTERNAL_SERVER_ERROR;
+
     /// Whoever asks is known and may not.
     access_denied, AccessDenied, "AccessDeniedException" / "AccessDenied", FORBIDDEN;
     /// A session token is over.
@@ -213,6 +252,14 @@ impl ApiError {
     /// The status it goes out with.
     pub const fn status(&self) -> StatusCode {
         self.kind.status()
+    }
+
+    /// `Sender` or `Receiver`, as the AWS query protocol says who must act.
+    pub fn whose_fault(&self) -> &'static str {
+        match self.status().is_server_error() {
+            true => "Receiver",
+            false => "Sender",
+        }
     }
 
     /// The same error, but a failure of ours as another service calls it.
@@ -267,6 +314,20 @@ mod tests {
             "UnableToGetUpstreamLayerException",
         ];
         check(include_str!("../models/ecr.json"), &ecr);
+        let logs = [
+            // Every service's, with a status of their own.
+            "AccessDeniedException",
+            "UnrecognizedClientException",
+            // Sequence tokens are not asked for; live tails are refused.
+            "InvalidSequenceTokenException",
+            "SessionStreamingException",
+            "SessionTimeoutException",
+        ];
+        check(include_str!("../models/logs.json"), &logs);
+        check(include_str!("../models/events.json"), &[]);
+        // Tags are changed one request after another.
+        let cloudwatch = ["ConcurrentModificationException", "ConflictException"];
+        check(include_str!("../models/cloudwatch.json"), &cloudwatch);
     }
 
     #[track_caller]
@@ -276,15 +337,15 @@ mod tests {
             if shape["exception"] != true || never.contains(&name.as_str()) {
                 continue;
             }
-            let status = if shape["fault"] == true { 500 } else { 400 };
-            let ours = ApiError::every()
-                .into_iter()
-                .find(|error| error.code() == name);
-            assert_eq!(
-                ours.map(|error| error.status().as_u16()),
-                Some(status),
-                "{name}"
-            );
+            let of_model = shape["error"]["httpStatusCode"].as_u64();
+            let status = of_model.unwrap_or(if shape["fault"] == true { 500 } else { 400 });
+            let query_code = shape["error"]["code"].as_str();
+            let is_ours = |error: &ApiError| {
+                error.code() == name
+                    && u64::from(error.status().as_u16()) == status
+                    && query_code.is_none_or(|code| error.query_code() == code)
+            };
+            assert!(ApiError::every().iter().any(is_ours), "{name}");
         }
     }
 }

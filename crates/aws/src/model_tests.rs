@@ -23,6 +23,7 @@ fn example(shapes: &Value, name: &str) -> Value {
         "map" => Value::Object(Map::from_iter([("key".to_owned(), of(&shape["value"]))])),
         "string" => json!(format!("a {name}")),
         "integer" | "long" => json!(7),
+        "double" => json!(7.5),
         "boolean" => json!(true),
         "timestamp" => json!(1_606_156_217),
         "blob" => json!("aGVsbG8="),

@@ -31,8 +31,8 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
-    apprunner::shapes, constraint::Reported, decode::query, ecr, encode, error::ApiError, native,
-    secretsmanager, sigv4::claim::claimed_service, ssm,
+    apprunner::shapes, cloudwatch, constraint::Reported, decode::query, ecr, encode,
+    error::ApiError, events, logs, native, secretsmanager, sigv4::claim::claimed_service, ssm,
 };
 
 /// Bytes a request's body may have: [`ApiError::request_entity_too_large`] above it. Whoever reads
@@ -51,6 +51,10 @@ const SMITHY_PROTOCOL: HeaderName = HeaderName::from_static("smithy-protocol");
 /// Its value, in requests and answers.
 const RPC_V2_CBOR: &str = "rpc-v2-cbor";
 
+/// The header by which a service that was once spoken to in AWS query alone tells, in other
+/// protocols, what its error is called there (Smithy 2.0, "awsQueryCompatible trait").
+pub const QUERY_ERROR: HeaderName = HeaderName::from_static("x-amzn-query-error");
+
 /// The media type of forms.
 const FORM: &str = "application/x-www-form-urlencoded";
 
@@ -62,6 +66,9 @@ pub static APIS: &[Api] = &[
     SECRETS_MANAGER,
     SYSTEMS_MANAGER,
     CONTAINER_REGISTRY,
+    LOGS,
+    CLOUD_WATCH,
+    EVENTS,
 ];
 
 /// AWS App Runner.
@@ -71,6 +78,7 @@ pub const APP_RUNNER: Api = Api {
     target_prefix: Some(shapes::TARGET_PREFIX),
     signing_name: shapes::SIGNING_NAME,
     query: None,
+    query_compatible: false,
     protocols: &[Protocol::AwsJson10, Protocol::RpcV2Cbor],
     violations: Reported::InvalidRequest,
 };
@@ -82,6 +90,7 @@ pub const EKIDEN: Api = Api {
     target_prefix: Some(native::TARGET_PREFIX),
     signing_name: shapes::SIGNING_NAME,
     query: None,
+    query_compatible: false,
     protocols: &[Protocol::AwsJson10, Protocol::RpcV2Cbor],
     violations: Reported::InvalidRequest,
 };
@@ -96,6 +105,7 @@ pub const STS: Api = Api {
         version: "2011-06-15",
         namespace: "https://sts.amazonaws.com/doc/2011-06-15/",
     }),
+    query_compatible: false,
     protocols: &[Protocol::AwsQuery],
     violations: Reported::Validation,
 };
@@ -107,6 +117,7 @@ pub const SECRETS_MANAGER: Api = Api {
     target_prefix: Some(secretsmanager::shapes::TARGET_PREFIX),
     signing_name: secretsmanager::shapes::SIGNING_NAME,
     query: None,
+    query_compatible: false,
     protocols: &[Protocol::AwsJson11],
     violations: Reported::Validation,
 };
@@ -118,6 +129,7 @@ pub const SYSTEMS_MANAGER: Api = Api {
     target_prefix: Some(ssm::shapes::TARGET_PREFIX),
     signing_name: ssm::shapes::SIGNING_NAME,
     query: None,
+    query_compatible: false,
     protocols: &[Protocol::AwsJson11],
     violations: Reported::Validation,
 };
@@ -129,8 +141,48 @@ pub const CONTAINER_REGISTRY: Api = Api {
     target_prefix: Some(ecr::shapes::TARGET_PREFIX),
     signing_name: ecr::shapes::SIGNING_NAME,
     query: None,
+    query_compatible: false,
     protocols: &[Protocol::AwsJson11],
     violations: Reported::InvalidParameter,
+};
+
+/// Amazon CloudWatch Logs.
+pub const LOGS: Api = Api {
+    service: Service::Logs,
+    name: "logs",
+    target_prefix: Some(logs::shapes::TARGET_PREFIX),
+    signing_name: logs::shapes::SIGNING_NAME,
+    query: None,
+    query_compatible: false,
+    protocols: &[Protocol::AwsJson11],
+    violations: Reported::InvalidParameter,
+};
+
+/// Amazon CloudWatch.
+pub const CLOUD_WATCH: Api = Api {
+    service: Service::CloudWatch,
+    name: "cloudwatch",
+    target_prefix: Some(cloudwatch::shapes::TARGET_PREFIX),
+    signing_name: cloudwatch::shapes::SIGNING_NAME,
+    query: Some(Query {
+        version: "2010-08-01",
+        namespace: "http://monitoring.amazonaws.com/doc/2010-08-01/",
+    }),
+    query_compatible: true,
+    protocols: &[Protocol::AwsJson10, Protocol::AwsQuery, Protocol::RpcV2Cbor],
+    violations: Reported::Validation,
+};
+
+/// Amazon EventBridge.
+pub const EVENTS: Api = Api {
+    service: Service::Events,
+    name: "events",
+    target_prefix: Some(events::shapes::TARGET_PREFIX),
+    signing_name: events::shapes::SIGNING_NAME,
+    query: None,
+    query_compatible: false,
+    protocols: &[Protocol::AwsJson11],
+    violations: Reported::Validation,
 };
 
 /// Whose operations a row of the table leads to: what has handlers.
@@ -148,6 +200,12 @@ pub enum Service {
     SystemsManager,
     /// Amazon Elastic Container Registry.
     ContainerRegistry,
+    /// Amazon CloudWatch Logs.
+    Logs,
+    /// Amazon CloudWatch: metrics and alarms.
+    CloudWatch,
+    /// Amazon EventBridge.
+    Events,
 }
 
 /// A service as a client addresses it.
@@ -164,6 +222,9 @@ pub struct Api {
     pub signing_name: &'static str,
     /// What the AWS query protocol needs to know. A service without it is not spoken to in that.
     pub query: Option<Query>,
+    /// Whether its errors say in other protocols, by [`QUERY_ERROR`], what they are called in AWS
+    /// query.
+    pub query_compatible: bool,
     /// The protocols it is spoken to in.
     pub protocols: &'static [Protocol],
     /// The error by which it reports violated constraints.
@@ -273,12 +334,28 @@ pub fn success<T: Serialize>(route: &Route, request_id: RequestId, output: &T) -
         Ok(body) => response(route.protocol, request_id, StatusCode::OK, body),
         Err(unwritable) => {
             let error = ApiError::internal_service_error(unwritable.to_string());
-            failure(route.protocol, request_id, &error)
+            failure_of(route.api, route.protocol, request_id, &error)
         }
     }
 }
 
-/// The answer to a request that failed.
+/// The answer to a request to a known service that failed.
+pub fn failure_of(
+    api: &Api,
+    protocol: Protocol,
+    request_id: RequestId,
+    error: &ApiError,
+) -> Response<Bytes> {
+    let mut answer = failure(protocol, request_id, error);
+    if api.query_compatible && protocol != Protocol::AwsQuery {
+        let known_as = format!("{};{}", error.query_code(), error.whose_fault());
+        let value = HeaderValue::try_from(known_as).expect("codes are plain text");
+        answer.headers_mut().insert(QUERY_ERROR, value);
+    }
+    answer
+}
+
+/// The answer to a request that failed before it was known what service it is for.
 pub fn failure(protocol: Protocol, request_id: RequestId, error: &ApiError) -> Response<Bytes> {
     let body = encode::error(protocol, request_id, error);
     response(protocol, request_id, error.status(), body)

@@ -44,14 +44,10 @@ pub(super) fn output(route: &Route, request_id: RequestId, value: &Value) -> Vec
 
 /// A failure.
 pub(super) fn error(request_id: RequestId, error: &ApiError) -> Vec<u8> {
-    let kind = match error.status().is_server_error() {
-        true => "Receiver",
-        false => "Sender",
-    };
     let mut document = Document::new();
     document.element("ErrorResponse", |document| {
         document.element("Error", |document| {
-            document.text("Type", kind);
+            document.text("Type", error.whose_fault());
             document.text("Code", error.query_code());
             document.text("Message", error.message());
         });

@@ -1,0 +1,8 @@
+//! Outputs without members.
+
+use serde::Serialize;
+
+/// The output of an operation whose model gives it none: `{}`, which clients read as nothing in every
+/// protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Nothing {}
