@@ -10,14 +10,18 @@ mod auto_scaling;
 mod builds;
 mod certificates;
 mod checks;
+mod cloudwatch;
 mod companion_page;
 mod configuration;
 mod connections;
+mod content_encoding;
 mod document;
 mod domains;
 mod ecr;
+mod events;
 mod ingress;
 mod installation;
+mod logs;
 mod named;
 mod native;
 mod observability;
@@ -261,7 +265,10 @@ impl<E: Engine> Api<E> {
         self.record(&trace, id, source, answer.as_ref().err());
         let answer = answer.unwrap_or_else(|error| {
             log_refusal(&trace, id, &error);
-            protocol::failure(trace.protocol, id, &error)
+            match trace.api {
+                Some(api) => protocol::failure_of(api, trace.protocol, id, &error),
+                None => protocol::failure(trace.protocol, id, &error),
+            }
         });
         answer.map(whole)
     }
@@ -276,17 +283,18 @@ impl<E: Engine> Api<E> {
         source: &str,
         trace: &mut Trace,
     ) -> Answer {
-        let route = protocol::route(parts, body, APIS)?;
+        let plain = content_encoding::unpacked(&parts.headers, body)?;
+        let route = protocol::route(parts, &plain, APIS)?;
         trace.protocol = route.protocol;
         trace.operation = Operation::of(&route);
-        trace.api = Some(route.api.name);
+        trace.api = Some(route.api);
         trace.stage = Stage::Authenticating;
         let caller = self.authenticate(parts, body, &route, trace)?;
         trace.stage = Stage::Authenticated;
         Identities::note_use(&caller.identity.key, source);
         trace.identity = Some(caller.identity.clone());
         let operation = trace.operation.ok_or_else(|| route.unknown_operation())?;
-        let input = decode::parse(route.protocol, body)?;
+        let input = decode::parse(route.protocol, &plain)?;
         trace.subject = Subject::of(operation, &input, &caller.region, &self.config.account_id);
         let role = &caller.identity.key.facts.role;
         let decision = decide(role, operation.access(), trace.subject.service.as_deref());
@@ -309,6 +317,9 @@ impl<E: Engine> Api<E> {
                 self.systems_manager(&caller, operation, call).await
             }
             Operation::Ecr(operation) => self.container_registry(&caller, operation, call).await,
+            Operation::Logs(operation) => self.logs(&caller, operation, call).await,
+            Operation::CloudWatch(operation) => self.cloudwatch(&caller, operation, call).await,
+            Operation::Events(operation) => self.event_bridge(&caller, operation, call).await,
         }
     }
 
@@ -343,7 +354,7 @@ impl<E: Engine> Api<E> {
     fn record(&self, trace: &Trace, id: RequestId, source: &str, error: Option<&ApiError>) {
         let changes = trace
             .operation
-            .is_some_and(|operation| operation.access().changes());
+            .is_some_and(|operation| operation.access().changes() && !operation.is_data());
         let kind = match trace.stage {
             Stage::Authenticating => audit::Kind::Unauthenticated,
             Stage::Denied => audit::Kind::Denied,
@@ -356,7 +367,7 @@ impl<E: Engine> Api<E> {
         let event = AuditEvent {
             timestamp: 0,
             request_id: id.to_string(),
-            action: format!("{}:{name}", trace.api.unwrap_or_default()),
+            action: format!("{}:{name}", trace.api.map_or("", |api| api.name)),
             access_key_id: key.or_else(|| trace.claimed_key.clone()),
             caller_arn: identity.map(|identity| identity.arn(&self.config.account_id)),
             source: source.to_owned(),
@@ -538,7 +549,7 @@ type Answer = Result<http::Response<Bytes>, ApiError>;
 struct Trace {
     protocol: Protocol,
     stage: Stage,
-    api: Option<&'static str>,
+    api: Option<&'static protocol::Api>,
     operation: Option<Operation>,
     claimed_key: Option<String>,
     identity: Option<Identity>,

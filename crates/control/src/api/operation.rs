@@ -3,8 +3,11 @@
 use ekiden_aws::{
     apprunner::shapes::Operation as AppRunner,
     arn::{Arn, Resource},
+    cloudwatch::shapes::Operation as CloudWatch,
     decode::Tree,
     ecr::shapes::Operation as Ecr,
+    events::shapes::Operation as Events,
+    logs::shapes::Operation as Logs,
     native::NativeOperation as Native,
     protocol::{Route, Service},
     secretsmanager::shapes::Operation as Secrets,
@@ -24,6 +27,10 @@ enum Named {
     NewService,
     /// A repository, by its name or its ARN.
     Repository(&'static str),
+    /// A log group, by its name or its ARN.
+    LogGroup(&'static str),
+    /// A name space of metrics.
+    Namespace(&'static str),
     /// Nothing in particular.
     Nothing,
 }
@@ -37,6 +44,9 @@ pub(super) enum Operation {
     Secrets(Secrets),
     Parameters(Parameters),
     Ecr(Ecr),
+    Logs(Logs),
+    CloudWatch(CloudWatch),
+    Events(Events),
 }
 
 /// What an operation is done to, as far as its input says.
@@ -59,6 +69,9 @@ impl Operation {
             Service::SecretsManager => Secrets::from_name(name).map(Self::Secrets),
             Service::SystemsManager => Parameters::from_name(name).map(Self::Parameters),
             Service::ContainerRegistry => Ecr::from_name(name).map(Self::Ecr),
+            Service::Logs => Logs::from_name(name).map(Self::Logs),
+            Service::CloudWatch => CloudWatch::from_name(name).map(Self::CloudWatch),
+            Service::Events => Events::from_name(name).map(Self::Events),
         }
     }
 
@@ -71,6 +84,9 @@ impl Operation {
             Self::Secrets(operation) => operation.name(),
             Self::Parameters(operation) => operation.name(),
             Self::Ecr(operation) => operation.name(),
+            Self::Logs(operation) => operation.name(),
+            Self::CloudWatch(operation) => operation.name(),
+            Self::Events(operation) => operation.name(),
         }
     }
 
@@ -82,6 +98,9 @@ impl Operation {
             Self::Secrets(operation) => named_by_secrets(operation),
             Self::Parameters(operation) => named_by_parameters(operation),
             Self::Ecr(operation) => named_by_ecr(operation),
+            Self::Logs(operation) => named_by_logs(operation),
+            Self::CloudWatch(operation) => named_by_cloudwatch(operation),
+            Self::Events(operation) => named_by_events(operation),
         }
     }
 
@@ -94,7 +113,21 @@ impl Operation {
             Self::Secrets(operation) => of_secrets(operation),
             Self::Parameters(operation) => of_parameters(operation),
             Self::Ecr(operation) => of_ecr(operation),
+            Self::Logs(operation) => of_logs(operation),
+            Self::CloudWatch(operation) => of_cloudwatch(operation),
+            Self::Events(operation) => of_events(operation),
         }
+    }
+
+    /// Whether it adds to a stream of data, which the audit log does not follow (CloudTrail's "data
+    /// events"): a log shipper's requests, one every few seconds, would drive out all others.
+    pub(super) const fn is_data(self) -> bool {
+        matches!(
+            self,
+            Self::Logs(Logs::PutLogEvents)
+                | Self::CloudWatch(CloudWatch::PutMetricData)
+                | Self::Events(Events::PutEvents)
+        )
     }
 }
 
@@ -276,6 +309,171 @@ pub(super) fn repository_named(text: &str) -> &str {
     }
 }
 
+/// Whoever may deploy a service may keep its log groups, and groups of such a name.
+const fn of_logs(operation: Logs) -> Access {
+    use Logs as O;
+    match operation {
+        O::DescribeLogGroups
+        | O::DescribeLogStreams
+        | O::DescribeQueries
+        | O::DescribeSubscriptionFilters
+        | O::FilterLogEvents
+        | O::GetLogEvents
+        | O::GetQueryResults
+        | O::ListLogGroups
+        | O::ListTagsForResource
+        | O::ListTagsLogGroup
+        | O::StartLiveTail
+        // A query is a look that takes a while.
+        | O::StartQuery
+        | O::StopQuery
+        | O::TestMetricFilter => Access::Read,
+        O::CreateLogGroup
+        | O::CreateLogStream
+        | O::DeleteLogGroup
+        | O::DeleteLogStream
+        | O::DeleteRetentionPolicy
+        | O::PutLogEvents
+        | O::PutRetentionPolicy
+        | O::TagLogGroup
+        | O::TagResource
+        | O::UntagLogGroup
+        | O::UntagResource => Access::Deploy,
+        // Their inputs name a group by one of two members.
+        O::AssociateKmsKey | O::DisassociateKmsKey => Access::Administer,
+    }
+}
+
+const fn named_by_logs(operation: Logs) -> Named {
+    use Logs as O;
+    match operation {
+        O::AssociateKmsKey
+        | O::CreateLogGroup
+        | O::CreateLogStream
+        | O::DeleteLogGroup
+        | O::DeleteLogStream
+        | O::DeleteRetentionPolicy
+        | O::DescribeLogStreams
+        | O::DescribeQueries
+        | O::DescribeSubscriptionFilters
+        | O::DisassociateKmsKey
+        | O::FilterLogEvents
+        | O::GetLogEvents
+        | O::ListTagsLogGroup
+        | O::PutLogEvents
+        | O::PutRetentionPolicy
+        | O::StartQuery
+        | O::TagLogGroup
+        | O::UntagLogGroup => Named::LogGroup("logGroupName"),
+        O::ListTagsForResource | O::TagResource | O::UntagResource => {
+            Named::LogGroup("resourceArn")
+        }
+        O::DescribeLogGroups
+        | O::GetQueryResults
+        | O::ListLogGroups
+        | O::StartLiveTail
+        | O::StopQuery
+        | O::TestMetricFilter => Named::Nothing,
+    }
+}
+
+/// The name of the log group that an ARN is of, `arn:aws:logs:REGION:ACCOUNT:log-group:NAME` with or
+/// without `:*` behind it, or the text itself.
+pub(super) fn log_group_named(text: &str) -> &str {
+    match text.strip_prefix("arn:") {
+        Some(arn) => arn
+            .split_once(":log-group:")
+            .map_or("", |(_, name)| name.strip_suffix(":*").unwrap_or(name)),
+        None => text,
+    }
+}
+
+/// The service that a log group is of: of `/aws/apprunner/NAME/ID/application` it is `NAME`, of any
+/// other group one that is called like the group.
+fn service_of_log_group(name: &str) -> &str {
+    name.strip_prefix("/aws/apprunner/")
+        .and_then(|rest| rest.split_once('/'))
+        .map_or(name, |(service, _)| service)
+}
+
+/// Whoever may deploy a service may put metrics in a name space of such a name.
+const fn of_cloudwatch(operation: CloudWatch) -> Access {
+    use CloudWatch as O;
+    match operation {
+        O::DescribeAlarms
+        | O::DescribeAlarmsForMetric
+        | O::GetMetricData
+        | O::GetMetricStatistics
+        | O::ListMetrics
+        | O::ListTagsForResource => Access::Read,
+        O::PutMetricData => Access::Deploy,
+        O::DeleteAlarms
+        | O::DisableAlarmActions
+        | O::EnableAlarmActions
+        | O::PutMetricAlarm
+        | O::SetAlarmState
+        | O::TagResource
+        | O::UntagResource => Access::Administer,
+    }
+}
+
+const fn named_by_cloudwatch(operation: CloudWatch) -> Named {
+    use CloudWatch as O;
+    match operation {
+        O::PutMetricData => Named::Namespace("Namespace"),
+        O::PutMetricAlarm | O::SetAlarmState => Named::By("AlarmName"),
+        O::ListTagsForResource | O::TagResource | O::UntagResource => Named::By("ResourceARN"),
+        O::DeleteAlarms
+        | O::DescribeAlarms
+        | O::DescribeAlarmsForMetric
+        | O::DisableAlarmActions
+        | O::EnableAlarmActions
+        | O::GetMetricData
+        | O::GetMetricStatistics
+        | O::ListMetrics => Named::Nothing,
+    }
+}
+
+/// A rule hears of every service, and an event may set off any rule.
+const fn of_events(operation: Events) -> Access {
+    use Events as O;
+    match operation {
+        O::DescribeEventBus
+        | O::DescribeRule
+        | O::ListEventBuses
+        | O::ListRuleNamesByTarget
+        | O::ListRules
+        | O::ListTagsForResource
+        | O::ListTargetsByRule
+        | O::TestEventPattern => Access::Read,
+        O::DeleteRule
+        | O::DisableRule
+        | O::EnableRule
+        | O::PutEvents
+        | O::PutRule
+        | O::PutTargets
+        | O::RemoveTargets
+        | O::TagResource
+        | O::UntagResource => Access::Administer,
+    }
+}
+
+const fn named_by_events(operation: Events) -> Named {
+    use Events as O;
+    match operation {
+        O::DeleteRule
+        | O::DescribeEventBus
+        | O::DescribeRule
+        | O::DisableRule
+        | O::EnableRule
+        | O::PutRule => Named::By("Name"),
+        O::ListTargetsByRule | O::PutTargets | O::RemoveTargets => Named::By("Rule"),
+        O::ListRuleNamesByTarget => Named::By("TargetArn"),
+        O::ListTagsForResource | O::TagResource | O::UntagResource => Named::By("ResourceARN"),
+        O::ListEventBuses | O::ListRules | O::PutEvents | O::TestEventPattern => Named::Nothing,
+    }
+}
+
 /// A parameter's value may be a secret, whatever its type says.
 const fn of_parameters(operation: Parameters) -> Access {
     use Parameters as O;
@@ -437,6 +635,22 @@ impl Subject {
                     resource,
                 }
             }
+            Named::LogGroup(member) => {
+                let name = input.text(member).map(log_group_named);
+                let resource =
+                    name.map(|name| format!("arn:aws:logs:{region}:{account}:log-group:{name}"));
+                Self {
+                    service: name.map(|name| service_of_log_group(name).to_owned()),
+                    resource,
+                }
+            }
+            Named::Namespace(member) => {
+                let name = input.text(member).map(str::to_owned);
+                Self {
+                    service: name.clone(),
+                    resource: name,
+                }
+            }
             // Of whatever id it will have.
             Named::NewService => {
                 let service = input.text("ServiceName").map(str::to_owned);
@@ -483,12 +697,18 @@ mod tests {
         let secrets = Secrets::ALL.iter().copied().map(Operation::Secrets);
         let parameters = Parameters::ALL.iter().copied().map(Operation::Parameters);
         let ecr = Ecr::ALL.iter().copied().map(Operation::Ecr);
+        let logs = Logs::ALL.iter().copied().map(Operation::Logs);
+        let cloudwatch = CloudWatch::ALL.iter().copied().map(Operation::CloudWatch);
+        let events = Events::ALL.iter().copied().map(Operation::Events);
         app_runner
             .chain(native)
             .chain(sts)
             .chain(secrets)
             .chain(parameters)
             .chain(ecr)
+            .chain(logs)
+            .chain(cloudwatch)
+            .chain(events)
     }
 
     #[test]
@@ -541,10 +761,15 @@ mod tests {
                 "resourceArn",
                 "arn:aws:ecr:us-east-1:123456789012:repository/web",
             ),
+            ("logGroupName", "/aws/apprunner/web/0/application"),
+            ("Namespace", "web"),
         ];
         for operation in every().filter(|operation| operation.access() == Access::Deploy) {
             let own = match operation.named() {
-                Named::By(member) | Named::Repository(member) => member,
+                Named::By(member)
+                | Named::Repository(member)
+                | Named::LogGroup(member)
+                | Named::Namespace(member) => member,
                 Named::NewService => "ServiceName",
                 Named::Nothing => panic!("{}", operation.name()),
             };
@@ -554,7 +779,11 @@ mod tests {
                 .map(|(member, value)| format!(r#""{member}":"{value}""#))
                 .collect();
             let other_service = match own {
-                "ServiceName" | "repositoryName" => "other".to_owned(),
+                "ServiceName" | "repositoryName" | "Namespace" => "other".to_owned(),
+                "logGroupName" => "/aws/apprunner/other/0/application".to_owned(),
+                "resourceArn" if matches!(operation, Operation::Logs(_)) => {
+                    format!("arn:aws:logs:us-east-1:{ACCOUNT}:log-group:other:*")
+                }
                 "resourceArn" => {
                     format!("arn:aws:ecr:us-east-1:{ACCOUNT}:repository/other")
                 }
@@ -596,9 +825,20 @@ mod tests {
                                 | Parameters::GetParametersByPath
                         )
                 );
-                let looks = ["Describe", "List", "Get", "BatchGet", "BatchCheck"]
-                    .iter()
-                    .any(|verb| name.starts_with(verb));
+                let looks = [
+                    "Describe",
+                    "List",
+                    "Get",
+                    "BatchGet",
+                    "BatchCheck",
+                    "Filter",
+                    "Test",
+                    "StartLiveTail",
+                    "StartQuery",
+                    "StopQuery",
+                ]
+                .iter()
+                .any(|verb| name.starts_with(verb));
                 let own = matches!(operation, Operation::Sts(_));
                 assert_eq!(
                     may(&Role::Viewer, service),
@@ -654,7 +894,52 @@ mod tests {
             "TagResource",
             "UntagResource",
             "UploadLayerPart",
+            "CreateLogGroup",
+            "CreateLogStream",
+            "DeleteLogGroup",
+            "DeleteLogStream",
+            "DeleteRetentionPolicy",
+            "PutLogEvents",
+            "PutRetentionPolicy",
+            "TagLogGroup",
+            "TagResource",
+            "UntagLogGroup",
+            "UntagResource",
+            "PutMetricData",
         ];
         assert_eq!(deploys, wanted);
+    }
+
+    #[test]
+    fn a_log_group_is_of_the_service_that_it_names() {
+        for (given, group, service) in [
+            (
+                "/aws/apprunner/web/0/service",
+                "/aws/apprunner/web/0/service",
+                "web",
+            ),
+            ("web-a", "web-a", "web-a"),
+            (
+                "/aws/apprunner/web",
+                "/aws/apprunner/web",
+                "/aws/apprunner/web",
+            ),
+            ("/ecs/web/0", "/ecs/web/0", "/ecs/web/0"),
+            ("arn:aws:logs:r:1:log-group:web-a", "web-a", "web-a"),
+            (
+                "arn:aws:logs:r:1:log-group:/aws/apprunner/web/0/s:*",
+                "/aws/apprunner/web/0/s",
+                "web",
+            ),
+            ("arn:aws:ecr:r:1:repository/web", "", ""),
+        ] {
+            assert_eq!(log_group_named(given), group);
+            assert_eq!(service_of_log_group(group), service);
+            let input = format!(r#"{{"resourceArn":"{given}"}}"#);
+            let found = subject_of(Operation::Logs(Logs::TagResource), &input);
+            assert_eq!(found.service.as_deref(), Some(service));
+            let resource = format!("arn:aws:logs:us-east-1:{ACCOUNT}:log-group:{group}");
+            assert_eq!(found.resource, Some(resource));
+        }
     }
 }
