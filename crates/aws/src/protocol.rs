@@ -875,6 +875,75 @@ mod tests {
     }
 
     #[test]
+    fn errors_of_cloudwatch_say_what_query_calls_them() {
+        let id = RequestId::random();
+        let bad = ApiError::invalid_parameter_value("why");
+        let ours = ApiError::internal_service_fault("why");
+        for protocol in [Protocol::AwsJson10, Protocol::RpcV2Cbor] {
+            let header = |api, error| {
+                let answer = failure_of(api, protocol, id, error);
+                let value = answer.headers().get(QUERY_ERROR)?;
+                Some(value.to_str().unwrap().to_owned())
+            };
+            assert_eq!(
+                header(&CLOUD_WATCH, &bad).as_deref(),
+                Some("InvalidParameterValue;Sender")
+            );
+            assert_eq!(
+                header(&CLOUD_WATCH, &ours).as_deref(),
+                Some("InternalServiceError;Receiver")
+            );
+            assert_eq!(header(&LOGS, &bad), None);
+        }
+        let answer = failure_of(&CLOUD_WATCH, Protocol::AwsQuery, id, &bad);
+        assert!(!answer.headers().contains_key(QUERY_ERROR));
+        let text = std::str::from_utf8(answer.body()).unwrap();
+        assert!(
+            text.contains("<Code>InvalidParameterValue</Code>"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn cloudwatch_is_found_in_each_of_its_protocols() {
+        let prefix = "GraniteServiceVersion20100801";
+        let target = format!("{prefix}.ListMetrics");
+        let json = parts("POST", "/", &[("x-amz-target", &target)]);
+        let path = format!("/service/{prefix}/operation/ListMetrics");
+        let cbor = parts("POST", &path, &[("smithy-protocol", "rpc-v2-cbor")]);
+        let query = parts("POST", "/", &[("content-type", FORM)]);
+        let body: &[u8] = b"Action=ListMetrics&Version=2010-08-01";
+        for (parts, body, protocol) in [
+            (json, &b"{}"[..], Protocol::AwsJson10),
+            (cbor, &b""[..], Protocol::RpcV2Cbor),
+            (query, body, Protocol::AwsQuery),
+        ] {
+            let found = super::route(&parts, body, APIS).unwrap();
+            assert_eq!(
+                (found.api.service, found.operation.as_str(), found.protocol),
+                (Service::CloudWatch, "ListMetrics", protocol)
+            );
+        }
+    }
+
+    #[test]
+    fn output_of_nothing_is_no_member_in_every_protocol() {
+        let body = |protocol| {
+            let answer = success(
+                &of(protocol),
+                RequestId::random(),
+                &crate::nothing::Nothing {},
+            );
+            answer.into_body()
+        };
+        assert_eq!(body(Protocol::AwsJson11), "{}");
+        assert_eq!(body(Protocol::RpcV2Cbor), &b"\xa0"[..]);
+        let text = body(Protocol::AwsQuery);
+        let text = std::str::from_utf8(&text).unwrap();
+        assert!(text.contains("<DoResult></DoResult>"), "{text}");
+    }
+
+    #[test]
     fn output_without_a_form_becomes_a_failure() {
         let odd = BTreeMap::from([(vec![1_u8], 1)]);
         for protocol in [Protocol::AwsJson11, Protocol::AwsQuery, Protocol::RpcV2Cbor] {
