@@ -24,6 +24,7 @@ use ekiden_aws::{
         signer::sign,
     },
 };
+use flate2::{Compression, write::GzEncoder};
 use http::Request;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -1001,6 +1002,151 @@ fn read_all(dir: &Path) -> String {
     files
         .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
         .collect()
+}
+
+/// What is wrong with an input is said before anything is done, so it shows that it was read.
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_metrics_and_events_are_asked_for_in_their_protocols() {
+    let world = World::new().await;
+    let host = Key::of_host(&world);
+    let json11 = ("content-type", "application/x-amz-json-1.1");
+    for (service, target, code) in [
+        (
+            "logs",
+            "Logs_20140328.CreateLogGroup",
+            "InvalidParameterException",
+        ),
+        (
+            "logs",
+            "Logs_20140328.CreateEverything",
+            "UnknownOperationException",
+        ),
+        ("events", "AWSEvents.PutRule", "ValidationException"),
+    ] {
+        let unsigned = Unsigned {
+            service,
+            headers: vec![json11, ("x-amz-target", target)],
+            ..Unsigned::default()
+        };
+        let answer = unsigned.sent(&world, &host).await;
+        assert_eq!(answer.code(), code, "{target}");
+        assert!(answer.head.contains(json11.1), "{answer:?}");
+        assert!(!answer.head.contains("x-amzn-query-error"), "{answer:?}");
+    }
+    let live = Unsigned {
+        service: "logs",
+        headers: vec![json11, ("x-amz-target", "Logs_20140328.StartLiveTail")],
+        body: br#"{"logGroupIdentifiers":["web"]}"#.to_vec(),
+        ..Unsigned::default()
+    };
+    let answer = live.sent(&world, &host).await;
+    assert_eq!(answer.code(), "InvalidOperationException");
+    assert!(answer.text().contains("FilterLogEvents"), "{answer:?}");
+
+    let statistics = "/service/GraniteServiceVersion20100801/operation/GetMetricStatistics";
+    let target = "GraniteServiceVersion20100801.GetMetricStatistics";
+    let query = "Action=GetMetricStatistics&Version=2010-08-01&StartTime=2026-01-31T12:00:00Z";
+    for (path, headers, body, code) in [
+        (
+            "/",
+            vec![JSON, ("x-amz-target", target)],
+            "{}",
+            "ValidationException",
+        ),
+        (statistics, CBOR.to_vec(), "\u{0}", "SerializationException"),
+        (statistics, CBOR.to_vec(), "", "ValidationException"),
+        ("/", vec![FORM], query, "ValidationError"),
+    ] {
+        let is_form = headers[0] == FORM;
+        let unsigned = Unsigned {
+            path,
+            service: "monitoring",
+            headers,
+            body: body.as_bytes().to_vec(),
+            ..Unsigned::default()
+        };
+        let answer = unsigned.sent(&world, &host).await;
+        assert_eq!(answer.code(), code, "{answer:?}");
+        assert_eq!(
+            answer.head.contains("x-amzn-query-error: "),
+            !is_form,
+            "{answer:?}"
+        );
+        if code == "ValidationException" {
+            let known_as = "x-amzn-query-error: ValidationError;Sender";
+            assert!(answer.head.contains(known_as), "{answer:?}");
+        }
+    }
+}
+
+/// As boto3 sends inputs of `PutMetricData` of 10 KB and more.
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_are_compressed_are_read_within_their_bound() {
+    let world = World::new().await;
+    let host = Key::of_host(&world);
+    let gzip = |plain: &[u8]| {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(plain).unwrap();
+        encoder.finish().unwrap()
+    };
+    let target = (
+        "x-amz-target",
+        "GraniteServiceVersion20100801.PutMetricData",
+    );
+    let packed = ("content-encoding", "gzip");
+    let form = b"Action=PutMetricData&Version=2010-08-01&MetricData=";
+    for (headers, body, code) in [
+        (
+            vec![JSON, target, packed],
+            gzip(br#"{"Namespace":":"}"#),
+            "ValidationException",
+        ),
+        (vec![FORM, packed], gzip(form), "ValidationError"),
+        (
+            vec![JSON, target, packed],
+            b"{}".to_vec(),
+            "MalformedHttpRequestException",
+        ),
+        (
+            vec![JSON, target, packed],
+            gzip(&vec![b' '; 32 << 20]),
+            "RequestEntityTooLargeException",
+        ),
+    ] {
+        let unsigned = Unsigned {
+            service: "monitoring",
+            headers,
+            body,
+            ..Unsigned::default()
+        };
+        assert_eq!(unsigned.sent(&world, &host).await.code(), code);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployer_writes_logs_and_metrics_of_its_services_only() {
+    let world = World::new().await;
+    let deployer = make_key(&world, "deployer", &["web-*"]).await;
+    let ask = async |service: &str, target: &str, input: Value| {
+        let unsigned = Unsigned {
+            service,
+            headers: vec![JSON, ("x-amz-target", target)],
+            body: input.to_string().into_bytes(),
+            ..Unsigned::default()
+        };
+        let answer = unsigned.sent(&world, &deployer).await;
+        answer.text().contains("AccessDeniedException")
+    };
+    let group = |service: &str| json!({ "logGroupName": format!("/aws/apprunner/{service}/0/application") });
+    let create = "Logs_20140328.CreateLogGroup";
+    assert!(!ask("logs", create, group("web-a")).await);
+    assert!(ask("logs", create, group("other")).await);
+    let put = "GraniteServiceVersion20100801.PutMetricData";
+    let of = |namespace: &str| json!({ "Namespace": namespace });
+    assert!(!ask("monitoring", put, of("web-a")).await);
+    assert!(ask("monitoring", put, of("other")).await);
+    let rule = json!({ "Name": "web-a", "EventPattern": "{}" });
+    assert!(ask("events", "AWSEvents.PutRule", rule).await);
 }
 
 /// As the `aws` command and every SDK that follows `AWS_ENDPOINT_URL` begin.
