@@ -26,7 +26,7 @@ use ekiden_engine::Engine;
 use super::{Answer, Api, Call, Caller};
 
 impl<E: Engine> Api<E> {
-    /// CloudWatch Logs's requests to their handlers.
+    /// CloudWatch Logs' requests to their handlers.
     pub(super) async fn logs(
         &self,
         _caller: &Caller,
