@@ -1,1 +1,24 @@
-//! Sends logs, metrics and spans to other systems.
+//! Sends log lines, metrics and spans to other systems.
+//!
+//! The sending end only: whoever has the lines reads them by their sequence, calls
+//! [`Drain::send`](drain::Drain::send) and goes on when it is `Ok`. Nothing is queued here, nothing is repeated
+//! here, and nothing is written to the disk; [`backoff::Backoff`] says how long to wait before a batch is sent
+//! again. So every line arrives at least once, as far as the protocol lets a sender know:
+//!
+//! | target | `Ok` means |
+//! | --- | --- |
+//! | `otlp`, `http` | the receiver answered 2xx |
+//! | `fluent` | the receiver acknowledged the chunk |
+//! | `s3` | the objects are written, under names that the same batch has again |
+//! | `syslog` | the receiver's kernel has every byte; see [`target::SyslogTarget`] for what that is worth |
+//!
+//! Metrics and spans go by [`otlp::OtlpClient`].
+
+pub mod backoff;
+pub mod drain;
+pub mod limits;
+pub mod line;
+pub mod otlp;
+pub mod secrets;
+pub mod target;
+pub mod telemetry;
