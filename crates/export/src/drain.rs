@@ -1,17 +1,33 @@
 //! The sending end of a drain.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
+
+use tokio::{net::lookup_host, time::timeout};
 
 use crate::{
+    fluent::Fluent,
+    json_http::JsonHttp,
     limits::Limits,
     line::Line,
+    otlp::OtlpClient,
+    s3::S3,
     secrets::Secrets,
-    target::{ConfigError, Target},
+    syslog::Syslog,
+    target::{ConfigError, Endpoint, Target},
 };
 
 /// Sends batches of lines to one target, one at a time. Keeps its connection between batches.
 pub struct Drain {
+    sender: Sender,
     limits: Limits,
+}
+
+enum Sender {
+    Otlp(OtlpClient),
+    Syslog(Box<Syslog>),
+    Fluent(Box<Fluent>),
+    Http(JsonHttp),
+    S3(S3),
 }
 
 /// What became of a batch that was taken.
@@ -65,8 +81,17 @@ impl Drain {
         secrets: &Secrets,
         limits: Limits,
     ) -> Result<Self, ConfigError> {
-        let _ = (target, secrets);
-        Ok(Self { limits })
+        secrets.only(target)?;
+        let sender = match target {
+            Target::Otlp(target) => Sender::Otlp(OtlpClient::new(target, secrets, limits)?),
+            Target::Syslog(target) => Sender::Syslog(Box::new(Syslog::new(target, limits)?)),
+            Target::Fluent(target) => {
+                Sender::Fluent(Box::new(Fluent::new(target, secrets, limits)?))
+            }
+            Target::Http(target) => Sender::Http(JsonHttp::new(target, secrets, limits)?),
+            Target::S3(target) => Sender::S3(S3::new(target, secrets, limits)?),
+        };
+        Ok(Self { sender, limits })
     }
 
     /// Whether the target's host has an address now: what is worth knowing before a drain is created.
@@ -74,7 +99,25 @@ impl Drain {
     /// # Errors
     /// [`ConfigError::Unresolved`].
     pub async fn resolve(&self) -> Result<(), ConfigError> {
-        Ok(())
+        let Endpoint { host, port } = match &self.sender {
+            Sender::Otlp(otlp) => otlp.endpoint(),
+            Sender::Syslog(syslog) => syslog.endpoint(),
+            Sender::Fluent(fluent) => fluent.endpoint(),
+            Sender::Http(http) => http.endpoint(),
+            Sender::S3(s3) => s3.endpoint(),
+        };
+        let unresolved = |problem: String| ConfigError::Unresolved {
+            host: host.clone(),
+            problem,
+        };
+        match timeout(self.limits.connect, lookup_host((host.as_str(), port))).await {
+            Ok(Ok(mut addresses)) => match addresses.next() {
+                Some(_) => Ok(()),
+                None => Err(unresolved("its name exists, without an address".to_owned())),
+            },
+            Ok(Err(error)) => Err(unresolved(error.to_string())),
+            Err(_) => Err(unresolved("the name servers do not answer".to_owned())),
+        }
     }
 
     /// Sends a batch, in order. `Ok` means that the caller need not send it again. Dropping the future is safe:
@@ -84,7 +127,59 @@ impl Drain {
     /// # Errors
     /// See [`SendError`].
     pub async fn send(&mut self, batch: &[Line]) -> Result<Sent, SendError> {
-        let _ = (batch, self.limits);
-        Ok(Sent::default())
+        if batch.is_empty() {
+            return Ok(Sent::default());
+        }
+        match &mut self.sender {
+            Sender::Otlp(otlp) => otlp.send_lines(batch).await,
+            Sender::Syslog(syslog) => syslog.send(batch).await,
+            Sender::Fluent(fluent) => fluent.send(batch).await,
+            Sender::Http(http) => http.send(batch).await,
+            Sender::S3(s3) => s3.send(batch).await,
+        }
     }
+
+    /// Ends the connection in the way the protocol has for it, if there is one; waits for the receiver as
+    /// long as for a connection. A drain that is only dropped loses nothing that was `Ok` unless the receiver
+    /// minds how a connection ends.
+    pub async fn close(self) {
+        let closing = async {
+            match self.sender {
+                Sender::Syslog(syslog) => syslog.close().await,
+                Sender::Fluent(fluent) => fluent.close().await,
+                Sender::Otlp(_) | Sender::Http(_) | Sender::S3(_) => {}
+            }
+        };
+        let _ = timeout(self.limits.connect, closing).await;
+    }
+}
+
+impl fmt::Debug for Drain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drain").finish_non_exhaustive()
+    }
+}
+
+impl SendError {
+    pub(crate) fn retry(message: impl Into<String>) -> Self {
+        Self::Retry {
+            after: None,
+            message: cut(message.into()),
+        }
+    }
+
+    pub(crate) fn permanent(message: impl Into<String>) -> Self {
+        Self::Permanent {
+            message: cut(message.into()),
+        }
+    }
+}
+
+/// A message of one line and at most [`MESSAGE_BYTES_MAX`], whatever a receiver put into it.
+pub(crate) fn cut(mut message: String) -> String {
+    message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+    if message.contains(char::is_control) {
+        message = message.replace(char::is_control, " ");
+    }
+    message
 }

@@ -15,10 +15,22 @@
 //! Metrics and spans go by [`otlp::OtlpClient`].
 
 pub mod backoff;
+mod compress;
+mod connection;
 pub mod drain;
+mod fluent;
+mod http_client;
+mod json;
+mod json_http;
 pub mod limits;
 pub mod line;
+mod msgpack;
 pub mod otlp;
+mod s3;
 pub mod secrets;
+mod syslog;
 pub mod target;
 pub mod telemetry;
+mod timestamp;
+mod tls;
+mod unacknowledged;

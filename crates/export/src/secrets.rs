@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Deserialize;
 
+use crate::target::{ConfigError, Target};
+
 /// The secrets of one target, apart from its settings: settings may be shown, these never are, not even by
 /// `Debug`. Which of them a target takes is with its settings; one that it does not take is refused.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
@@ -26,8 +28,32 @@ pub struct Secrets {
 }
 
 impl Secrets {
+    /// Refuses those that a target has no use for: whoever gave them meant something else.
+    pub(crate) fn only(&self, target: &Target) -> Result<(), ConfigError> {
+        let taken: &[&str] = match target {
+            Target::Otlp(_) | Target::Http(_) => &["headers"],
+            Target::Syslog(_) => &[],
+            Target::Fluent(_) => &["shared_key", "username", "password"],
+            Target::S3(_) => &["access_key_id", "secret_access_key", "session_token"],
+        };
+        match self.present().find(|name| !taken.contains(name)) {
+            None => Ok(()),
+            Some(name) => {
+                let problem = match taken {
+                    [] => format!("is no secret of `{}`, which has none", target.name()),
+                    taken => format!(
+                        "is no secret of `{}`, which has {}",
+                        target.name(),
+                        taken.join(", ")
+                    ),
+                };
+                Err(ConfigError::invalid(name, problem))
+            }
+        }
+    }
+
     /// The names of those that are there, for messages.
-    pub(crate) fn present(&self) -> impl Iterator<Item = &'static str> {
+    fn present(&self) -> impl Iterator<Item = &'static str> {
         [
             ("headers", !self.headers.is_empty()),
             ("shared_key", self.shared_key.is_some()),

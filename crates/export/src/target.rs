@@ -133,7 +133,7 @@ pub struct SyslogTarget {
     #[serde(default = "structured_data_id")]
     pub structured_data_id: String,
     /// The longest message, in bytes, head included; a line that is longer is sent in parts, which are numbered.
-    /// 1024 to 1048576, default 8192, which is rsyslog's.
+    /// 4096 to 1048576, default 8192, which is rsyslog's.
     #[serde(default = "message_bytes_max")]
     pub message_bytes_max: usize,
     /// A PEM file with the certificate authorities to trust, instead of the host's. With `tls` only.
@@ -248,6 +248,13 @@ pub enum ArchiveFormat {
     Zst,
 }
 
+/// A host and a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
 /// Why a target cannot be one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
@@ -278,7 +285,6 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    #[expect(dead_code, reason = "targets are checked where they are connected to")]
     pub(crate) fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self::Invalid {
             field: field.into(),
