@@ -1,6 +1,6 @@
 //! Objects in storage that speaks like S3.
 
-use std::{collections::BTreeMap, fmt, io, time::Duration};
+use std::{collections::BTreeMap, error::Error, fmt, io, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use object_store::{
 
 use crate::{
     compress,
-    drain::{SendError, Sent},
+    drain::{SendError, Sent, cut},
     http_client::{self, HttpClient, NoAnswer},
     json,
     limits::Limits,
@@ -142,7 +142,7 @@ impl S3 {
         let bytes = body.len() as u64;
         match self.store.put(&name, body.into()).await {
             Ok(_) => Ok(bytes),
-            Err(error) => Err(SendError::retry(format!("cannot write `{name}`: {error}"))),
+            Err(error) => Err(refused(&name, &error)),
         }
     }
 
@@ -182,6 +182,30 @@ fn check_name(field: &str, name: &str, bytes_max: usize) -> Result<(), ConfigErr
     Err(ConfigError::invalid(field, problem))
 }
 
+/// What storage answered, in the place of object_store's errors, which say where it was sent to before they
+/// say why it failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refused(SendError);
+
+fn refused(name: &Path, error: &object_store::Error) -> SendError {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    let mut refused = None;
+    while let Some(error) = cause {
+        refused = refused.or(error.downcast_ref::<Refused>());
+        cause = error.source();
+    }
+    let (after, reason) = match refused {
+        Some(Refused(SendError::Retry { after, message })) => (*after, message.clone()),
+        Some(Refused(SendError::Permanent { message })) => (None, message.clone()),
+        None => (None, error.to_string()),
+    };
+    SendError::Retry {
+        after,
+        message: cut(format!("cannot write `{name}`: {reason}")),
+    }
+}
+
 /// Lets object_store send by our client, so that bounds and certificates are the same everywhere.
 #[derive(Clone)]
 struct Connector(HttpClient);
@@ -219,8 +243,12 @@ impl HttpService for Connector {
                 NoAnswer::Unreachable(_) => HttpErrorKind::Connect,
                 NoAnswer::Broken(_) => HttpErrorKind::Interrupted,
             };
-            HttpError::new(kind, error)
+            HttpError::new(kind, Refused(error.into()))
         })?;
+        if !answer.status.is_success() {
+            let refused = Refused(answer.retry());
+            return Err(HttpError::new(HttpErrorKind::Unknown, refused));
+        }
         let mut response = HttpResponse::new(HttpResponseBody::from(answer.body));
         *response.status_mut() = answer.status;
         *response.headers_mut() = answer.headers;
