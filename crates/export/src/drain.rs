@@ -183,3 +183,22 @@ pub(crate) fn cut(mut message: String) -> String {
     }
     message
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Drains are run by tasks that may move between threads.
+    #[allow(dead_code, reason = "that it compiles is the test")]
+    fn sending_may_move_between_threads(drain: &'static mut Drain, batch: &'static [Line]) {
+        fn moves(_: impl Send) {}
+        moves(drain.send(batch));
+    }
+
+    #[test]
+    fn messages_are_one_line_and_cut_between_characters() {
+        let message = cut(format!("a\r\n\u{1b}{}", "é".repeat(1000)));
+        assert!(message.starts_with("a   é") && message.len() <= MESSAGE_BYTES_MAX);
+        assert_eq!(cut("short".to_owned()), "short");
+    }
+}

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, error::Error, fmt, io, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use object_store::{
@@ -125,11 +125,14 @@ impl S3 {
             let group = line.source.group.as_str();
             objects.entry((group, hour)).or_default().push(line);
         }
-        let bytes = stream::iter(objects)
+        let writes: Vec<_> = (objects.into_iter())
             .map(|((group, hour), lines)| self.write(group, hour, lines))
-            .buffer_unordered(OBJECTS_AT_ONCE)
-            .try_fold(0, async |sum, bytes| Ok(sum + bytes))
-            .await?;
+            .collect();
+        let mut written = stream::iter(writes).buffer_unordered(OBJECTS_AT_ONCE);
+        let mut bytes = 0;
+        while let Some(object) = written.next().await {
+            bytes += object?;
+        }
         Ok(Sent {
             bytes,
             ..Sent::default()
