@@ -1,13 +1,30 @@
 //! The store: what callers hold.
+//!
+//! Lines are acknowledged when they are written to the journal of their group: they survive that the process
+//! ends in any way. They survive that the power goes once they are synced, which is done every second or so
+//! by [`LogStore::maintain`]. A thread of the store seals full journals to compressed segments.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+mod groups;
+mod open;
+mod read;
+mod write;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 
 use crate::{
-    append::{Append, Appended, DropCause},
+    disk::Over,
     error::LogError,
-    group_info::{GroupInfo, GroupsQuery, Listing, NewGroup, StreamInfo, StreamsQuery},
-    query::{Filter, Page, Query, Tail},
+    group::Group,
     settings::Settings,
+    shared::{Counters, Shared, lock},
     stats::Stats,
 };
 
@@ -20,124 +37,174 @@ pub const STREAMS_MAX: usize = 10_000;
 /// The most tags of a group.
 pub const TAGS_MAX: usize = 50;
 
+/// How often it is looked for what is too old.
+const AGE_EVERY_MS: i64 = 60_000;
+
 /// A log store in a directory. Cheap to clone. Everything blocks.
 #[derive(Debug, Clone)]
 pub struct LogStore {
-    _inner: Arc<()>,
+    inner: Arc<Inner>,
 }
 
-#[allow(unused_variables, clippy::missing_errors_doc, missing_docs)]
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    shared: Arc<Shared>,
+    sealer: Mutex<Option<JoinHandle<()>>>,
+    synced: Mutex<Instant>,
+    /// When it was last looked for what is too old.
+    aged_ms: Mutex<Option<i64>>,
+    /// Names directories of groups that are being deleted.
+    deleted: AtomicU64,
+    /// Keeps other processes out.
+    _lock: std::fs::File,
+}
+
 impl LogStore {
     /// Opens the store in a directory, which is created if need be. One process has it open at a time.
+    ///
+    /// # Errors
+    /// [`LogError::Invalid`] when another process has it open or the settings have a budget below 1 MiB;
+    /// [`LogError::Io`] when the directory cannot be read or written.
     pub fn open(directory: &Path, settings: Settings) -> Result<Self, LogError> {
-        unimplemented!()
+        let inner = open::open(directory, settings)?;
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
-    /// Seals nothing more, syncs, and joins the store's thread. Dropping the last clone does so as well.
+
+    /// Syncs, and ends the store's thread; what it is sealing is finished, what waits is sealed when the
+    /// store is next open. Dropping the last clone does so as well. Appends after it are stored, but not
+    /// sealed.
+    ///
+    /// # Errors
+    /// [`LogError::Io`] when it cannot be synced.
     pub fn close(&self) -> Result<(), LogError> {
-        unimplemented!()
+        self.inner.stop();
+        self.sync()
     }
+
     /// Syncs what was stored, so that it survives that the power goes.
+    ///
+    /// # Errors
+    /// [`LogError::Io`] of the first group that failed; the others are synced.
     pub fn sync(&self) -> Result<(), LogError> {
-        unimplemented!()
+        self.inner.shared.sync()
     }
-    /// Syncs if it is time to, removes what is too old, and seals journals by age. To be called about once a second.
+
+    /// Syncs if it is time to, removes what is too old or over a budget, and has old journals sealed. To be
+    /// called about once a second.
+    ///
+    /// # Errors
+    /// The first; all groups are gone through nevertheless.
     pub fn maintain(&self, now_ms: i64) -> Result<(), LogError> {
-        unimplemented!()
+        let shared = &self.inner.shared;
+        shared.now_ms.store(now_ms, Relaxed);
+        let mut result = Ok(());
+        if lock(&self.inner.synced).elapsed() >= shared.settings.sync_every {
+            result = self.sync();
+            *lock(&self.inner.synced) = Instant::now();
+        }
+        let aged = {
+            let mut at = lock(&self.inner.aged_ms);
+            let due = at.is_none_or(|at| now_ms.abs_diff(at) >= AGE_EVERY_MS as u64);
+            if due {
+                *at = Some(now_ms);
+            }
+            due
+        };
+        for group in shared.all_groups() {
+            result = result.and(self.maintain_group(&group, now_ms, aged));
+        }
+        while shared.disk.total() > shared.settings.total_bytes_max
+            && let Some(group) = shared.all_groups().first()
+            && shared.make_room(group, Over::Total).is_ok()
+        {}
+        result
     }
+
+    fn maintain_group(&self, group: &Arc<Group>, now_ms: i64, aged: bool) -> Result<(), LogError> {
+        let shared = &self.inner.shared;
+        let mut result = Ok(());
+        if aged {
+            result = group
+                .remove_old(shared, now_ms)
+                .map(|removed| Counters::add(&shared.counters.removed_by_age, removed));
+        }
+        while group.bytes.load(Relaxed) > shared.settings.group_bytes_max
+            && shared.make_room(group, Over::Group).is_ok()
+        {}
+        match result.and(group.seal_old(shared, now_ms)) {
+            Err(LogError::NoGroup { .. }) => Ok(()), // deleted meanwhile
+            result => result,
+        }
+    }
+
+    /// What the store has done since it was opened, and what there is.
+    #[must_use]
     pub fn stats(&self) -> Stats {
-        unimplemented!()
+        let shared = &self.inner.shared;
+        let counters = &shared.counters;
+        let groups = shared.all_groups();
+        let unsealed = |group: &Arc<Group>| group.if_open(|open| open.unsealed() as u64);
+        Stats {
+            lines: counters.lines.load(Relaxed),
+            bytes: counters.bytes.load(Relaxed),
+            dropped: lock(&shared.dropped).clone(),
+            refused_disk_full: counters.refused_disk_full.load(Relaxed),
+            refused_busy: counters.refused_busy.load(Relaxed),
+            sealed: counters.sealed.load(Relaxed),
+            seal_failures: counters.seal_failures.load(Relaxed),
+            removed_by_age: counters.removed_by_age.load(Relaxed),
+            removed_by_budget: counters.removed_by_budget.load(Relaxed),
+            damaged: counters.damaged.load(Relaxed),
+            damaged_lines: counters.damaged_lines.load(Relaxed),
+            disk_bytes: shared.disk.total(),
+            groups: groups.len() as u64,
+            unsealed: groups.iter().filter_map(unsealed).sum(),
+        }
     }
 
-    pub fn append(&self, append: &Append<'_>) -> Result<Appended, LogError> {
-        unimplemented!()
-    }
-    /// Says that lines were dropped: the next append to the stream begins with a line that says so.
-    pub fn note_dropped(
-        &self,
-        group: &str,
-        stream: &str,
-        lines: u64,
-        bytes: u64,
-        cause: DropCause,
-    ) {
-        unimplemented!()
-    }
-    /// How far the source of a stream had come with what is stored.
-    pub fn source_position(&self, group: &str, stream: &str) -> Result<Option<Vec<u8>>, LogError> {
-        unimplemented!()
-    }
-
-    pub fn query(&self, query: &Query, filter: &Filter<'_>) -> Result<Page, LogError> {
-        unimplemented!()
-    }
-    pub fn read_after(
-        &self,
-        group: &str,
-        sequence: u64,
-        events_max: usize,
-        bytes_max: usize,
-    ) -> Result<Tail, LogError> {
-        unimplemented!()
-    }
-    /// The sequence of the group's last line; what `read_after` takes to give only what comes.
-    pub fn last_sequence(&self, group: &str) -> Result<u64, LogError> {
-        unimplemented!()
-    }
     /// Grows with every append to any group.
+    #[must_use]
     pub fn changed(&self) -> u64 {
-        unimplemented!()
+        *lock(&self.inner.shared.changed)
     }
+
     /// Waits until [`Self::changed`] is not `since`, at most `timeout`; what it is then.
+    #[must_use]
     pub fn wait_changed(&self, since: u64, timeout: Duration) -> u64 {
-        unimplemented!()
+        let changed = lock(&self.inner.shared.changed);
+        let waited = self
+            .inner
+            .shared
+            .changes
+            .wait_timeout_while(changed, timeout, |now| *now == since);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    pub fn create_group(&self, new: &NewGroup) -> Result<(), LogError> {
-        unimplemented!()
+    fn find(&self, group: &str) -> Result<Arc<Group>, LogError> {
+        self.inner.shared.find(group)
     }
-    pub fn delete_group(&self, group: &str) -> Result<(), LogError> {
-        unimplemented!()
-    }
-    pub fn group(&self, group: &str) -> Result<GroupInfo, LogError> {
-        unimplemented!()
-    }
-    pub fn groups(&self, query: &GroupsQuery) -> Listing<GroupInfo> {
-        unimplemented!()
-    }
-    pub fn put_retention(&self, group: &str, days: u32) -> Result<(), LogError> {
-        unimplemented!()
-    }
-    pub fn delete_retention(&self, group: &str) -> Result<(), LogError> {
-        unimplemented!()
-    }
-    pub fn set_kms_key(&self, group: &str, key: Option<&str>) -> Result<(), LogError> {
-        unimplemented!()
-    }
-    pub fn tags(&self, group: &str) -> Result<BTreeMap<String, String>, LogError> {
-        unimplemented!()
-    }
-    pub fn set_tags(&self, group: &str, tags: &BTreeMap<String, String>) -> Result<(), LogError> {
-        unimplemented!()
-    }
-    pub fn remove_tags(&self, group: &str, keys: &[String]) -> Result<(), LogError> {
-        unimplemented!()
-    }
+}
 
-    pub fn create_stream(&self, group: &str, stream: &str, now_ms: i64) -> Result<(), LogError> {
-        unimplemented!()
+impl Inner {
+    fn stop(&self) {
+        lock(&self.shared.queue).stop = true;
+        self.shared.queued.notify_all();
+        if let Some(sealer) = lock(&self.sealer).take()
+            && sealer.join().is_err()
+        {
+            tracing::error!("the thread that seals journals panicked");
+        }
     }
-    /// Its lines are no longer given; their space goes with their segments.
-    pub fn delete_stream(&self, group: &str, stream: &str) -> Result<(), LogError> {
-        unimplemented!()
-    }
-    pub fn stream(&self, group: &str, stream: &str) -> Result<StreamInfo, LogError> {
-        unimplemented!()
-    }
-    pub fn streams(
-        &self,
-        group: &str,
-        query: &StreamsQuery,
-    ) -> Result<Listing<StreamInfo>, LogError> {
-        unimplemented!()
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop();
+        if let Err(error) = self.shared.sync() {
+            tracing::error!(error = %error, "the log store could not be synced at its end");
+        }
     }
 }
