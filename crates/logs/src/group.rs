@@ -703,10 +703,10 @@ impl Group {
                 .active
                 .as_ref()
                 .and_then(|(_, journal)| journal.range());
-            if active.is_some_and(|range| range.times.1 < before) {
-                if let Err(Hindrance::Error(error)) = self.rotate(shared, open, now_ms) {
-                    return Err(error);
-                }
+            if active.is_some_and(|range| range.times.1 < before)
+                && let Err(Hindrance::Error(error)) = self.rotate(shared, open, now_ms)
+            {
+                return Err(error);
             }
             let mut removed = 0;
             let numbers: Vec<u64> = open.parts.keys().copied().collect();
