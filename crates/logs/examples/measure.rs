@@ -196,7 +196,10 @@ fn piped(command: &mut Command, bytes: u64) -> Result<()> {
 
 fn ratio(directory: &Path, bytes: u64) -> Result<()> {
     let store = fill(&directory.join("store"), bytes)?;
+    let tail = store.stats().disk_bytes;
+    store.seal(GROUP)?;
     let disk = store.stats().disk_bytes;
+    println!("ratio: {tail} bytes with the newest lines in a journal");
     let plain = directory.join("plain.zst");
     let mut zstd = Command::new("zstd");
     zstd.args(["-3", "-q", "-f", "-o"]).arg(&plain);

@@ -602,9 +602,11 @@ impl Group {
         if let Some(number) = free.flatten() {
             return self.seal(shared, number, room);
         }
-        let full = |state: &mut State| match state {
+        // All that wait are being sealed: one of them has to come to its end.
+        let before = self.if_open(|open| open.unsealed()).unwrap_or(0);
+        let all_sealing = |state: &mut State| match state {
             State::Open(open) => {
-                open.unsealed() >= UNSEALED_MAX
+                (1..=open.unsealed()).contains(&before)
                     && open.parts.values().all(|part| match part {
                         Part::Journal(journal) => journal.sealing.load(SeqCst),
                         Part::Segment(_) => true,
@@ -613,7 +615,9 @@ impl Group {
             State::Closed(_) | State::Deleted => false,
         };
         let state: MutexGuard<'_, State> = lock(&self.state);
-        let waited = self.sealed.wait_timeout_while(state, SEAL_WAIT_MAX, full);
+        let waited = self
+            .sealed
+            .wait_timeout_while(state, SEAL_WAIT_MAX, all_sealing);
         match waited {
             Ok((_, waited)) if waited.timed_out() => Err(LogError::Busy),
             _ => Ok(()),

@@ -140,6 +140,31 @@ impl LogStore {
         }
     }
 
+    /// Seals what a group has in journals, now and in this thread: for who wants to know how small it gets.
+    ///
+    /// # Errors
+    /// [`LogError::NoGroup`], [`LogError::DiskFull`], [`LogError::Busy`], [`LogError::Io`].
+    pub fn seal(&self, group: &str) -> Result<(), LogError> {
+        let shared = &self.inner.shared;
+        let group = self.find(group)?;
+        self.retry(&group, || {
+            group.with(shared, |open| {
+                let lines = open
+                    .active
+                    .as_ref()
+                    .is_some_and(|(_, journal)| !journal.chunks.is_empty());
+                match lines {
+                    true => group.rotate(shared, open, shared.now_ms.load(Relaxed)),
+                    false => Ok(()),
+                }
+            })
+        })?;
+        while group.if_open(|open| open.unsealed()).unwrap_or(0) > 0 {
+            group.catch_up(shared, |over| shared.make_room(&group, over))?;
+        }
+        Ok(())
+    }
+
     /// What the store has done since it was opened, and what there is.
     #[must_use]
     pub fn stats(&self) -> Stats {

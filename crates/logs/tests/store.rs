@@ -1,5 +1,7 @@
 //! The store as its callers use it.
 
+#![allow(clippy::unwrap_used)] // a test fails by panicking
+
 use std::{
     collections::BTreeMap,
     path::Path,

@@ -171,12 +171,18 @@ fn read_group(directory: &Path) -> Result<Option<(Group, u64)>, LogError> {
 
 /// What `group.json` says, or what can be known without it.
 fn read_meta(directory: &Path) -> Option<Meta> {
+    let directory_name = directory.file_name()?.to_str()?;
     let bytes = fs::read(directory.join(file::GROUP)).ok();
     let meta: Option<Meta> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    if let Some(meta) = meta.filter(|meta| name::check_group(&meta.name).is_ok()) {
+    // A damaged name must not make it another group.
+    let fits = |meta: &Meta| {
+        let rest = directory_name.strip_prefix(&name::directory(&meta.name));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('~'))
+    };
+    if let Some(meta) = meta.filter(fits) {
         return Some(meta);
     }
-    let name = name::group_of(directory.file_name()?.to_str()?)?;
+    let name = name::group_of(directory_name)?;
     tracing::warn!(group = %name, "group.json is damaged; retention and tags of the group are lost");
     Some(Meta {
         name,
