@@ -202,7 +202,7 @@ impl Group {
         }
     }
 
-    /// How many files there are, whether or not it was read.
+    /// Whether it has journals or segments; it need not be read for that.
     pub(crate) fn has_files(&self) -> bool {
         match &*lock(&self.state) {
             State::Open(open) => open.active.is_some() || !open.parts.is_empty(),

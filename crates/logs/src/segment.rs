@@ -28,7 +28,9 @@ const REBUILD_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// The memory that footers take in all, more or less; those read first go first.
 const FOOTERS_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// How hard text is compressed: measured, 3 has the ratio and takes a third of a core at 100 MB/s.
+/// How hard text is compressed. In blocks of 512 KiB, 3 is at about 300 MB/s; 1 is faster, and 5 % smaller on
+/// generated lines full of random ids but 2 % larger on this machine's package logs; 5 is four times slower
+/// for 3 to 6 %.
 pub(crate) const LEVEL: i32 = 3;
 
 /// From when to when the lines of a segment are.
