@@ -9,12 +9,19 @@
 //! Everything here blocks and nothing reads a clock: the caller says what time it is, in milliseconds since 1970.
 
 pub mod alarm;
+mod block;
+mod catalog;
+mod codec;
 pub mod datum;
 pub mod distribution;
 pub mod error;
 pub mod exposition;
+mod expression;
+mod hot;
+mod journal;
 pub mod list;
 pub mod metric_data;
+mod read;
 pub mod series;
 pub mod settings;
 pub mod stat;
