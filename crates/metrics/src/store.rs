@@ -35,6 +35,11 @@ pub const AGE_MAX: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 /// How far in the future a datum may be.
 pub const AHEAD_MAX: Duration = Duration::from_secs(2 * 60 * 60);
 
+/// How many times [`Settings::memory_bytes_max`] there may be when files cannot be written. Beyond, nothing is recorded.
+const MEMORY_TIMES_MAX: usize = 4;
+/// How long to wait before what could not be written to files is tried again.
+const RETRY_MS: u64 = 10_000;
+
 const MINUTE_MS: u64 = 60_000;
 /// All tiers.
 const ALL: u8 = 0b111;
@@ -135,6 +140,11 @@ impl State {
             .map(|(_, hot)| hot)
     }
 
+    /// Whether it did not fail just now.
+    fn may_flush(&self, now_ms: u64) -> bool {
+        self.moving.is_none() || now_ms.abs_diff(self.flushed_at_ms) >= RETRY_MS
+    }
+
     fn memory_bytes(&self) -> usize {
         self.hot.values().map(|hot| hot.bytes).sum()
     }
@@ -183,7 +193,7 @@ impl MetricStore {
         let now_minute = minute_of(now_ms);
         for (id, stored) in &blocks {
             let tier = TIERS[id.0];
-            let end = (id.1 + 1).saturating_mul(tier.span);
+            let end = id.1.saturating_add(1).saturating_mul(tier.span);
             // 1-hour points say which series there are, 1-minute points which had data just now.
             let back = if id.0 == 2 {
                 REMEMBERED_MINUTES
@@ -284,15 +294,19 @@ impl MetricStore {
     /// 8 MiB.
     ///
     /// # Errors
-    /// [`Error::Io`], and then some may be recorded. What is refused is told in [`Recorded`].
+    /// [`Error::Io`], or [`Error::LimitExceeded`] when files cannot be written and memory is used up; then some may be
+    /// recorded, a whole number of [`BATCH_MAX`] of them. What is refused is told in [`Recorded`].
     pub fn record_batch(&self, batch: &[Record], now_ms: u64) -> Result<Recorded, Error> {
         let mut recorded = Recorded::default();
         for batch in batch.chunks(BATCH_MAX) {
             self.record_part(batch, now_ms, &mut recorded)?;
         }
-        if self.state().memory_bytes() > 2 * self.inner.settings.memory_bytes_max
-            && let Err(error) = self.flush(now_ms)
-        {
+        let is_full = {
+            let state = self.state();
+            state.memory_bytes() > 2 * self.inner.settings.memory_bytes_max
+                && state.may_flush(now_ms)
+        };
+        if is_full && let Err(error) = self.flush(now_ms) {
             tracing::warn!(%error, "metrics could not be written to files");
         }
         Ok(recorded)
@@ -309,6 +323,13 @@ impl MetricStore {
             .map(|record| series_key(&record.series))
             .collect();
         let mut state = self.state();
+        if state.memory_bytes() > MEMORY_TIMES_MAX * self.inner.settings.memory_bytes_max {
+            return Err(Error::LimitExceeded(
+                "metrics cannot be written to files and memory for them is used up; see the log for why, and whether the \
+                 disk is full"
+                    .to_owned(),
+            ));
+        }
         let mut refused = 0;
         let mut accepted = Vec::with_capacity(batch.len());
         // Series that are new in this batch, and how many in each namespace.
@@ -381,6 +402,7 @@ impl MetricStore {
                 || state.memory_bytes() > settings.memory_bytes_max
                 || state.journal.bytes > settings.journal_bytes_max
                 || u128::from(since) >= settings.flush_every.as_millis();
+            let due = due && state.may_flush(now_ms);
             let unsynced = match state.journal.is_synced() {
                 true => None,
                 false => Some((state.journal.number, state.journal.handle().map_err(io())?)),

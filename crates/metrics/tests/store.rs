@@ -577,6 +577,62 @@ fn wrong_requests_are_told_what_is_wrong() {
 }
 
 #[test]
+fn when_files_cannot_be_written_memory_is_bounded_and_nothing_is_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        memory_bytes_max: 10_000,
+        ..Settings::default()
+    };
+    let store = MetricStore::open(directory.path(), settings, NOW).unwrap();
+    // In the way of the temporary file.
+    let id = NOW / MINUTE / 180;
+    for number in 2..5 {
+        fs::create_dir(
+            directory
+                .path()
+                .join(format!("01-{id:08}-{number:012}.block.tmp")),
+        )
+        .unwrap();
+    }
+    let mut recorded = 0;
+    let refused = loop {
+        let at = NOW + recorded % 180 * MINUTE;
+        let series = series(&format!("m{}", recorded / 180));
+        match store.record(&series, at, &Datum::value(1.0), at) {
+            Ok(()) => recorded += 1,
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!(refused.code(), "LimitExceeded");
+    assert!(store.usage().memory_bytes < 100_000, "{:?}", store.usage());
+    let sum = |store: &MetricStore| -> f64 {
+        let of = |n| query(&format!("m{n}"), NOW, NOW + 3 * HOUR, 60, &[Stat::Sum]);
+        let all = (0..=recorded / 180).map(|n| firsts(&store.statistics(&of(n), NOW).unwrap()));
+        all.flatten().map(|(_, value)| value).sum()
+    };
+    assert_eq!(sum(&store), recorded as f64);
+    for number in 2..5 {
+        fs::remove_dir(
+            directory
+                .path()
+                .join(format!("01-{id:08}-{number:012}.block.tmp")),
+        )
+        .unwrap();
+    }
+    store.tick(NOW + 4 * HOUR).unwrap();
+    store.flush(NOW + 4 * HOUR).unwrap();
+    assert_eq!(
+        (sum(&store), store.usage().memory_bytes),
+        (recorded as f64, 0)
+    );
+    store
+        .record(&series("m0"), NOW, &Datum::value(1.0), NOW)
+        .unwrap();
+    drop(store);
+    assert_eq!(sum(&open(directory.path(), NOW)), recorded as f64 + 1.0);
+}
+
+#[test]
 fn a_store_is_open_once() {
     let directory = tempfile::tempdir().unwrap();
     let _store = open(directory.path(), NOW);
