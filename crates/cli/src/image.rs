@@ -102,9 +102,11 @@ impl Image {
                 })?)
             }
             Answer::Image { image } => Ok(print(format, &image, |image| image.digest.to_string())?),
-            Answer::Done | Answer::Logs { .. } | Answer::Made { .. } | Answer::Resolved { .. } => {
-                Ok(print_line(&self.said())?)
-            }
+            Answer::Done
+            | Answer::Logs { .. }
+            | Answer::Collected { .. }
+            | Answer::Made { .. }
+            | Answer::Resolved { .. } => Ok(print_line(&self.said())?),
         }
     }
 

@@ -32,10 +32,11 @@ use ekiden_model::{
     image::{Digest, ImageConfig},
     instance::{BUILD_AUTHORITIES, Limits},
     name::ServiceName,
+    narrative::operation_stream,
     revision::PIDS_MAX_DEFAULT,
     secret_env::SecretEnv,
     secret_reference::SecretReference,
-    service::{FailureCause, ServiceStatus},
+    service::{FailureCause, OperationKind, ServiceStatus},
     source::{Built, BuiltFrom, CodeSource, Prepared},
 };
 use ekiden_store::{Store, StoreError};
@@ -47,7 +48,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use self::{
-    log::{BuildLogs, OpenLog},
+    log::{Besides, BuildLogs, OpenLog},
     sources::{Sources, Tree},
     steps::{Steps, make, working_dir},
 };
@@ -55,6 +56,7 @@ use crate::{
     clock,
     config::BuildsConfig,
     keyring::Keyring,
+    logs::{GroupKind, LineWriter},
     vault::{ResolveError, Vault},
     worker::Chain,
 };
@@ -133,6 +135,7 @@ pub(crate) struct Builds<E> {
     pub(crate) uploads: Semaphore,
     /// Notices of webhooks that may be on their way.
     pub(crate) notices: Semaphore,
+    lines: LineWriter,
     places: Semaphore,
     active: Arc<Active>,
 }
@@ -156,6 +159,7 @@ impl<E: Engine> Builds<E> {
         images_changed: Arc<Notify>,
         config: BuildsConfig,
         data_dir: &std::path::Path,
+        lines: LineWriter,
     ) -> std::io::Result<Self> {
         let runtimes = Runtimes::with(config.runtimes.clone()).map_err(std::io::Error::other)?;
         Ok(Self {
@@ -176,6 +180,7 @@ impl<E: Engine> Builds<E> {
             images_changed,
             config,
             runtimes,
+            lines,
         })
     }
 
@@ -184,16 +189,26 @@ impl<E: Engine> Builds<E> {
     /// # Errors
     /// [`Failed`], with the last lines of what ran.
     pub(crate) async fn build(&self, order: Order) -> Result<Prepared, Failed> {
-        let log = self.logs.begin(order.service, order.operation);
+        let stream = operation_stream(OperationKind::StartDeployment, order.operation);
+        let besides = Besides {
+            lines: self.lines.clone(),
+            group: GroupKind::Service
+                .group(&order.service_name, order.service)
+                .into(),
+            stream: stream.into(),
+        };
+        let log = self
+            .logs
+            .begin(order.service, order.operation, Some(besides));
         let built = self.build_with(&order, &log).await;
         match &built {
-            Ok(_) => log.say("Successfully built your application source code."),
+            Ok(_) => log.conclude("Successfully built your application source code."),
             Err(error @ (BuildError::Engine(_) | BuildError::Store(_))) => {
                 log.say(format!("{error}; the build begins anew when that is over"));
             }
             Err(error) => {
                 let message = error.to_string();
-                log.say(FailureCause::Build { message }.to_string());
+                log.conclude(FailureCause::Build { message }.to_string());
             }
         }
         built.map_err(|error| Failed {

@@ -41,6 +41,32 @@ pub struct ControlConfig {
     pub registry: RegistryConfig,
     /// Builds from source.
     pub builds: BuildsConfig,
+    /// The log store.
+    pub logs: LogsConfig,
+}
+
+/// The log store.
+#[derive(Debug, Clone)]
+pub struct LogsConfig {
+    /// What one group may take on the disk, in bytes; the oldest lines go first.
+    pub group_bytes_max: u64,
+    /// What all may take, in bytes; over it, the oldest of the largest group go.
+    pub total_bytes_max: u64,
+    /// Nothing is stored while the disk has less than this free, in bytes.
+    pub disk_free_bytes_min: u64,
+    /// The edge's access log, if it has one whose lines are to be stored as well.
+    pub access_log: Option<PathBuf>,
+}
+
+impl Default for LogsConfig {
+    fn default() -> Self {
+        Self {
+            group_bytes_max: 1 << 30,
+            total_bytes_max: 10 << 30,
+            disk_free_bytes_min: 512 << 20,
+            access_log: None,
+        }
+    }
 }
 
 /// Builds from source.

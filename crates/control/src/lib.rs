@@ -23,6 +23,7 @@ mod host;
 mod identity;
 mod ingress;
 mod keyring;
+mod logs;
 mod observations;
 mod probe;
 mod services;
@@ -33,24 +34,41 @@ mod worker;
 use std::{io, sync::Arc, time::Duration};
 
 use ekiden_engine::Engine;
+use ekiden_logs::store::LogStore;
 use ekiden_registry::Registry;
 use ekiden_store::{Store, StoreError};
-use tokio::{net::UnixListener, sync::Notify};
+use tokio::{
+    net::UnixListener,
+    sync::{Notify, watch},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 #[doc(hidden)]
 pub use crate::api::page::fuzzing;
 use crate::{
-    api::Api, audit::Audit, builds::Builds, certificates::Certificates, deliveries::Deliveries,
-    domains::Domains, edges::Edges, identity::Identities, ingress::Ingress, keyring::Keyring,
-    observations::Observations, services::Services, vault::Vault, worker::Chain, worker::Tools,
+    api::Api,
+    audit::Audit,
+    builds::Builds,
+    certificates::Certificates,
+    deliveries::Deliveries,
+    domains::Domains,
+    edges::Edges,
+    identity::Identities,
+    ingress::Ingress,
+    keyring::Keyring,
+    logs::{LineWriter, Names},
+    observations::Observations,
+    services::Services,
+    vault::Vault,
+    worker::Chain,
+    worker::Tools,
 };
 pub use crate::{
     certificates::DnsUpdates,
     config::{
         AcmeConfig, BuildsConfig, CertificatesConfig, ChallengeKind, ControlConfig,
-        DomainValidation, Handshake, Quotas, References, RegistryConfig,
+        DomainValidation, Handshake, LogsConfig, Quotas, References, RegistryConfig,
     },
 };
 
@@ -118,6 +136,15 @@ pub enum ControlError {
         #[source]
         source: io::Error,
     },
+    /// The log store cannot be opened.
+    #[error("cannot open the log store in `{path}`")]
+    Logs {
+        /// Where it is.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The socket for the edges cannot be used.
     #[error("cannot use the listening socket for edges")]
     EdgeSocket(#[source] io::Error),
@@ -167,12 +194,13 @@ pub async fn run<E: Engine>(
     let engine = Arc::new(engine);
     let observations = Arc::new(Observations::default());
     let images_changed = Arc::new(Notify::new());
-    let news = Arc::new(Notify::new());
+    let news = watch::Sender::new(());
     let vault = Vault::new(
         Arc::clone(&store),
         Arc::clone(&keyring),
         config.account_id.clone(),
     );
+    let (log_store, lines) = open_logs(&config).await?;
     let builds = Builds::new(
         Arc::clone(&engine),
         Arc::clone(&store),
@@ -181,6 +209,7 @@ pub async fn run<E: Engine>(
         Arc::clone(&images_changed),
         config.builds.clone(),
         &config.data_dir,
+        lines.clone(),
     );
     let builds = Arc::new(builds.map_err(|source| ControlError::Sources {
         path: config.data_dir.display().to_string(),
@@ -197,7 +226,7 @@ pub async fn run<E: Engine>(
         scaling: config.scaling,
         counts: Arc::default(),
         images_changed: Arc::clone(&images_changed),
-        news: Arc::clone(&news),
+        news: news.clone(),
     });
     // Services first, so that no instance is taken for a stray before its service is known.
     let services = Arc::new(Services::load(tools, config.quotas.services, stop.clone()).await?);
@@ -211,6 +240,29 @@ pub async fn run<E: Engine>(
         stop.clone(),
     ));
     tasks.spawn(Arc::clone(&builds).sweep(stop.clone()));
+    let names = names(&services);
+    tasks.spawn(logs::collect(
+        Arc::clone(&engine),
+        log_store.clone(),
+        Arc::clone(&names),
+        stop.clone(),
+    ));
+    tasks.spawn(logs::write_chronicle(
+        Arc::clone(&store),
+        log_store.clone(),
+        news.subscribe(),
+        stop.clone(),
+    ));
+    if let Some(path) = config.logs.access_log.clone() {
+        tasks.spawn(logs::follow_access(
+            path,
+            config.data_dir.join("access-log-place"),
+            log_store.clone(),
+            names,
+            stop.clone(),
+        ));
+    }
+    tasks.spawn(logs::maintain(log_store, stop.clone()));
     tasks.spawn(retain(
         Arc::clone(&engine),
         Arc::clone(&store),
@@ -290,6 +342,33 @@ async fn open_registry(
     opened.await.map_err(|source| ControlError::Registry {
         path: dir.display().to_string(),
         source,
+    })
+}
+
+async fn open_logs(config: &ControlConfig) -> Result<(LogStore, LineWriter), ControlError> {
+    let (data_dir, settings) = (config.data_dir.clone(), config.logs.clone());
+    let opened = tokio::task::spawn_blocking(move || {
+        let store = logs::open(&data_dir, &settings).map_err(io::Error::other)?;
+        let lines = LineWriter::start(store.clone())?;
+        Ok((store, lines))
+    });
+    let opened = opened
+        .await
+        .map_err(io::Error::other)
+        .and_then(|opened| opened);
+    opened.map_err(|source| ControlError::Logs {
+        path: config.data_dir.join("logs").display().to_string(),
+        source,
+    })
+}
+
+/// What services are called.
+fn names<E: Engine>(services: &Arc<Services<E>>) -> Names {
+    let services = Arc::clone(services);
+    Arc::new(move |id| {
+        let service = services.watch(id)?;
+        let name = service.borrow().stored.service.name.clone();
+        Some(name)
     })
 }
 

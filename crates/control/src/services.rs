@@ -171,7 +171,7 @@ impl<E: Engine> Services<E> {
             self.tools.counts.leave(region);
             return Err(error.into());
         }
-        self.tools.news.notify_one();
+        self.tools.news.send_replace(());
         self.take_up(stored).await;
         Ok(())
     }

@@ -85,7 +85,7 @@ pub(crate) struct Tools<E> {
     /// Told when the set of images in use may have changed.
     pub(crate) images_changed: Arc<Notify>,
     /// Told when there may be news.
-    pub(crate) news: Arc<Notify>,
+    pub(crate) news: watch::Sender<()>,
 }
 
 /// A change of the service that its owner asked for.
@@ -460,7 +460,7 @@ impl<E: Engine> Worker<E> {
             .update_service(&next, revision, ended, news.as_ref())
             .await?;
         if news.is_some() {
-            self.tools.news.notify_one();
+            self.tools.news.send_replace(());
         }
         let was_there = self.stored.service.settled != ServiceStatus::Deleted;
         self.stored = Arc::new(next);
@@ -595,7 +595,7 @@ impl<E: Engine> Worker<E> {
             .update_service(next, None, None, news.as_ref())
             .await?;
         if news.is_some() {
-            self.tools.news.notify_one();
+            self.tools.news.send_replace(());
         }
         Ok(())
     }

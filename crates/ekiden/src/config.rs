@@ -67,6 +67,8 @@ pub struct Config {
     pub images: Images,
     /// The built-in registry.
     pub registry: OwnRegistry,
+    /// The log store.
+    pub logs: LogStore,
     /// Whom the unprivileged roles run as.
     pub users: Users,
     /// What the roles say.
@@ -302,6 +304,19 @@ pub struct Images {
     pub registries: BTreeMap<String, Registry>,
 }
 
+/// Settings of the log store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogStore {
+    /// Bytes that one log group may take.
+    pub group_budget: u64,
+    /// Bytes that all log groups may take.
+    pub budget: u64,
+    /// Bytes of the disk that are left free.
+    pub disk_reserve: u64,
+    /// Whether requests are stored as well.
+    pub requests: bool,
+}
+
 /// Settings of the built-in registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnRegistry {
@@ -501,6 +516,12 @@ impl Default for Config {
             registry: OwnRegistry {
                 budget: 50 << 30,
                 names: Vec::new(),
+            },
+            logs: LogStore {
+                group_budget: 1 << 30,
+                budget: 10 << 30,
+                disk_reserve: 512 << 20,
+                requests: true,
             },
             users: Users {
                 edge: 64801,

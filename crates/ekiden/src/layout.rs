@@ -33,7 +33,6 @@ pub fn create(config: &Config) -> Result<(), LayoutError> {
     for (path, mode, user) in [
         (data.clone(), 0o711, 0),
         (data.join("control"), 0o700, control),
-        (data.join("edge"), 0o700, edge),
         (data.join("agent"), 0o700, 0),
         (data.join("bases"), 0o711, 0),
         (run.clone(), 0o755, 0),
@@ -48,6 +47,14 @@ pub fn create(config: &Config) -> Result<(), LayoutError> {
             source,
         })?;
     }
+    // What the edge makes there belongs to control's group, which reads the access log and finds nothing else:
+    // the directory it may pass through, and not list.
+    let path = data.join("edge");
+    directory_of(&path, 0o2710, edge, control).map_err(|source| LayoutError {
+        verb: "make the directory",
+        path,
+        source,
+    })?;
     let path = pull_key(config);
     make_pull_key(&path, control).map_err(|source| LayoutError {
         verb: "make the key",
@@ -127,8 +134,12 @@ pub fn remove(config: &Config) -> Result<(), LayoutError> {
 }
 
 fn directory(path: &Path, mode: u32, user: u32) -> io::Result<()> {
+    directory_of(path, mode, user, user)
+}
+
+fn directory_of(path: &Path, mode: u32, user: u32, group: u32) -> io::Result<()> {
     fs::create_dir_all(path)?;
-    chown(path, Some(user), Some(user))?;
+    chown(path, Some(user), Some(group))?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 

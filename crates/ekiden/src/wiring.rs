@@ -22,7 +22,7 @@ use ekiden_agent::{
 };
 use ekiden_control::{
     AcmeConfig, BuildsConfig, CertificatesConfig, ChallengeKind, ControlConfig, DnsUpdates,
-    DomainValidation, Handshake, References, RegistryConfig,
+    DomainValidation, Handshake, LogsConfig, References, RegistryConfig,
 };
 use ekiden_edge::{
     Edge,
@@ -228,6 +228,12 @@ fn control_config(config: &Config) -> anyhow::Result<ControlConfig> {
             pull_key: fs::read_to_string(layout::pull_key(config)).ok(),
         },
         builds: builds_config(config)?,
+        logs: LogsConfig {
+            group_bytes_max: config.logs.group_budget,
+            total_bytes_max: config.logs.budget,
+            disk_free_bytes_min: config.logs.disk_reserve,
+            access_log: config.access_log().filter(|_| config.logs.requests),
+        },
         certificates: CertificatesConfig {
             listening: !config.edge.listen_tls.is_empty(),
             local_domains: config.tls.local_domains,

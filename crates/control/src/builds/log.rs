@@ -13,11 +13,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use ekiden_model::id::{OperationId, ServiceId};
+use ekiden_model::{
+    id::{OperationId, ServiceId},
+    narrative::LINE_PREFIX,
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::clock;
+use crate::{clock, logs::LineWriter};
 
 /// Bytes of one build's log that are kept besides its last lines.
 pub(crate) const LOG_BYTES_MAX: u64 = 8 << 20;
@@ -79,9 +82,18 @@ pub(crate) struct BuildLog {
     grown: watch::Sender<u64>,
 }
 
+/// Where the lines of a build go besides: a stream of its service's group.
+#[derive(Debug)]
+pub(crate) struct Besides {
+    pub(crate) lines: LineWriter,
+    pub(crate) group: Arc<str>,
+    pub(crate) stream: Arc<str>,
+}
+
 #[derive(Debug)]
 struct State {
     file: Option<fs::File>,
+    besides: Option<Besides>,
     written: u64,
     left_out: u64,
     last: VecDeque<BuildLine>,
@@ -104,7 +116,12 @@ impl BuildLogs {
     }
 
     /// Begins the log of a build anew. What cannot be written is lost, and the build goes on.
-    pub(crate) fn begin(self: &Arc<Self>, service: ServiceId, operation: OperationId) -> OpenLog {
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        service: ServiceId,
+        operation: OperationId,
+        besides: Option<Besides>,
+    ) -> OpenLog {
         let file = self.create(service, operation);
         if let Err(error) = &file {
             tracing::warn!(%operation, %error, "the log of a build cannot be kept");
@@ -112,6 +129,7 @@ impl BuildLogs {
         let log = Arc::new(BuildLog {
             state: Mutex::new(State {
                 file: file.ok(),
+                besides,
                 written: 0,
                 left_out: 0,
                 last: VecDeque::new(),
@@ -195,6 +213,12 @@ impl OpenLog {
     /// What Ekiden says.
     pub(crate) fn say(&self, text: impl Into<String>) {
         self.log.take(Speaker::Ekiden, text.into());
+    }
+
+    /// What Ekiden says at the end, which the service's log says in its own way.
+    pub(crate) fn conclude(&self, text: impl Into<String>) {
+        self.log.lock().besides = None;
+        self.say(text);
     }
 
     /// What a command says.
@@ -283,6 +307,18 @@ impl BuildLog {
 
 impl State {
     fn write(&mut self, line: &BuildLine) {
+        if let Some(Besides {
+            lines,
+            group,
+            stream,
+        }) = &self.besides
+        {
+            let prefix = match line.by {
+                Speaker::Ekiden => LINE_PREFIX,
+                Speaker::Command => "[Build] ",
+            };
+            lines.say(group, stream, format!("{prefix}{}", line.text));
+        }
         let Some(file) = &mut self.file else {
             return;
         };
@@ -359,7 +395,7 @@ mod tests {
     async fn a_log_is_read_while_it_grows_and_after() {
         let dir = tempfile::tempdir().unwrap();
         let logs = Arc::new(BuildLogs::new(dir.path().to_owned()));
-        let open = logs.begin(SERVICE, operation(1));
+        let open = logs.begin(SERVICE, operation(1), None);
         open.say("one");
         let page = |from| logs.page(SERVICE, operation(1), from, Duration::from_secs(60));
         let first = page(0).await.unwrap();
@@ -381,7 +417,7 @@ mod tests {
     async fn a_build_that_says_too_much_keeps_its_beginning_and_its_end() {
         let dir = tempfile::tempdir().unwrap();
         let logs = Arc::new(BuildLogs::new(dir.path().to_owned()));
-        let open = logs.begin(SERVICE, operation(1));
+        let open = logs.begin(SERVICE, operation(1), None);
         let long = "x".repeat(LINE_BYTES_MAX + 1);
         for _ in 0..2000 {
             open.hear(long.clone());
@@ -408,7 +444,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let logs = Arc::new(BuildLogs::new(dir.path().to_owned()));
         for number in 0..30 {
-            drop(logs.begin(SERVICE, operation(number)));
+            drop(logs.begin(SERVICE, operation(number), None));
         }
         let kept = fs::read_dir(logs.dir_of(SERVICE)).unwrap().count();
         assert_eq!(kept, BUILDS_KEPT_MAX);

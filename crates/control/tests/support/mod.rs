@@ -18,8 +18,8 @@ use ekiden_aws::{
     sigv4::credentials::{Credentials, SecretAccessKey},
 };
 use ekiden_control::{
-    BuildsConfig, CertificatesConfig, ControlConfig, DomainValidation, Handshake, Quotas,
-    References, RegistryConfig,
+    BuildsConfig, CertificatesConfig, ControlConfig, DomainValidation, Handshake, LogsConfig,
+    Quotas, References, RegistryConfig,
 };
 use ekiden_engine::{
     Engine,
@@ -116,6 +116,10 @@ impl World {
             },
             prebuilt: BTreeMap::new(),
             builds: BuildsConfig::default(),
+            logs: LogsConfig {
+                disk_free_bytes_min: 0,
+                ..LogsConfig::default()
+            },
             registry: RegistryConfig {
                 budget: 1 << 30,
                 endpoint: "http://registry.test".to_owned(),

@@ -661,6 +661,32 @@ pub const SETTINGS: &[Setting] = &[
         about: "Memory of the host that is kept free: below it no instance is started, and below twice as much no service grows beyond its minimum. A thirty-second of the host's memory, at most 1 GiB, when absent.",
     },
     Setting {
+        key: "logs.budget",
+        default: "10GiB",
+        form: Form::Bytes(16 << 20, 1 << 50, |config| &mut config.logs.budget),
+        about: "Disk that all log groups together may take, compressed; over it the oldest lines of the largest group go.",
+    },
+    Setting {
+        key: "logs.group_budget",
+        default: "1GiB",
+        form: Form::Bytes(4 << 20, 1 << 50, |config| &mut config.logs.group_budget),
+        about: "Disk that one log group may take, compressed; over it its oldest lines go, whatever its retention says.",
+    },
+    Setting {
+        key: "logs.disk_reserve",
+        default: "512MiB",
+        form: Form::Bytes(0, 1 << 50, |config| &mut config.logs.disk_reserve),
+        about: "What is left free on the disk: while there is less, no line is stored, and lines wait with their instances.",
+    },
+    Setting {
+        key: "logs.requests",
+        default: "true",
+        form: Form::Text("`true` or `false`", |config, text| {
+            parse(text).map(|flag| config.logs.requests = flag)
+        }),
+        about: "Whether the lines of the access log are stored in their services' log groups as well.",
+    },
+    Setting {
         key: "registry.budget",
         default: "50GiB",
         form: Form::Bytes(1 << 30, 1 << 50, |config| &mut config.registry.budget),
