@@ -6,9 +6,9 @@
 //! up to n.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     io,
-    sync::{Arc, Mutex as StdMutex, PoisonError},
+    sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -17,8 +17,10 @@ use ekiden_model::{
     id::{CertificateId, InstanceId, ServiceId},
     route::{
         CertificateGeneration, Challenge, EdgeCertificate, FromEdge, Generation,
-        ROUTE_PROTOCOL_CERTIFICATES, ROUTE_PROTOCOL_VERSION, Removed, Route, RouteHello, ToEdge,
+        ROUTE_PROTOCOL_CERTIFICATES, ROUTE_PROTOCOL_TRACING, ROUTE_PROTOCOL_VERSION, Removed,
+        Route, RouteHello, ToEdge, Tracing,
     },
+    span::RequestSpan,
 };
 use ekiden_store::{Store, StoreError};
 use tokio::{
@@ -51,6 +53,9 @@ const CERTIFICATE_BYTES_MAX: usize = 8 << 20;
 
 /// Names that clients wait for a certificate of, and that nobody has looked at yet.
 const WANTED_MAX: usize = 64;
+
+/// Spans that are kept until they are taken; more are lost.
+const SPANS_MAX: usize = 16_384;
 
 /// How long an edge may take to take in one message.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
@@ -89,7 +94,31 @@ pub(crate) struct Edges {
     demands: Demands,
     state: watch::Sender<EdgeState>,
     traffic: Traffic,
+    spans: StdMutex<Spans>,
     wanted: mpsc::Sender<String>,
+}
+
+/// Spans that edges told of, and that nobody has taken yet.
+#[derive(Debug, Default)]
+struct Spans {
+    held: VecDeque<RequestSpan>,
+    /// Those that edges or this had no room for, since spans were last taken.
+    lost: u64,
+}
+
+impl Spans {
+    fn add(&mut self, spans: Vec<RequestSpan>, lost: u64) {
+        let room = SPANS_MAX - self.held.len();
+        let over = spans.len().saturating_sub(room);
+        self.lost = self.lost.saturating_add(lost).saturating_add(over as u64);
+        self.held.extend(spans.into_iter().take(room));
+    }
+
+    fn take(&mut self, count_max: usize) -> (Vec<RequestSpan>, u64) {
+        let count = count_max.min(self.held.len());
+        let taken = self.held.drain(..count).collect();
+        (taken, std::mem::take(&mut self.lost))
+    }
 }
 
 /// A route on its way to be stored.
@@ -107,6 +136,8 @@ struct Table {
     /// `None` until it is known: an edge presents what it has saved as long as it is told nothing.
     presented: Option<Presented>,
     certificates: CertificateGeneration,
+    /// `None` until it is known: an edge goes on as it was told before.
+    tracing: Option<Tracing>,
     edges: HashMap<u64, EdgeEnd>,
     next_edge: u64,
 }
@@ -154,6 +185,7 @@ impl Edges {
             routes,
             presented: None,
             certificates: CertificateGeneration::default(),
+            tracing: None,
             edges: HashMap::new(),
             next_edge: 0,
         };
@@ -166,6 +198,7 @@ impl Edges {
             demands: Demands::default(),
             state: watch::Sender::new(EdgeState::default()),
             traffic: Traffic::new(clock::now()),
+            spans: StdMutex::default(),
             wanted,
         };
         Ok((edges, names))
@@ -204,7 +237,7 @@ impl Edges {
             }
         };
         match messages(table.certificates, &next, set, remove) {
-            Ok(frames) => table.send_certificates(&frames),
+            Ok(frames) => table.send_since(ROUTE_PROTOCOL_CERTIFICATES, &frames),
             Err(error) => warn!(%error, "certificates cannot be encoded"),
         }
         table.presented = Some(next);
@@ -219,6 +252,37 @@ impl Edges {
     /// What became of requests.
     pub(crate) fn traffic(&self) -> &Traffic {
         &self.traffic
+    }
+
+    /// Has the edges trace requests like this from now on.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the exporter of traces says so")
+    )]
+    pub(crate) async fn trace(&self, tracing: Tracing) {
+        let mut table = self.table.lock().await;
+        if table.tracing == Some(tracing) {
+            return;
+        }
+        table.tracing = Some(tracing);
+        match encode_frame(&ToEdge::Tracing(tracing)) {
+            Ok(frame) => table.send_since(ROUTE_PROTOCOL_TRACING, &[frame.into()]),
+            Err(error) => warn!(%error, "how to trace cannot be encoded"),
+        }
+    }
+
+    /// Takes up to so many of the spans that edges told of, the oldest first; and how many were
+    /// lost since they were last taken.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the exporter of traces takes them")
+    )]
+    pub(crate) fn take_spans(&self, count_max: usize) -> (Vec<RequestSpan>, u64) {
+        self.spans().take(count_max)
+    }
+
+    fn spans(&self) -> MutexGuard<'_, Spans> {
+        self.spans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is asked of services.
@@ -472,6 +536,12 @@ impl Edges {
                 sender.try_send(frame).map_err(io::Error::other)?;
             }
         }
+        if let Some(tracing) = table.tracing
+            && version >= ROUTE_PROTOCOL_TRACING
+        {
+            let frame = encode_frame(&ToEdge::Tracing(tracing))?;
+            sender.try_send(frame.into()).map_err(io::Error::other)?;
+        }
         let edge = table.next_edge;
         table.next_edge += 1;
         let end = EdgeEnd {
@@ -510,8 +580,9 @@ impl Edges {
                     // Held until they are added: a service that goes is forgotten after it.
                     let table = self.table.lock().await;
                     let has_route = |service| table.routes.contains_key(&service);
-                    self.traffic.add(&counts, has_route);
+                    self.traffic.add(&counts, has_route, clock::now());
                 }
+                FromEdge::Spans { spans, lost } => self.spans().add(spans, lost),
                 FromEdge::Demand { whole, services } => self.demands.told(edge, whole, services),
                 FromEdge::CertificateWanted { name } => {
                     if self.wanted.try_send(name).is_err() {
@@ -626,11 +697,11 @@ impl Table {
             .retain(|_, edge| edge.messages.try_send(Arc::clone(&frame)).is_ok());
     }
 
-    /// The same to those that know of certificates.
-    fn send_certificates(&mut self, frames: &[Arc<[u8]>]) {
+    /// The same to those that speak this version of the protocol.
+    fn send_since(&mut self, version: u32, frames: &[Arc<[u8]>]) {
         self.edges.retain(|_, edge| {
             let mut frames = frames.iter();
-            edge.version < ROUTE_PROTOCOL_CERTIFICATES
+            edge.version < version
                 || frames.all(|frame| edge.messages.try_send(Arc::clone(frame)).is_ok())
         });
     }
@@ -683,6 +754,72 @@ mod tests {
         assert_eq!(two.draining.len(), 2);
         let new = combine([report(3, &[]), Report::default()].iter());
         assert_eq!((new.serving, new.presenting), (None, None));
+    }
+
+    fn span(number: u64) -> RequestSpan {
+        RequestSpan {
+            trace: ekiden_model::span::TraceId::new(1).unwrap(),
+            span: ekiden_model::span::SpanId::new(number).unwrap(),
+            parent: None,
+            service: None,
+            instance: None,
+            method: "GET".to_owned(),
+            host: "app.test".to_owned(),
+            path: "/".to_owned(),
+            status: 200,
+            cause: None,
+            started_us: 0,
+            queue: None,
+            connected_us: None,
+            first_byte_us: None,
+            total_us: 1,
+            request_body_bytes: 0,
+            response_body_bytes: 0,
+        }
+    }
+
+    #[test]
+    fn spans_beyond_the_bound_are_lost_and_counted() {
+        let mut spans = Spans::default();
+        spans.add((1..=SPANS_MAX as u64).map(span).collect(), 0);
+        spans.add(vec![span(1), span(2)], 5);
+        let (taken, lost) = spans.take(2);
+        assert_eq!(taken, [span(1), span(2)]);
+        assert_eq!(lost, 7);
+        let (taken, lost) = spans.take(usize::MAX);
+        assert_eq!((taken.len(), lost), (SPANS_MAX - 2, 0));
+    }
+
+    #[tokio::test]
+    async fn an_edge_is_told_how_to_trace_when_it_comes_and_when_that_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(&dir.path().join("store.db")).unwrap());
+        let (edges, _wanted) = Edges::load(store).await.unwrap();
+        let told = |frame: &Arc<[u8]>| serde_json::from_slice::<ToEdge>(&frame[4..]).unwrap();
+        let tracing = Tracing {
+            sample_per_million: 50_000,
+            ..Tracing::default()
+        };
+        edges.trace(tracing).await;
+        let (_, mut old) = edges.enter(ROUTE_PROTOCOL_TRACING - 1).await.unwrap();
+        let (_, mut new) = edges.enter(ROUTE_PROTOCOL_VERSION).await.unwrap();
+        assert!(matches!(
+            told(&new.recv().await.unwrap()),
+            ToEdge::Table { .. }
+        ));
+        assert_eq!(told(&new.recv().await.unwrap()), ToEdge::Tracing(tracing));
+        edges.trace(Tracing::default()).await;
+        assert_eq!(
+            told(&new.recv().await.unwrap()),
+            ToEdge::Tracing(Tracing::default())
+        );
+        edges.trace(Tracing::default()).await;
+        assert!(new.try_recv().is_err());
+        assert!(matches!(
+            told(&old.recv().await.unwrap()),
+            ToEdge::Table { .. }
+        ));
+        assert!(old.try_recv().is_err());
     }
 
     #[test]

@@ -135,6 +135,7 @@ async fn what_edges_tell_of_requests_adds_up_for_the_service_and_in_all() {
             unanswered: 0,
             causes: [(cause.to_owned(), 1)].into(),
         },
+        ..ServiceCounts::default()
     };
     let service = Some(world.route("web1").unwrap().service);
     // An edge, and the one that takes its place.

@@ -32,6 +32,7 @@ pub mod secret_env;
 pub mod secret_reference;
 pub mod service;
 pub mod source;
+pub mod span;
 pub mod time;
 pub mod usage;
 pub mod wildcard;

@@ -412,6 +412,7 @@ async fn acknowledge(
                 write_frame(&mut *writer.lock().await, &presenting).await?;
                 continue;
             }
+            ToEdge::Tracing(_) => continue,
         };
         write_frame(
             &mut *writer.lock().await,
