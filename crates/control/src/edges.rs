@@ -793,7 +793,7 @@ mod tests {
     #[tokio::test]
     async fn an_edge_is_told_how_to_trace_when_it_comes_and_when_that_changes() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Arc::new(Store::open(&dir.path().join("store.db")).unwrap());
+        let store = Arc::new(Store::open(&dir.path().join("store.db")).await.unwrap());
         let (edges, _wanted) = Edges::load(store).await.unwrap();
         let told = |frame: &Arc<[u8]>| serde_json::from_slice::<ToEdge>(&frame[4..]).unwrap();
         let tracing = Tracing {

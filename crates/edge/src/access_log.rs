@@ -32,8 +32,10 @@ use crate::{
     cause::Cause,
     client_address::{Client, Protocol},
     config::AccessLogConfig,
+    counters::Waited,
     forward::number,
     routes::{SharedService, Slot},
+    trace_context::TraceContext,
 };
 
 /// A worker's buffer is handed to the writer when it holds so much, in bytes, or at the next tick.
@@ -44,6 +46,9 @@ const BUFFERS_MAX: usize = 64;
 
 /// The most of a request's method and target that is logged, in bytes.
 pub(crate) const REQUEST_LINE_BYTES_MAX: usize = 2 * 1024;
+
+/// The most of `User-Agent` and of `Referer` that is logged, in bytes.
+pub(crate) const FIELD_BYTES_MAX: usize = 256;
 
 /// Who may read the file: it has addresses of clients.
 const MODE: u32 = 0o640;
@@ -57,6 +62,12 @@ pub(crate) struct Completion<'a> {
     pub(crate) host: &'a [u8],
     /// Method, space, target.
     pub(crate) request_line: &'a [u8],
+    /// What the client says that it is; empty when it says nothing.
+    pub(crate) user_agent: &'a [u8],
+    /// Where the client says that it comes from; empty when it says nothing.
+    pub(crate) referer: &'a [u8],
+    /// Its place in its trace, if it could be read.
+    pub(crate) trace: Option<&'a TraceContext>,
     /// Whose request it was, if it is known.
     pub(crate) service: Option<&'a SharedService>,
     /// Where it was sent last, if anywhere.
@@ -68,6 +79,8 @@ pub(crate) struct Completion<'a> {
     /// Bytes of the request's and the response's body that were passed on.
     pub(crate) body_bytes: (u64, u64),
     pub(crate) stages: &'a Stages,
+    /// How long it took.
+    pub(crate) total: Duration,
 }
 
 /// The members of a line that are the same for every request of a connection.
@@ -81,6 +94,8 @@ pub(crate) struct Stages {
     pub(crate) slot: Option<Instant>,
     pub(crate) connected: Option<Instant>,
     pub(crate) first_byte: Option<Instant>,
+    /// Its waits for an instance with room: when the first began, and all together.
+    pub(crate) wait: Option<(Instant, Waited)>,
 }
 
 impl Stages {
@@ -91,7 +106,18 @@ impl Stages {
             slot: None,
             connected: None,
             first_byte: None,
+            wait: None,
         }
+    }
+
+    /// It has waited for an instance with room since then.
+    pub(crate) fn waited(&mut self, since: Instant, cold: bool) {
+        let time = since.elapsed();
+        let first = Waited {
+            time: Duration::ZERO,
+            cold,
+        };
+        self.wait.get_or_insert((since, first)).1.time += time;
     }
 }
 
@@ -349,9 +375,23 @@ impl Completion<'_> {
         out.extend_from_slice(b"{\"time_ms\":");
         number(out, now.as_millis() as u64);
         text(out, "request_id", self.request_id);
+        if let Some(trace) = self.trace {
+            // Digits need no second look.
+            out.extend_from_slice(b",\"trace_id\":\"");
+            out.extend_from_slice(&trace.trace.digits());
+            out.extend_from_slice(b"\",\"span_id\":\"");
+            out.extend_from_slice(&trace.span.digits());
+            out.push(b'"');
+        }
         out.extend_from_slice(&self.connection.0);
         text(out, "host", self.host);
         text(out, "request", self.request_line);
+        if !self.user_agent.is_empty() {
+            text(out, "user_agent", self.user_agent);
+        }
+        if !self.referer.is_empty() {
+            text(out, "referer", self.referer);
+        }
         if let Some(slot) = self.slot {
             out.extend_from_slice(&slot.service.shared.log_text);
             out.extend_from_slice(&slot.upstream.instance.log_text);
@@ -370,7 +410,7 @@ impl Completion<'_> {
             ("queue_us", stage(stages.slot)),
             ("connect_us", stage(stages.connected)),
             ("first_byte_us", stage(stages.first_byte)),
-            ("total_us", Some(stages.started.elapsed())),
+            ("total_us", Some(self.total)),
         ] {
             if let Some(time) = time {
                 count(out, name, Duration::as_micros(&time) as u64);
@@ -391,11 +431,17 @@ fn count(out: &mut Vec<u8>, field: &str, value: u64) {
     number(out, value);
 }
 
-/// A JSON string. Everything that gets here is printable ASCII, by the rules for heads; if a rule
-/// should ever let something else pass, it becomes `?` rather than a broken line.
+/// A JSON string. What is not printable ASCII, as the value of a field may have it, becomes `?`
+/// rather than a broken line.
 fn text(out: &mut Vec<u8>, field: &str, value: &[u8]) {
     name(out, field);
     out.push(b'"');
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    // Most are, and are copied in one piece.
+    if value.iter().all(is_plain) {
+        out.extend_from_slice(value);
+        return out.push(b'"');
+    }
     for byte in value {
         match byte {
             b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
@@ -493,18 +539,23 @@ mod tests {
         };
         let connection = ConnectionText::new(&client, protocol);
         let stages = Stages::begin();
+        let trace = crate::tracer::Spans::new().tracer().begin(None);
         let line = |status, cause| {
             log.record(&Completion {
                 connection: &connection,
                 request_id: b"id",
                 host: b"app.test",
                 request_line: b"GET /\"",
+                user_agent: b"agent/1 \xff",
+                referer: b"",
+                trace: Some(&trace),
                 service: None,
                 slot: None,
                 status,
                 cause,
                 body_bytes: (0, 7),
                 stages: &stages,
+                total: Duration::from_micros(5),
             });
         };
         for status in 200..207 {
@@ -526,6 +577,9 @@ mod tests {
             ("protocol", "h2"),
             ("tls", "1.3"),
             ("request", "GET /\""),
+            ("user_agent", "agent/1 ?"),
+            ("trace_id", &trace.trace.to_string()),
+            ("span_id", &trace.span.to_string()),
         ] {
             assert_eq!(lines[0][member], want);
         }

@@ -5,15 +5,23 @@
 //! on listening as long as it has requests: those that wait need to hear of instances, and control
 //! takes no instance down that one of them is with. Its files belong to its successor then.
 
-use std::{collections::VecDeque, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use ekiden_engine::frame::{read_frame, write_frame};
 use ekiden_model::{
     id::InstanceId,
     route::{
         CertificateGeneration, FromEdge, Generation, ROUTE_PROTOCOL_COUNTS, ROUTE_PROTOCOL_DEMAND,
-        ROUTE_PROTOCOL_VERSION, RouteHello, ServiceCounts, ToEdge,
+        ROUTE_PROTOCOL_TRACING, ROUTE_PROTOCOL_VERSION, RouteHello, SPANS_PER_MESSAGE_MAX,
+        ServiceCounts, ToEdge,
     },
+    time::Timestamp,
 };
 use tokio::{
     net::{
@@ -30,6 +38,7 @@ use crate::{
     routes::Update,
     saved::SavedTable,
     tls::{self, Certificates, Change, SavedCertificates, Tls},
+    tracer::{SPANS_MAX, Spans},
     worker::Served,
 };
 
@@ -45,11 +54,22 @@ const CONTROL_TIME: Duration = Duration::from_secs(10);
 /// Certificates are saved so long after they changed, so that many changes in a row are saved once.
 const SAVE_DELAY: Duration = Duration::from_millis(500);
 
-/// Counts of requests are told at most so often.
+/// Counts of requests are told so often: when a second of the clock on the wall begins, so that
+/// each minute's are told apart.
 const COUNTS_EVERY: Duration = Duration::from_secs(1);
 
 /// Services whose counts are in one message; more go into several.
 const COUNTS_PER_MESSAGE_MAX: usize = 1024;
+
+/// Buckets of distributions that are in one message; a message has more only if one service has.
+const BUCKETS_PER_MESSAGE_MAX: usize = 200_000;
+
+/// Without control, counts are taken once a minute for so many minutes; what is counted after that
+/// is told as of when control is there again.
+const MINUTES_KEPT_MAX: u32 = 10;
+
+/// In milliseconds.
+const MINUTE: u64 = 60_000;
 
 /// Messages read from control and not yet acted upon.
 const MESSAGES_MAX: usize = 4;
@@ -72,6 +92,11 @@ pub(crate) struct Control {
     pub(crate) drained: Arc<Notify>,
     /// Counts that were taken and that control may not have been told.
     pub(crate) untold: Vec<ServiceCounts>,
+    /// The minute, since the Unix epoch, that counts were last taken in.
+    pub(crate) minute: u64,
+    /// How often counts were taken since `untold` was empty.
+    pub(crate) minutes_kept: u32,
+    pub(crate) spans: Spans,
     /// True when the edge is to stop.
     pub(crate) stop: watch::Receiver<bool>,
     /// True when every worker has ended.
@@ -141,6 +166,7 @@ impl Control {
             if save_at.take().is_some() {
                 self.save_certificates();
             }
+            self.keep_counts();
             tokio::select! {
                 () = sleep(pause) => {}
                 _ = over.wait_for(|over| *over) => {}
@@ -156,7 +182,7 @@ impl Control {
         save_at: &mut Option<Instant>,
     ) -> io::Result<()> {
         let mut over = self.over.clone();
-        let mut count_at = Instant::now() + COUNTS_EVERY;
+        let mut count_at = next_second();
         let marks = self.publisher.marks();
         loop {
             let demand = conversation.demand.as_ref();
@@ -196,12 +222,14 @@ impl Control {
                     self.save_certificates();
                 }
                 () = sleep_until(count_at) => {
-                    count_at = Instant::now() + COUNTS_EVERY;
+                    count_at = next_second();
                     self.tell_counts(conversation).await?;
+                    self.tell_spans(conversation).await?;
                 }
                 _ = over.wait_for(|over| *over) => {
                     // The last there will be, behind those that were not told yet.
                     self.tell_counts(conversation).await?;
+                    self.tell_spans(conversation).await?;
                     return self.tell_counts(conversation).await;
                 }
             }
@@ -263,6 +291,10 @@ impl Control {
                 });
                 conversation.certified = true;
                 conversation.presenting = Some(generation);
+                return Ok(());
+            }
+            ToEdge::Tracing(tracing) => {
+                self.spans.set(tracing);
                 return Ok(());
             }
             ToEdge::Table { generation, routes } => {
@@ -361,18 +393,61 @@ impl Control {
     /// Tells control what was counted since the last time, and before that what it was not told then.
     async fn tell_counts(&mut self, conversation: &mut Conversation) -> io::Result<()> {
         if self.untold.is_empty() {
-            self.untold = self.publisher.take_counts();
+            self.minutes_kept = 0;
+            self.take_counts();
         }
         if conversation.version < ROUTE_PROTOCOL_COUNTS {
             self.untold.clear();
         }
         while !self.untold.is_empty() {
-            let rest = self.untold.len().saturating_sub(COUNTS_PER_MESSAGE_MAX);
+            let rest = self.untold.len() - in_one_message(&self.untold);
             let message = FromEdge::Counts {
                 counts: self.untold[rest..].to_vec(),
             };
             timeout(CONTROL_TIME, write_frame(&mut conversation.out, &message)).await??;
             self.untold.truncate(rest);
+        }
+        Ok(())
+    }
+
+    /// Takes what was counted, as of the second that is over.
+    fn take_counts(&mut self) {
+        let now = wall_millis();
+        let at = Timestamp::from_millis(now.saturating_sub(COUNTS_EVERY.as_millis() as u64 / 2));
+        self.minute = now / MINUTE;
+        self.untold.extend(self.publisher.take_counts(at));
+    }
+
+    /// Takes what was counted if a minute is over, so that it is told as of that minute.
+    fn keep_counts(&mut self) {
+        let is_over = wall_millis() / MINUTE > self.minute;
+        if is_over && self.minutes_kept < MINUTES_KEPT_MAX {
+            self.minutes_kept += 1;
+            self.take_counts();
+        }
+    }
+
+    /// Tells control of requests that were sampled, if it wants to know.
+    async fn tell_spans(&mut self, conversation: &mut Conversation) -> io::Result<()> {
+        let knows = conversation.version >= ROUTE_PROTOCOL_TRACING;
+        // What comes while these are told waits for the next second.
+        for _ in 0..SPANS_MAX.div_ceil(SPANS_PER_MESSAGE_MAX) {
+            let spans = self.spans.take(SPANS_PER_MESSAGE_MAX);
+            let count = spans.len() as u64;
+            if !knows {
+                self.spans.lose(count);
+                continue;
+            }
+            let lost = self.spans.take_lost();
+            if count == 0 && lost == 0 {
+                return Ok(());
+            }
+            let message = FromEdge::Spans { spans, lost };
+            let written = timeout(CONTROL_TIME, write_frame(&mut conversation.out, &message)).await;
+            if !matches!(written, Ok(Ok(()))) {
+                self.spans.lose(count.saturating_add(lost));
+            }
+            written??;
         }
         Ok(())
     }
@@ -401,6 +476,39 @@ impl Control {
             tracing::warn!(%error, "the routes cannot be saved; a restarted edge will wait for control");
         }
     }
+}
+
+/// How many of what is to be told, from its end, go into one message.
+fn in_one_message(untold: &[ServiceCounts]) -> usize {
+    let mut buckets = 0;
+    let fitting = untold
+        .iter()
+        .rev()
+        .take(COUNTS_PER_MESSAGE_MAX)
+        .take_while(|one| {
+            let of = [&one.latency, &one.queued, &one.cold];
+            buckets += of
+                .map(|histogram| histogram.buckets.len())
+                .iter()
+                .sum::<usize>();
+            buckets <= BUCKETS_PER_MESSAGE_MAX
+        });
+    fitting.count().max(1)
+}
+
+/// Milliseconds since the Unix epoch.
+fn wall_millis() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default().as_millis() as u64
+}
+
+/// When the next second of the clock on the wall begins.
+fn next_second() -> Instant {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let begun = Duration::from_nanos(now.subsec_nanos().into());
+    Instant::now() + COUNTS_EVERY.saturating_sub(begun)
 }
 
 /// Tells control that a certificate is wanted, if it knows of certificates.
@@ -529,6 +637,9 @@ mod tests {
             adopted: Arc::clone(&notify),
             drained: notify,
             untold: Vec::new(),
+            minute: 0,
+            minutes_kept: 0,
+            spans: Spans::new(),
             over: stop.clone(),
             stop,
         };

@@ -1,13 +1,23 @@
-//! Counting requests that are over: in all, by class of status, by cause.
+//! Counting requests that are over: in all, by class of status, by cause, by how long they took and
+//! waited; and how many there are at once.
 //!
 //! The workers count, the control thread takes the counts away and tells control of them. A request
-//! costs one addition without a lock, and one more if the edge answered or gave up.
+//! costs a few additions without a lock.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use ekiden_model::request_counts::RequestCounts;
+use ekiden_model::{histogram::Histogram, request_counts::RequestCounts, route::ServiceCounts};
 
-use crate::cause::{CAUSES, Cause};
+use crate::{
+    cause::{CAUSES, Cause},
+    distribution::Distribution,
+};
 
 /// 1xx to 5xx.
 const CLASSES: usize = 5;
@@ -21,6 +31,21 @@ pub(crate) struct Counters {
     answered: [AtomicU64; CLASSES],
     unanswered: AtomicU64,
     causes: [AtomicU64; CAUSES],
+    /// Requests that instances hold, and the most that they held at once.
+    in_flight: AtomicU32,
+    in_flight_max: AtomicU32,
+    /// In microseconds; each with the first request that has one.
+    latency: OnceLock<Box<Distribution>>,
+    queued: OnceLock<Box<Distribution>>,
+    cold: OnceLock<Box<Distribution>>,
+}
+
+/// A request's wait for an instance with room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Waited {
+    pub(crate) time: Duration,
+    /// Whether its service had no instance when it began to wait.
+    pub(crate) cold: bool,
 }
 
 impl Default for Counters {
@@ -29,6 +54,11 @@ impl Default for Counters {
             answered: [const { AtomicU64::new(0) }; CLASSES],
             unanswered: AtomicU64::new(0),
             causes: [const { AtomicU64::new(0) }; CAUSES],
+            in_flight: AtomicU32::new(0),
+            in_flight_max: AtomicU32::new(0),
+            latency: OnceLock::new(),
+            queued: OnceLock::new(),
+            cold: OnceLock::new(),
         }
     }
 }
@@ -49,9 +79,64 @@ impl Counters {
         counter.fetch_add(1, Ordering::Release);
     }
 
-    /// Takes what was counted since the last time; `None` if nothing was. The cause of a request
-    /// that is counted at this moment may be taken before it, never after it.
-    pub(crate) fn take(&self) -> Option<RequestCounts> {
+    /// Counts how long a request took and waited; before it is counted itself.
+    pub(crate) fn time(&self, took: Duration, waited: Option<Waited>) {
+        record(&self.latency, took);
+        if let Some(Waited { time, cold }) = waited {
+            record(&self.queued, time);
+            if cold {
+                record(&self.cold, time);
+            }
+        }
+    }
+
+    /// An instance holds one request more.
+    pub(crate) fn enter(&self) {
+        let in_flight = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+        if in_flight > self.in_flight_max.load(Ordering::SeqCst) {
+            self.in_flight_max.fetch_max(in_flight, Ordering::SeqCst);
+        }
+    }
+
+    /// An instance holds one request less.
+    pub(crate) fn leave(&self) {
+        self.in_flight.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Takes what was counted since the last time, without whose it is and when; `None` if nothing
+    /// was, and no instance held a request. The cause and the times of a request that is counted at
+    /// this moment may be taken before it, never after it.
+    pub(crate) fn take(&self) -> Option<ServiceCounts> {
+        let concurrency_max = match self.in_flight_max.load(Ordering::SeqCst) {
+            0 => 0,
+            _ => self.in_flight_max.swap(0, Ordering::SeqCst),
+        };
+        // Those that are there are so in what begins now too. Whoever enters from here on counts
+        // itself.
+        let in_flight = self.in_flight.load(Ordering::SeqCst);
+        if in_flight > 0 {
+            self.in_flight_max.fetch_max(in_flight, Ordering::SeqCst);
+        }
+        let counts = self.take_counts();
+        if counts.is_none() && concurrency_max == 0 && in_flight == 0 {
+            return None;
+        }
+        let times = |of: &OnceLock<Box<Distribution>>| match (&counts, of.get()) {
+            (Some(_), Some(distribution)) => distribution.take(),
+            _ => Histogram::default(),
+        };
+        Some(ServiceCounts {
+            latency: times(&self.latency),
+            queued: times(&self.queued),
+            cold: times(&self.cold),
+            concurrency_max: concurrency_max.max(in_flight),
+            in_flight,
+            counts: counts.unwrap_or_default(),
+            ..ServiceCounts::default()
+        })
+    }
+
+    fn take_counts(&self) -> Option<RequestCounts> {
         let mut counts = RequestCounts {
             unanswered: take(&self.unanswered),
             ..RequestCounts::default()
@@ -70,6 +155,11 @@ impl Counters {
         }
         Some(counts)
     }
+}
+
+fn record(of: &OnceLock<Box<Distribution>>, time: Duration) {
+    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    of.get_or_init(Box::default).record(micros);
 }
 
 fn take(counter: &AtomicU64) -> u64 {
@@ -96,7 +186,7 @@ mod tests {
             counters.count(Some(cause.status()), Some(*cause));
         }
         counters.count(None, Some(Cause::ClientLeft));
-        let counts = counters.take().unwrap();
+        let counts = counters.take().unwrap().counts;
         let by_class = |class| {
             let of = |cause: &&Cause| cause.status() / 100 == class;
             Cause::ALL.iter().filter(of).count() as u64
@@ -123,10 +213,55 @@ mod tests {
     }
 
     #[test]
+    fn times_are_taken_with_the_requests_and_waits_only_of_those_that_waited() {
+        let counters = Counters::default();
+        let waited = |micros, cold| {
+            Some(Waited {
+                time: Duration::from_micros(micros),
+                cold,
+            })
+        };
+        for (took, waited) in [
+            (7, None),
+            (900, waited(800, false)),
+            (5000, waited(4000, true)),
+        ] {
+            counters.time(Duration::from_micros(took), waited);
+            counters.count(Some(200), None);
+        }
+        let taken = counters.take().unwrap();
+        assert_eq!((taken.latency.count, taken.latency.sum), (3, 5907));
+        assert_eq!((taken.queued.count, taken.queued.sum), (2, 4800));
+        assert_eq!((taken.cold.count, taken.cold.max), (1, 4000));
+        assert_eq!(counters.take(), None);
+    }
+
+    #[test]
+    fn the_most_at_once_begins_with_those_that_are_there() {
+        let counters = Counters::default();
+        let taken = || {
+            let taken = counters.take();
+            taken.map(|taken| (taken.concurrency_max, taken.in_flight))
+        };
+        assert_eq!(taken(), None);
+        (0..3).for_each(|_| counters.enter());
+        (0..2).for_each(|_| counters.leave());
+        assert_eq!(taken(), Some((3, 1)));
+        assert_eq!(taken(), Some((1, 1)));
+        counters.leave();
+        assert_eq!(taken(), Some((1, 0)));
+        assert_eq!(taken(), None);
+    }
+
+    #[test]
     fn what_is_counted_while_counts_are_taken_is_not_lost() {
         const EACH: u64 = 50_000;
         let counters = Counters::default();
         let mut sum = RequestCounts::default();
+        let add = |sum: &mut RequestCounts| {
+            let taken = counters.take();
+            taken.iter().for_each(|taken| sum.add(&taken.counts));
+        };
         thread::scope(|scope| {
             let workers: Vec<_> = (0..2)
                 .map(|_| {
@@ -136,10 +271,10 @@ mod tests {
                 })
                 .collect();
             while workers.iter().any(|worker| !worker.is_finished()) {
-                counters.take().iter().for_each(|counts| sum.add(counts));
+                add(&mut sum);
             }
         });
-        counters.take().iter().for_each(|counts| sum.add(counts));
+        add(&mut sum);
         assert_eq!(sum.requests(), 2 * EACH);
         assert_eq!(sum.causes["queue_full"], 2 * EACH);
     }

@@ -9,14 +9,17 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::Poll,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use ekiden_model::ingress::{Coding, Ingress, RequestIdPolicy};
+use ekiden_model::{
+    ingress::{Coding, Ingress, RequestIdPolicy},
+    span::{QueueSpan, RequestSpan},
+};
 use tokio::net::TcpStream;
 
 use crate::{
-    access_log::{Completion, REQUEST_LINE_BYTES_MAX, Stages},
+    access_log::{Completion, FIELD_BYTES_MAX, REQUEST_LINE_BYTES_MAX, Stages},
     acme,
     answer::Reply,
     cause::Cause,
@@ -26,7 +29,7 @@ use crate::{
     config::{STALE_RETRIES_MAX, TICK, UNREPEATABLE_IDLE_MAX},
     exchange::{self, Delivered, Failed},
     forward,
-    head::{self, Framing, Method, RequestHead, Version},
+    head::{self, Framing, HOST_BYTES_MAX, Method, RequestHead, Version},
     ingress::{Redirect, RequestView, Verdict},
     link::{self, Link, LinkKind},
     queue::Place,
@@ -34,9 +37,16 @@ use crate::{
     routes::{NoSlot, Service, Slot},
     scratch::Scratch,
     sticky::Sessions,
+    trace_context::{self, TraceContext},
     watch::{Moment, Watch},
     worker::Worker,
 };
+
+/// The most of a request's method that is in its span, in bytes.
+const SPAN_METHOD_BYTES_MAX: usize = 32;
+
+/// The most of a request's path that is in its span, in bytes.
+const SPAN_PATH_BYTES_MAX: usize = 256;
 
 /// What is remembered of a request once its head has been written anew.
 #[derive(Debug)]
@@ -75,7 +85,9 @@ pub(crate) struct Request {
     give_up_at: Option<Moment>,
     /// Whether an instance was chosen and could not be reached.
     unreachable: bool,
-    pub(crate) stages: Option<Stages>,
+    pub(crate) stages: Stages,
+    /// Its place in its trace.
+    pub(crate) trace: TraceContext,
     /// The status that the client was sent, once it was.
     pub(crate) status: Option<u16>,
     /// Bytes of the request's and the response's body that were passed on.
@@ -155,7 +167,8 @@ pub(crate) fn begin(
         .then_some(&client);
     scratch.to_app.clear();
     let out = scratch.to_app.bytes();
-    forward::request_head(&head, fields, told_of, id.as_bytes(), out);
+    let trace = worker.tracer.begin(trace_context::begun(&head));
+    forward::request_head(&head, fields, told_of, id.as_bytes(), &trace, out);
     let seconds = |seconds: u32| Duration::from_secs(seconds.into());
     let idle = ingress.ok().and_then(|ingress| ingress.idle_seconds);
     let total = ingress
@@ -166,18 +179,18 @@ pub(crate) fn begin(
         Err(cause) => (Some(*cause), None),
         Ok(service) => admit(service, &head, &scratch.host, client),
     };
-    let stages = worker.log.as_ref().map(|_| {
-        scratch.request_line.clear();
-        scratch
-            .request_line
-            .extend_from_slice(head.method_name.as_bytes());
-        scratch.request_line.push(b' ');
-        scratch
-            .request_line
-            .extend_from_slice(head.target.as_bytes());
-        scratch.request_line.truncate(REQUEST_LINE_BYTES_MAX);
-        Stages::begin()
-    });
+    if worker.log.is_some() || worker.tracer.exports() {
+        let line = &mut scratch.request_line;
+        line.clear();
+        line.extend_from_slice(head.method_name.as_bytes());
+        line.push(b' ');
+        line.extend_from_slice(head.target.as_bytes());
+        line.truncate(REQUEST_LINE_BYTES_MAX);
+    }
+    if worker.log.is_some() {
+        keep(head.fields, "user-agent", &mut scratch.user_agent);
+        keep(head.fields, "referer", &mut scratch.referer);
+    }
     Ok(Request {
         method: head.method,
         version: head.version,
@@ -198,7 +211,8 @@ pub(crate) fn begin(
         added: Vec::new(),
         give_up_at: None,
         unreachable: false,
-        stages,
+        stages: Stages::begin(),
+        trace,
         status: None,
         body_bytes: (0, 0),
     })
@@ -239,6 +253,14 @@ fn coding(ingress: &Ingress, head: &RequestHead<'_, '_>) -> Option<Option<Coding
     }
     let values = client_address::field_values(head.fields, "accept-encoding");
     Some(compression::choose(&ingress.compression, values))
+}
+
+/// Keeps the first value of a field for the access log.
+fn keep(fields: &[httparse::Header<'_>], name: &'static str, kept: &mut Vec<u8>) {
+    kept.clear();
+    if let Some(value) = client_address::field_values(fields, name).next() {
+        kept.extend_from_slice(&value[..value.len().min(FIELD_BYTES_MAX)]);
+    }
 }
 
 /// The value of a field that is there once.
@@ -290,9 +312,7 @@ pub(crate) async fn forward<C: Client>(
         if taken.service.shared.sessions.is_some() {
             stay(client.origin(), scratch, request, taken);
         }
-        if let Some(stages) = &mut request.stages {
-            stages.slot = Some(Instant::now());
-        }
+        request.stages.slot = Some(Instant::now());
         // After one kept connection was found closed, the others are suspect.
         let kept = match stale_retries {
             0 => kept_link(client.worker(), taken, request),
@@ -309,9 +329,7 @@ pub(crate) async fn forward<C: Client>(
                 }
             },
         };
-        if let Some(stages) = &mut request.stages {
-            stages.connected = Some(Instant::now());
-        }
+        request.stages.connected = Some(Instant::now());
         match exchange::exchange(client, scratch, &mut link, request).await {
             Ok(delivered) => {
                 taken.upstream.instance.succeeded();
@@ -357,7 +375,12 @@ async fn take_slot<C: Client>(
             return Ok(slot);
         }
     }
-    Box::pin(wait_for_slot(client, scratch, request, service)).await
+    let (since, cold) = (Instant::now(), service.is_cold());
+    let slot = Box::pin(wait_for_slot(client, scratch, request, service)).await;
+    if !matches!(slot, Err(Undelivered::Answer(Cause::QueueFull))) {
+        request.stages.waited(since, cold);
+    }
+    slot
 }
 
 fn service<C: Client>(client: &C, scratch: &Scratch) -> Result<Rc<Service>, Cause> {
@@ -562,10 +585,21 @@ pub(crate) fn note<C: Client>(
         Some(service) => &service.shared.counters,
         None => &worker.unrouted,
     };
-    counters.count(sent, cause);
-    let (Some(log), Some(stages)) = (&worker.log, &request.stages) else {
-        return;
+    let stages = &request.stages;
+    let total = stages.started.elapsed();
+    // What follows a change of protocol is no request any more.
+    let took = match (request.status, stages.first_byte) {
+        (Some(101), Some(answered)) => answered.duration_since(stages.started),
+        _ => total,
     };
+    counters.time(took, stages.wait.map(|(_, waited)| waited));
+    counters.count(sent, cause);
+    if request.trace.sampled && worker.tracer.exports() {
+        let status = sent.or(cause.map(Cause::status)).unwrap_or_default();
+        let span = span(worker, scratch, request, slot, (status, cause), total);
+        worker.tracer.hand_over(span);
+    }
+    let Some(log) = &worker.log else { return };
     log.record(&Completion {
         connection: match &request.told {
             Some(told) => &told.log_text,
@@ -574,11 +608,66 @@ pub(crate) fn note<C: Client>(
         request_id: request.id.as_bytes(),
         host: &scratch.host,
         request_line: &scratch.request_line,
+        user_agent: &scratch.user_agent,
+        referer: &scratch.referer,
+        trace: Some(&request.trace),
         service: request.service.as_ref().map(|service| &*service.shared),
         slot,
         status: sent.or(cause.map(Cause::status)).unwrap_or_default(),
         cause,
         body_bytes: request.body_bytes,
         stages,
+        total,
     });
+}
+
+/// What is exported of a request that is over.
+#[cold]
+fn span(
+    worker: &Worker,
+    scratch: &Scratch,
+    request: &Request,
+    slot: Option<&Slot>,
+    (status, cause): (u16, Option<Cause>),
+    total: Duration,
+) -> RequestSpan {
+    let micros = |time: Duration| time.as_micros() as u64;
+    let stages = &request.stages;
+    let since = |at: Instant| micros(at.duration_since(stages.started));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let mut words = scratch.request_line.splitn(2, |byte| *byte == b' ');
+    let text = |word: Option<&[u8]>, bytes_max: usize| {
+        let word = word.unwrap_or_default();
+        String::from_utf8_lossy(&word[..word.len().min(bytes_max)]).into_owned()
+    };
+    let method = text(words.next(), SPAN_METHOD_BYTES_MAX);
+    let path = words.next().unwrap_or_default();
+    let path = path.split(|byte| *byte == b'?').next();
+    RequestSpan {
+        trace: request.trace.trace,
+        span: request.trace.span,
+        parent: request.trace.parent,
+        service: request
+            .service
+            .as_ref()
+            .map(|service| service.shared.route.service),
+        instance: slot.map(|slot| slot.upstream.instance.id),
+        method,
+        host: text(Some(&scratch.host), HOST_BYTES_MAX),
+        path: text(path, SPAN_PATH_BYTES_MAX),
+        status,
+        cause: cause.map(|cause| cause.name().to_owned()),
+        started_us: micros(now.unwrap_or_default().saturating_sub(total)),
+        queue: stages.wait.map(|(began, waited)| QueueSpan {
+            span: worker.tracer.span(),
+            began_us: since(began),
+            waited_us: micros(waited.time),
+            cold: waited.cold,
+        }),
+        connected_us: stages.connected.map(since),
+        first_byte_us: stages.first_byte.map(since),
+        total_us: micros(total),
+        request_body_bytes: request.body_bytes.0,
+        response_body_bytes: request.body_bytes.1,
+    }
 }

@@ -21,6 +21,7 @@ use crate::{
     publisher::Publisher,
     saved::SavedTable,
     tls::{self, Certificates, SavedCertificates, Tls},
+    tracer::Spans,
     worker::{self, Served, Start, UPDATES_MAX},
 };
 
@@ -142,6 +143,7 @@ impl Edge {
             tls.present(certificates.snapshot(&provider));
         }
 
+        let spans = Spans::new();
         let mut workers = Vec::new();
         let mut ends = Vec::new();
         let clients = Arc::new(ClientConnections::new(config.bounds.connections_per_client));
@@ -159,6 +161,7 @@ impl Edge {
                 tls: Arc::clone(&tls),
                 log: log.as_ref().map(AccessLog::buffer),
                 unrouted: Arc::clone(publisher.unrouted()),
+                tracer: spans.tracer(),
                 stop: stopped.clone(),
             };
             workers.push(spawn(format!("edge-{index}"), &end, move || {
@@ -178,6 +181,9 @@ impl Edge {
             adopted,
             drained,
             untold: Vec::new(),
+            spans,
+            minute: 0,
+            minutes_kept: 0,
             stop: stopped,
             over: is_over,
         };

@@ -110,9 +110,7 @@ pub(crate) async fn exchange<C: Client>(
             length => length?,
         };
         let answered = scratch.to_client.bytes().len();
-        if let Some(stages) = &mut request.stages {
-            stages.first_byte.get_or_insert_with(Instant::now);
-        }
+        request.stages.first_byte.get_or_insert_with(Instant::now);
         let answer = begin_answer(client, scratch, link, request, &upload, length)?;
         scratch.from_app.consume(length);
         match answer {

@@ -9,6 +9,7 @@ use httparse::Header;
 
 use crate::client_address::Client;
 use crate::head::{FieldSet, Framing, RequestHead, ResponseHead, Version, upgraded_to};
+use crate::trace_context::TraceContext;
 
 /// The forwarding fields that are the same for every request of a client's connection, ready to
 /// append. `port` is the one that it connected to.
@@ -59,6 +60,7 @@ pub(crate) fn request_head(
     connection_fields: &[u8],
     told_of: Option<&Client>,
     request_id: &[u8],
+    trace: &TraceContext,
     out: &mut Vec<u8>,
 ) {
     out.extend_from_slice(head.method_name.as_bytes());
@@ -74,6 +76,7 @@ pub(crate) fn request_head(
         forwarded(client, head.host, out);
     }
     field(out, "X-Request-Id", request_id);
+    trace.write(head, out);
     if let Some(protocol) = head.upgrade {
         out.extend_from_slice(b"Connection: Upgrade\r\n");
         field(out, "Upgrade", protocol);

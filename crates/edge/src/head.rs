@@ -118,8 +118,19 @@ pub struct RequestHead<'b, 's> {
     pub takes_trailers: bool,
     /// The fields that are the application's to see, among those of `fields`.
     pub kept: FieldSet,
+    /// The fields that tell of the trace that the request is of, which are not among those.
+    pub trace: FieldSet,
     /// Every field, in order.
     pub fields: &'s [Header<'b>],
+}
+
+impl<'b> RequestHead<'b, '_> {
+    /// The fields of `trace`, in their order.
+    pub fn trace_fields(&self) -> impl Iterator<Item = &Header<'b>> {
+        let fields = self.fields.iter().enumerate();
+        let found = fields.filter(|(index, _)| self.trace.contains(*index));
+        found.map(|(_, field)| field)
+    }
 }
 
 /// A response's head, read and found good.
@@ -152,6 +163,11 @@ impl FieldSet {
 
     fn remove(&mut self, index: usize) {
         self.0 &= !(1 << index);
+    }
+
+    /// Whether nothing is in the set.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
     }
 
     /// Whether the index is in the set.
@@ -233,6 +249,7 @@ pub fn parse_request<'b, 's>(
         upgrade,
         takes_trailers: read.takes_trailers,
         kept,
+        trace: read.common.trace,
         fields,
     })
 }
@@ -321,7 +338,9 @@ pub fn parse_response<'b, 's>(
         let (name, exact) = classify(field.name);
         match name {
             // These mean something in requests only.
-            Name::Host | Name::Expect | Name::Forwarding => common.kept.insert(index),
+            Name::Host | Name::Expect | Name::Forwarding | Name::Trace => {
+                common.kept.insert(index);
+            }
             _ => common
                 .read(index, name, exact, field.value)
                 .map_err(|_| Cause::AppBadResponse)?,
@@ -367,6 +386,8 @@ enum Name {
     HopByHop,
     /// Tells the application who asked; the client's word is not taken for it.
     Forwarding,
+    /// Tells of the trace that a request is of; read, and written anew.
+    Trace,
     ProxyAuthenticate,
     Cause,
     Other,
@@ -389,10 +410,13 @@ fn classify(name: &str) -> (Name, bool) {
         9 if is(bytes, b"forwarded") || is(bytes, b"x-real-ip") => Name::Forwarding,
         10 if is(bytes, b"connection") => Name::Connection,
         10 if is(bytes, b"keep-alive") => Name::HopByHop,
+        10 if is(bytes, b"tracestate") => Name::Trace,
+        11 if is(bytes, b"traceparent") => Name::Trace,
         12 if is(bytes, b"x-request-id") => Name::Forwarding,
         14 if is(bytes, b"content-length") => Name::ContentLength,
         14 if is(bytes, b"x-ekiden-cause") => Name::Cause,
         14 if is(bytes, b"http2-settings") => Name::HopByHop,
+        15 if is(bytes, b"x-amzn-trace-id") => Name::Trace,
         16 if is(bytes, b"proxy-connection") => Name::HopByHop,
         17 if is(bytes, b"transfer-encoding") => Name::TransferEncoding,
         18 if is(bytes, b"proxy-authenticate") => Name::ProxyAuthenticate,
@@ -416,6 +440,7 @@ fn is(name: &[u8], wanted: &[u8]) -> bool {
 #[derive(Debug, Default)]
 struct CommonFields {
     kept: FieldSet,
+    trace: FieldSet,
     content_length: Option<u64>,
     chunked: bool,
     connection: Connection,
@@ -445,6 +470,7 @@ impl CommonFields {
                 self.chunked = true;
             }
             Name::Connection => self.connection.read(value),
+            Name::Trace => self.trace.insert(index),
             Name::Host
             | Name::Expect
             | Name::Upgrade
@@ -471,6 +497,7 @@ impl CommonFields {
                 for (index, field) in fields.iter().enumerate() {
                     if field.name.as_bytes().eq_ignore_ascii_case(token) {
                         self.kept.remove(index);
+                        self.trace.remove(index);
                     }
                 }
             }

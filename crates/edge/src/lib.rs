@@ -11,7 +11,8 @@
 //! slot in [`routes`] ([`queue`], when there is none), [`link`] is the way to the instance ([`h2c`],
 //! when that speaks HTTP/2), [`exchange`] moves both bodies ([`body`], [`chunked`]), or [`tunnel`]
 //! what follows a change of protocol, [`answer`] says why where the edge answers itself ([`cause`]),
-//! and [`access_log`] and [`counters`] take in what became of it. A table's way:
+//! and [`access_log`] and [`counters`] take in what became of it ([`distribution`], how long it took).
+//! Which trace it is of is in [`trace_context`] and [`tracer`]. A table's way:
 //! [`control`], [`publisher`], [`routes`], and back through [`worker`]'s acknowledgement.
 //!
 //! A certificate's way: [`control`], [`tls`], and from there into the next handshake.
@@ -36,6 +37,7 @@ mod control;
 mod counters;
 mod demand;
 mod dispatch;
+mod distribution;
 mod edge;
 mod exchange;
 mod fields;
@@ -58,6 +60,8 @@ mod scratch;
 mod sticky;
 mod stream;
 mod tls;
+mod trace_context;
+mod tracer;
 mod tunnel;
 mod watch;
 mod worker;

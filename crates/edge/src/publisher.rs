@@ -10,6 +10,7 @@ use std::{
 use ekiden_model::{
     id::{InstanceId, ServiceId},
     route::{Generation, Route, ServiceCounts},
+    time::Timestamp,
 };
 use tokio::sync::Notify;
 
@@ -76,11 +77,15 @@ impl Publisher {
         &self.unrouted
     }
 
-    /// Takes what was counted since the last time.
-    pub(crate) fn take_counts(&mut self) -> Vec<ServiceCounts> {
+    /// Takes what was counted since the last time, as of a moment.
+    pub(crate) fn take_counts(&mut self, at: Timestamp) -> Vec<ServiceCounts> {
         let of = |service, counters: &Counters| {
             let counts = counters.take()?;
-            Some(ServiceCounts { service, counts })
+            Some(ServiceCounts {
+                service,
+                at: Some(at),
+                ..counts
+            })
         };
         let mut taken: Vec<_> = of(None, &self.unrouted).into_iter().collect();
         self.counters.retain(|id, counters| {

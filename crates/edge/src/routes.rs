@@ -261,6 +261,11 @@ impl Service {
         }
     }
 
+    /// Whether there is no instance.
+    pub(crate) fn is_cold(&self) -> bool {
+        self.upstreams.is_empty()
+    }
+
     fn upstream(&self, instance: &Arc<Instance>, address: SocketAddr) -> Option<Rc<Upstream>> {
         self.upstreams
             .iter()
@@ -276,6 +281,7 @@ impl Service {
             let (upstream, in_flight) = self.choose()?;
             // Another worker may have counted in between: then choose anew.
             if upstream.instance.try_take(in_flight) {
+                self.shared.counters.enter();
                 return Ok(Slot {
                     service: Rc::clone(self),
                     upstream: Rc::clone(upstream),
@@ -294,6 +300,7 @@ impl Service {
                 return None;
             }
             if upstream.instance.try_take(in_flight) {
+                self.shared.counters.enter();
                 return Some(Slot {
                     service: Rc::clone(self),
                     upstream: Rc::clone(upstream),
@@ -364,6 +371,7 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.upstream.instance.release();
+        self.service.shared.counters.leave();
         self.service.shared.queue.wake_first();
     }
 }

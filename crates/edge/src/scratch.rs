@@ -17,8 +17,12 @@ pub(crate) struct Scratch {
     pub(crate) canonical: Vec<u8>,
     /// The request's host name: lower case, without port.
     pub(crate) host: Vec<u8>,
-    /// The request's method and target, for the access log; empty without one.
+    /// The request's method and target, for the access log and traces; empty without them.
     pub(crate) request_line: Vec<u8>,
+    /// What the client says that it is, for the access log; empty without one.
+    pub(crate) user_agent: Vec<u8>,
+    /// Where the client says that it comes from, for the access log.
+    pub(crate) referer: Vec<u8>,
 }
 
 impl Scratch {
@@ -31,5 +35,7 @@ impl Scratch {
         self.canonical.clear();
         self.host.clear();
         self.request_line.clear();
+        self.user_agent.clear();
+        self.referer.clear();
     }
 }

@@ -37,6 +37,7 @@ use crate::{
     scratch::Scratch,
     stream::ClientStream,
     tls::{ON_DEMAND_WAIT, Tls},
+    tracer::Tracer,
     watch::Clock,
 };
 
@@ -65,6 +66,7 @@ pub(crate) struct Start {
     pub(crate) tls: Arc<Tls>,
     pub(crate) log: Option<LogBuffer>,
     pub(crate) unrouted: Arc<Counters>,
+    pub(crate) tracer: Tracer,
     /// True when the edge is to stop.
     pub(crate) stop: watch::Receiver<bool>,
 }
@@ -83,6 +85,7 @@ pub(crate) struct Worker {
     pub(crate) routes: RefCell<Routes>,
     pub(crate) clock: Rc<Clock>,
     pub(crate) request_ids: RequestIds,
+    pub(crate) tracer: Tracer,
     pub(crate) tls: Arc<Tls>,
     pub(crate) trusted: TrustedProxies,
     clients: Arc<ClientConnections>,
@@ -147,6 +150,7 @@ async fn serve(start: Start) -> io::Result<()> {
         clients,
         log,
         unrouted,
+        tracer,
         mut stop,
     } = start;
     let worker = Rc::new(Worker {
@@ -154,6 +158,7 @@ async fn serve(start: Start) -> io::Result<()> {
         routes: RefCell::default(),
         clock: Rc::new(Clock::new()),
         request_ids: RequestIds::new(),
+        tracer,
         tls,
         trusted,
         clients,
@@ -377,6 +382,7 @@ async fn tick(worker: Rc<Worker>) {
             }
         }
         worker.clock.tick();
+        worker.tracer.tick();
         if let Some(log) = &worker.log {
             log.flush();
         }
@@ -412,6 +418,7 @@ impl Held {
         if before == 0 {
             // The clock went slowly until now.
             worker.clock.update();
+            worker.tracer.tick();
             worker.connections_changed.notify_waiters();
         }
         Self { worker }
@@ -482,12 +489,16 @@ impl Worker {
             request_id: b"",
             host: b"",
             request_line: b"",
+            user_agent: b"",
+            referer: b"",
+            trace: None,
             service: None,
             slot: None,
             status: cause.status(),
             cause: Some(cause),
             body_bytes: (0, 0),
             stages: &Stages::begin(),
+            total: Duration::ZERO,
         });
     }
 

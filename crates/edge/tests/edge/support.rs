@@ -29,6 +29,7 @@ use ekiden_model::{
         FromEdge, Generation, ROUTE_PROTOCOL_VERSION, Route, RouteHello, RouteState, ServiceCounts,
         ServiceDemand, ToEdge, Upstream,
     },
+    span::RequestSpan,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tempfile::TempDir;
@@ -166,6 +167,8 @@ pub(crate) struct FakeControl {
     pub(crate) version: u32,
     /// What it was told of requests.
     pub(crate) counts: Vec<ServiceCounts>,
+    /// What it was told of requests that are sampled.
+    pub(crate) spans: Vec<RequestSpan>,
     demand: HashMap<ServiceId, (u32, u32)>,
 }
 
@@ -178,6 +181,7 @@ impl FakeControl {
             generation: 0,
             version: ROUTE_PROTOCOL_VERSION,
             counts: Vec::new(),
+            spans: Vec::new(),
             demand: HashMap::new(),
         }
     }
@@ -242,6 +246,7 @@ impl FakeControl {
         match message {
             FromEdge::Counts { counts } => self.counts.extend(counts),
             FromEdge::Demand { whole, services } => self.note(whole, services),
+            FromEdge::Spans { spans, .. } => self.spans.extend(spans),
             other => panic!("{other:?}"),
         }
     }
@@ -261,6 +266,17 @@ impl FakeControl {
                 other => self.keep(other),
             }
         }
+    }
+
+    /// Waits until it was told of so many sampled requests.
+    pub(crate) fn traced(&mut self, count: usize) -> &[RequestSpan] {
+        while self.spans.len() < count {
+            match read_frame(&mut self.stream) {
+                FromEdge::Serving { .. } => {}
+                other => self.keep(other),
+            }
+        }
+        &self.spans
     }
 
     /// Reads until the edge has gone, and says whether it has told of requests.
