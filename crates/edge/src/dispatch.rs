@@ -256,7 +256,7 @@ fn coding(ingress: &Ingress, head: &RequestHead<'_, '_>) -> Option<Option<Coding
 }
 
 /// Keeps the first value of a field for the access log.
-fn keep(fields: &[httparse::Header<'_>], name: &'static str, kept: &mut Vec<u8>) {
+pub(crate) fn keep(fields: &[httparse::Header<'_>], name: &'static str, kept: &mut Vec<u8>) {
     kept.clear();
     if let Some(value) = client_address::field_values(fields, name).next() {
         kept.extend_from_slice(&value[..value.len().min(FIELD_BYTES_MAX)]);

@@ -34,6 +34,8 @@ mod compression;
 pub mod config;
 mod connection;
 mod control;
+#[cfg(test)]
+mod cost;
 mod counters;
 mod demand;
 mod dispatch;

@@ -14,4 +14,5 @@ mod ingress;
 mod refusals;
 mod support;
 mod tables;
+mod tracing;
 mod upgrades;

@@ -268,13 +268,36 @@ impl FakeControl {
         }
     }
 
+    /// Takes the next message in.
+    pub(crate) fn next(&mut self) {
+        match read_frame(&mut self.stream) {
+            FromEdge::Serving { .. } => {}
+            other => self.keep(other),
+        }
+    }
+
+    /// What it was told of one service's requests, added up.
+    pub(crate) fn of(&self, service: ServiceId) -> ServiceCounts {
+        let mut sum = ServiceCounts::default();
+        for one in self
+            .counts
+            .iter()
+            .filter(|one| one.service == Some(service))
+        {
+            assert!(one.at.is_some());
+            sum.counts.add(&one.counts);
+            sum.latency.add(&one.latency);
+            sum.queued.add(&one.queued);
+            sum.cold.add(&one.cold);
+            sum.concurrency_max = sum.concurrency_max.max(one.concurrency_max);
+        }
+        sum
+    }
+
     /// Waits until it was told of so many sampled requests.
     pub(crate) fn traced(&mut self, count: usize) -> &[RequestSpan] {
         while self.spans.len() < count {
-            match read_frame(&mut self.stream) {
-                FromEdge::Serving { .. } => {}
-                other => self.keep(other),
-            }
+            self.next();
         }
         &self.spans
     }
