@@ -820,6 +820,7 @@ mod tests {
             ToEdge::Table { .. }
         ));
         assert!(old.try_recv().is_err());
+        assert_eq!(edges.take_spans(1), (vec![], 0));
     }
 
     #[test]

@@ -410,6 +410,37 @@ fn an_application_of_http_2_is_spoken_to_in_http_2() {
 }
 
 #[test]
+fn a_trace_goes_through_http_2_on_both_sides() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let world = h2c_world(h2c_app(
+        async |request: Request<RecvStream>, mut respond| {
+            let mut response = Response::new(());
+            for name in ["traceparent", "tracestate", "x-amzn-trace-id"] {
+                let mut values = request.headers().get_all(name).iter();
+                let value = values.next().unwrap().clone();
+                assert_eq!(values.next(), None);
+                response.headers_mut().insert(name, value);
+            }
+            respond.send_response(response, true).unwrap();
+        },
+    ));
+    let request = Request::get("http://app.test/")
+        .header("traceparent", format!("00-{TRACE}-00f067aa0ba902b7-01"))
+        .header("tracestate", "a=1")
+        .header("x-amzn-trace-id", "Root=1-1-1")
+        .body(())
+        .unwrap();
+    let (_, fields, ..) = with(world.address, async |sender| ask(&sender, request).await);
+    let parent = fields["traceparent"].to_str().unwrap();
+    assert!(parent.starts_with(&format!("00-{TRACE}-")) && parent.ends_with("-01"));
+    assert!(!parent.contains("00f067aa0ba902b7"), "{parent}");
+    assert_eq!(fields["tracestate"], "a=1");
+    let (seconds, rest) = TRACE.split_at(8);
+    let amazon = fields["x-amzn-trace-id"].to_str().unwrap();
+    assert!(amazon.starts_with(&format!("Root=1-{seconds}-{rest};Parent=")));
+}
+
+#[test]
 fn a_response_that_is_only_a_head_stays_one() {
     let world = h2c_world(h2c_app(
         async |_, mut respond: h2::server::SendResponse<Bytes>| {
