@@ -24,6 +24,7 @@ mod identity;
 mod ingress;
 mod keyring;
 mod logs;
+mod metrics;
 mod observations;
 mod probe;
 mod services;
@@ -35,6 +36,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use ekiden_engine::Engine;
 use ekiden_logs::store::LogStore;
+use ekiden_metrics::{settings::Settings, store::MetricStore};
 use ekiden_registry::Registry;
 use ekiden_store::{Store, StoreError};
 use tokio::{
@@ -58,6 +60,7 @@ use crate::{
     ingress::Ingress,
     keyring::Keyring,
     logs::{LineWriter, Names},
+    metrics::{EndedOperations, Metrics},
     observations::Observations,
     services::Services,
     vault::Vault,
@@ -145,6 +148,15 @@ pub enum ControlError {
         #[source]
         source: io::Error,
     },
+    /// The metric store cannot be opened.
+    #[error("cannot open the metric store in `{path}`")]
+    Metrics {
+        /// Where it is.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The socket for the edges cannot be used.
     #[error("cannot use the listening socket for edges")]
     EdgeSocket(#[source] io::Error),
@@ -195,6 +207,7 @@ pub async fn run<E: Engine>(
     let observations = Arc::new(Observations::default());
     let images_changed = Arc::new(Notify::new());
     let news = watch::Sender::new(());
+    let ended = Arc::new(EndedOperations::default());
     let vault = Vault::new(
         Arc::clone(&store),
         Arc::clone(&keyring),
@@ -227,6 +240,7 @@ pub async fn run<E: Engine>(
         counts: Arc::default(),
         images_changed: Arc::clone(&images_changed),
         news: news.clone(),
+        ended: Arc::clone(&ended),
     });
     // Services first, so that no instance is taken for a stray before its service is known.
     let services = Arc::new(Services::load(tools, config.quotas.services, stop.clone()).await?);
@@ -262,7 +276,16 @@ pub async fn run<E: Engine>(
             stop.clone(),
         ));
     }
-    tasks.spawn(logs::maintain(log_store, stop.clone()));
+    tasks.spawn(logs::maintain(log_store.clone(), stop.clone()));
+    let metrics = Arc::new(Metrics::new(
+        open_metrics(&config).await?,
+        log_store.clone(),
+        Arc::clone(&services),
+        Arc::clone(&edges),
+        Arc::clone(&engine),
+        ended,
+    ));
+    tasks.spawn(Arc::clone(&metrics).record(stop.clone()));
     tasks.spawn(retain(
         Arc::clone(&engine),
         Arc::clone(&store),
@@ -309,6 +332,7 @@ pub async fn run<E: Engine>(
         images,
         builds,
         notices,
+        metrics,
     );
     tasks.spawn(identities.write_down_uses(stop.clone()));
     tasks.spawn(Arc::new(api).serve(api_listener, stop.clone()));
@@ -358,6 +382,23 @@ async fn open_logs(config: &ControlConfig) -> Result<(LogStore, LineWriter), Con
         .and_then(|opened| opened);
     opened.map_err(|source| ControlError::Logs {
         path: config.data_dir.join("logs").display().to_string(),
+        source,
+    })
+}
+
+async fn open_metrics(config: &ControlConfig) -> Result<MetricStore, ControlError> {
+    let path = config.data_dir.join("metrics");
+    let now = clock::now().as_millis();
+    let opening = path.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        MetricStore::open(&opening, Settings::default(), now).map_err(io::Error::other)
+    });
+    let opened = opened
+        .await
+        .map_err(io::Error::other)
+        .and_then(|opened| opened);
+    opened.map_err(|source| ControlError::Metrics {
+        path: path.display().to_string(),
         source,
     })
 }

@@ -70,6 +70,16 @@ impl ToldInterval {
         self.concurrency_max = self.concurrency_max.max(told.concurrency_max);
         self.in_flight_sum = self.in_flight_sum.saturating_add(told.in_flight.into());
     }
+
+    /// Adds another part of the same minute.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.counts.add(&other.counts);
+        self.latency.add(&other.latency);
+        self.queued.add(&other.queued);
+        self.cold.add(&other.cold);
+        self.concurrency_max = self.concurrency_max.max(other.concurrency_max);
+        self.in_flight_sum = self.in_flight_sum.saturating_add(other.in_flight_sum);
+    }
 }
 
 impl Traffic {
@@ -109,7 +119,6 @@ impl Traffic {
 
     /// What was told since it was last taken, merged by service and minute, in the order of the
     /// minutes; and how many minutes were lost, because nobody took them in time.
-    #[cfg_attr(not(test), expect(dead_code, reason = "metrics are made of it"))]
     pub(crate) fn take_told(&self) -> (Vec<ToldInterval>, u64) {
         let mut sums = self.sums();
         let lost = std::mem::take(&mut sums.minutes_lost);

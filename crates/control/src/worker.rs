@@ -54,6 +54,7 @@ use crate::{
     clock,
     edges::{EdgeState, Edges},
     keyring::DoesNotOpen,
+    metrics::EndedOperations,
     observations::{Observations, ServiceObservation},
     probe::Prober,
     services::Counts,
@@ -86,6 +87,8 @@ pub(crate) struct Tools<E> {
     pub(crate) images_changed: Arc<Notify>,
     /// Told when there may be news.
     pub(crate) news: watch::Sender<()>,
+    /// Told of operations that have ended.
+    pub(crate) ended: Arc<EndedOperations>,
 }
 
 /// A change of the service that its owner asked for.
@@ -461,6 +464,9 @@ impl<E: Engine> Worker<E> {
             .await?;
         if news.is_some() {
             self.tools.news.send_replace(());
+        }
+        if let Some(ended) = &applied.ended {
+            self.tools.ended.push(self.id(), ended);
         }
         let was_there = self.stored.service.settled != ServiceStatus::Deleted;
         self.stored = Arc::new(next);

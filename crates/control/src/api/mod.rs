@@ -19,6 +19,7 @@ mod document;
 mod domains;
 mod ecr;
 mod events;
+mod exposition;
 mod ingress;
 mod installation;
 mod logs;
@@ -86,6 +87,7 @@ use crate::{
     identity::{self, Identities, Identity},
     ingress::Ingress,
     keyring::Keyring,
+    metrics::Metrics,
     observations::Observations,
     services::Services,
     vault::Vault,
@@ -126,6 +128,7 @@ pub(crate) struct Api<E> {
     images: Arc<Registry>,
     builds: Arc<Builds<E>>,
     notices: Notices,
+    metrics: Arc<Metrics<E>>,
     host: Host,
 }
 
@@ -155,6 +158,7 @@ impl<E: Engine> Api<E> {
         images: Arc<Registry>,
         builds: Arc<Builds<E>>,
         notices: Notices,
+        metrics: Arc<Metrics<E>>,
     ) -> Self {
         let vault = Vault::new(
             Arc::clone(&store),
@@ -178,6 +182,7 @@ impl<E: Engine> Api<E> {
             images,
             builds,
             notices,
+            metrics,
             host: Host::read(),
         }
     }
@@ -248,6 +253,9 @@ impl<E: Engine> Api<E> {
     ) -> http::Response<Body> {
         if plain::is_plain(request.uri().path()) {
             return Box::pin(self.plain(request, source)).await;
+        }
+        if request.uri().path() == exposition::PATH {
+            return self.exposition(&request, source);
         }
         if is_registry(request.uri().path()) {
             return Box::pin(self.registry(request, source)).await;

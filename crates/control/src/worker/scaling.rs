@@ -92,6 +92,12 @@ impl Shown {
             .clone()
     }
 
+    /// The last starts, the newest last.
+    pub(crate) fn starts(&self) -> VecDeque<Start> {
+        let view = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        view.starts.clone()
+    }
+
     pub(super) fn update(&self, change: impl FnOnce(&mut ScalingView)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
