@@ -7,7 +7,7 @@ use ekiden_model::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::certificates::DnsUpdates;
+use crate::{certificates::DnsUpdates, telemetry::TelemetryConfig};
 
 /// Everything that is configured about a control plane. Where the values come from, their defaults
 /// and bounds: the program's configuration.
@@ -43,6 +43,8 @@ pub struct ControlConfig {
     pub builds: BuildsConfig,
     /// The log store.
     pub logs: LogsConfig,
+    /// Where spans and metrics go.
+    pub telemetry: TelemetryConfig,
 }
 
 /// The log store.

@@ -255,10 +255,6 @@ impl Edges {
     }
 
     /// Has the edges trace requests like this from now on.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the exporter of traces says so")
-    )]
     pub(crate) async fn trace(&self, tracing: Tracing) {
         let mut table = self.table.lock().await;
         if table.tracing == Some(tracing) {
@@ -273,10 +269,6 @@ impl Edges {
 
     /// Takes up to so many of the spans that edges told of, the oldest first; and how many were
     /// lost since they were last taken.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the exporter of traces takes them")
-    )]
     pub(crate) fn take_spans(&self, count_max: usize) -> (Vec<RequestSpan>, u64) {
         self.spans().take(count_max)
     }

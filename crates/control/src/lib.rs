@@ -28,6 +28,7 @@ mod metrics;
 mod observations;
 mod probe;
 mod services;
+mod telemetry;
 mod traffic;
 mod vault;
 mod worker;
@@ -73,6 +74,7 @@ pub use crate::{
         AcmeConfig, BuildsConfig, CertificatesConfig, ChallengeKind, ControlConfig,
         DomainValidation, Handshake, LogsConfig, Quotas, References, RegistryConfig,
     },
+    telemetry::TelemetryConfig,
 };
 
 /// How long what was deleted is remembered: clients poll until they have seen `DELETED`
@@ -148,6 +150,9 @@ pub enum ControlError {
         #[source]
         source: io::Error,
     },
+    /// A setting of the collector is not what it must be.
+    #[error("cannot send to the collector: {0}; see `telemetry.otlp`")]
+    Telemetry(String),
     /// The metric store cannot be opened.
     #[error("cannot open the metric store in `{path}`")]
     Metrics {
@@ -241,6 +246,7 @@ pub async fn run<E: Engine>(
         images_changed: Arc::clone(&images_changed),
         news: news.clone(),
         ended: Arc::clone(&ended),
+        telemetry: config.telemetry.clone(),
     });
     // Services first, so that no instance is taken for a stray before its service is known.
     let services = Arc::new(Services::load(tools, config.quotas.services, stop.clone()).await?);
@@ -286,6 +292,18 @@ pub async fn run<E: Engine>(
         ended,
     ));
     tasks.spawn(Arc::clone(&metrics).record(stop.clone()));
+    let collector = config
+        .telemetry
+        .client()
+        .map_err(|error| ControlError::Telemetry(error.to_string()))?;
+    tasks.spawn(telemetry::send(
+        config.telemetry.clone(),
+        collector,
+        Arc::clone(&edges),
+        Arc::clone(&services),
+        Arc::clone(&metrics),
+        stop.clone(),
+    ));
     tasks.spawn(retain(
         Arc::clone(&engine),
         Arc::clone(&store),

@@ -10,6 +10,7 @@
 
 mod exposition;
 mod minute;
+mod otlp;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},

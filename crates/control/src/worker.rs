@@ -58,6 +58,7 @@ use crate::{
     observations::{Observations, ServiceObservation},
     probe::Prober,
     services::Counts,
+    telemetry::TelemetryConfig,
     vault::{ResolveError, Vault},
 };
 
@@ -89,6 +90,8 @@ pub(crate) struct Tools<E> {
     pub(crate) news: watch::Sender<()>,
     /// Told of operations that have ended.
     pub(crate) ended: Arc<EndedOperations>,
+    /// What instances whose services are observed are told.
+    pub(crate) telemetry: TelemetryConfig,
 }
 
 /// A change of the service that its owner asked for.

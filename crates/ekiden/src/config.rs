@@ -69,6 +69,8 @@ pub struct Config {
     pub registry: OwnRegistry,
     /// The log store.
     pub logs: LogStore,
+    /// Where spans and metrics go.
+    pub telemetry: Telemetry,
     /// Whom the unprivileged roles run as.
     pub users: Users,
     /// What the roles say.
@@ -304,6 +306,23 @@ pub struct Images {
     pub registries: BTreeMap<String, Registry>,
 }
 
+/// Where spans and metrics go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Telemetry {
+    /// The base URL of a receiver of OTLP/HTTP.
+    pub otlp: Option<String>,
+    /// A file with headers for it, one on each line.
+    pub otlp_headers: Option<PathBuf>,
+    /// A file with the authorities that it is trusted by.
+    pub otlp_authorities: Option<PathBuf>,
+    /// So many of a million new traces are sampled.
+    pub sample_per_million: u64,
+    /// Whether clients decide whether their traces are sampled.
+    pub trust_clients: bool,
+    /// What instances are told of whose services are observed.
+    pub instances: Option<String>,
+}
+
 /// Settings of the log store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogStore {
@@ -522,6 +541,14 @@ impl Default for Config {
                 budget: 10 << 30,
                 disk_reserve: 512 << 20,
                 requests: true,
+            },
+            telemetry: Telemetry {
+                otlp: None,
+                otlp_headers: None,
+                otlp_authorities: None,
+                sample_per_million: 50_000,
+                trust_clients: true,
+                instances: None,
             },
             users: Users {
                 edge: 64801,

@@ -1,6 +1,7 @@
 //! What each role is made of: its settings, its sockets, its runtime.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     os::{fd::OwnedFd, unix::net::UnixListener},
@@ -22,7 +23,7 @@ use ekiden_agent::{
 };
 use ekiden_control::{
     AcmeConfig, BuildsConfig, CertificatesConfig, ChallengeKind, ControlConfig, DnsUpdates,
-    DomainValidation, Handshake, LogsConfig, References, RegistryConfig,
+    DomainValidation, Handshake, LogsConfig, References, RegistryConfig, TelemetryConfig,
 };
 use ekiden_edge::{
     Edge,
@@ -181,6 +182,32 @@ fn edge_config(config: &Config) -> EdgeConfig {
     }
 }
 
+/// The headers that the collector wants, from their file.
+fn otlp_headers(config: &Config) -> anyhow::Result<BTreeMap<String, String>> {
+    let Some(path) = &config.telemetry.otlp_headers else {
+        return Ok(BTreeMap::new());
+    };
+    let text = fs::read_to_string(path).with_context(|| {
+        format!(
+            "cannot read `{}` of `telemetry.otlp_headers`",
+            path.display()
+        )
+    })?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let headers = lines.enumerate().map(|(index, line)| {
+        let (name, value) = line.split_once(':').with_context(|| {
+            // Never the line itself: it may be a secret.
+            format!(
+                "line {} of `{}` is no `name: value`",
+                index + 1,
+                path.display()
+            )
+        })?;
+        Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
+    });
+    headers.collect()
+}
+
 fn control_config(config: &Config) -> anyhow::Result<ControlConfig> {
     Ok(ControlConfig {
         data_dir: config.data_dir.join("control"),
@@ -228,6 +255,14 @@ fn control_config(config: &Config) -> anyhow::Result<ControlConfig> {
             pull_key: fs::read_to_string(layout::pull_key(config)).ok(),
         },
         builds: builds_config(config)?,
+        telemetry: TelemetryConfig {
+            otlp: config.telemetry.otlp.clone(),
+            otlp_headers: otlp_headers(config)?,
+            otlp_authorities: config.telemetry.otlp_authorities.clone(),
+            sample_per_million: config.telemetry.sample_per_million as u32,
+            client_decides: config.telemetry.trust_clients,
+            instances: config.telemetry.instances.clone(),
+        },
         logs: LogsConfig {
             group_bytes_max: config.logs.group_budget,
             total_bytes_max: config.logs.budget,

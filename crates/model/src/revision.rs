@@ -68,6 +68,9 @@ pub struct Settings {
     /// Who may reach it.
     #[serde(default)]
     pub exposure: Exposure,
+    /// Whether its instances are told where to send what they observe of themselves.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub observed: bool,
 }
 
 /// Who may reach a service.
@@ -258,6 +261,7 @@ mod tests {
                 scaling: Scaling::default(),
                 user_namespace: UserNamespace::Private,
                 exposure: Exposure::Public,
+                observed: false,
             },
             image: PreparedImage {
                 digest: Digest::from_sha256([1; 32]),

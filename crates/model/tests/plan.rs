@@ -57,6 +57,7 @@ fn settings(instances: u32) -> Settings {
         },
         user_namespace: UserNamespace::Private,
         exposure: Exposure::Public,
+        observed: false,
     }
 }
 

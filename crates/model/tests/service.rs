@@ -45,6 +45,7 @@ fn change(port: u16) -> Change {
         scaling: Scaling::default(),
         user_namespace: UserNamespace::Private,
         exposure: Exposure::Public,
+        observed: false,
     };
     Change {
         settings,

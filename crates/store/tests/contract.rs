@@ -63,6 +63,7 @@ fn settings() -> Settings {
         scaling: Scaling::default(),
         user_namespace: UserNamespace::Private,
         exposure: Exposure::Public,
+        observed: false,
     }
 }
 

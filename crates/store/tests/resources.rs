@@ -122,6 +122,7 @@ fn service(number: u8, configuration: &str) -> StoredService {
         scaling: Scaling::default(),
         user_namespace: UserNamespace::Private,
         exposure: ekiden_model::revision::Exposure::Public,
+        observed: false,
         secrets: BTreeMap::new(),
     };
     let service = Service::create(

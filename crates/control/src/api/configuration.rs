@@ -341,6 +341,10 @@ impl Configuration {
             scaling,
             user_namespace: UserNamespace::Private,
             exposure: self.exposure(),
+            observed: self
+                .observability_configuration
+                .as_ref()
+                .is_some_and(|observability| observability.observability_enabled == Some(true)),
         })
     }
 

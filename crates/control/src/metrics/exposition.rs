@@ -7,12 +7,12 @@ use ekiden_model::histogram::{Histogram, bounds_of};
 use super::{Metrics, STATES, Totals};
 
 /// Upper bounds of the buckets of times, in seconds.
-const BOUNDS: [f64; 14] = [
+pub(super) const BOUNDS: [f64; 14] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0,
 ];
 
 /// The classes of statuses, as label values.
-const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+pub(super) const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 impl<E: Engine> Metrics<E> {
     /// Everything, in Prometheus' text format.
@@ -183,7 +183,7 @@ fn of<'a>(
 }
 
 /// How many values are at or below each bound. A bucket that a bound divides counts as above it.
-fn cumulative(histogram: &Histogram) -> Vec<(f64, u64)> {
+pub(super) fn cumulative(histogram: &Histogram) -> Vec<(f64, u64)> {
     let below = |bound: f64| {
         let micros = (bound * 1e6) as u64;
         let buckets = histogram.buckets.iter();

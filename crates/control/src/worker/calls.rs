@@ -144,6 +144,12 @@ impl<E: Engine> Worker<E> {
         let service = &self.stored.service;
         let mut spec = revision.instance_spec(id, service.id, &service.name);
         spec.spare = spare;
+        if revision.settings.observed {
+            // What the service says itself stays.
+            for (name, value) in self.tools.telemetry.variables(service.name.as_str()) {
+                spec.env.entry(name).or_insert(value);
+            }
+        }
         if let Some(sealed) = &revision.secrets {
             let vault = &self.tools.vault;
             let opened = vault.open_env(service.id, number, sealed);

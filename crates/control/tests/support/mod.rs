@@ -19,7 +19,7 @@ use ekiden_aws::{
 };
 use ekiden_control::{
     BuildsConfig, CertificatesConfig, ControlConfig, DomainValidation, Handshake, LogsConfig,
-    Quotas, References, RegistryConfig,
+    Quotas, References, RegistryConfig, TelemetryConfig,
 };
 use ekiden_engine::{
     Engine,
@@ -116,6 +116,7 @@ impl World {
             },
             prebuilt: BTreeMap::new(),
             builds: BuildsConfig::default(),
+            telemetry: TelemetryConfig::default(),
             logs: LogsConfig {
                 disk_free_bytes_min: 0,
                 ..LogsConfig::default()

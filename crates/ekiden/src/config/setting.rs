@@ -687,6 +687,59 @@ pub const SETTINGS: &[Setting] = &[
         about: "Whether the lines of the access log are stored in their services' log groups as well.",
     },
     Setting {
+        key: "telemetry.otlp",
+        default: "",
+        form: Form::Text(
+            "a URL such as `https://collector.example.org:4318`",
+            |config, text| {
+                config.telemetry.otlp = Some(text.to_owned());
+                Some(())
+            },
+        ),
+        about: "A receiver of OTLP/HTTP: spans of sampled requests go to `/v1/traces` below it, and metrics to `/v1/metrics` every minute.",
+    },
+    Setting {
+        key: "telemetry.otlp_headers",
+        default: "",
+        form: Form::Text("an absolute path", |config, text| {
+            absolute(text).map(|path| config.telemetry.otlp_headers = Some(path))
+        }),
+        about: "A file, readable by control's user, with headers that the receiver wants: one on each line, `name: value`.",
+    },
+    Setting {
+        key: "telemetry.otlp_authorities",
+        default: "",
+        form: Form::Text("an absolute path", |config, text| {
+            absolute(text).map(|path| config.telemetry.otlp_authorities = Some(path))
+        }),
+        about: "A PEM file with the certificate authorities that the receiver is trusted by, instead of the host's.",
+    },
+    Setting {
+        key: "telemetry.sample_per_million",
+        default: "50000",
+        form: Form::Count(0, 1_000_000, |config| {
+            &mut config.telemetry.sample_per_million
+        }),
+        about: "So many of a million new traces are sampled, while spans are sent somewhere.",
+    },
+    Setting {
+        key: "telemetry.trust_clients",
+        default: "true",
+        form: Form::Text("`true` or `false`", |config, text| {
+            parse(text).map(|flag| config.telemetry.trust_clients = flag)
+        }),
+        about: "Whether a client that begins a trace says whether it is sampled; otherwise it is sampled like a new one.",
+    },
+    Setting {
+        key: "telemetry.instances",
+        default: "",
+        form: Form::Text("a URL such as `http://10.0.0.5:4318`", |config, text| {
+            config.telemetry.instances = Some(text.to_owned());
+            Some(())
+        }),
+        about: "A receiver of OTLP that instances can reach: those of services whose observability is enabled get it as `OTEL_EXPORTER_OTLP_ENDPOINT`, and their service's name as `OTEL_SERVICE_NAME`, unless they set these themselves.",
+    },
+    Setting {
         key: "registry.budget",
         default: "50GiB",
         form: Form::Bytes(1 << 30, 1 << 50, |config| &mut config.registry.budget),

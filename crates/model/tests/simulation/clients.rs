@@ -213,6 +213,7 @@ impl World {
             },
             user_namespace: UserNamespace::Private,
             exposure: Exposure::Public,
+            observed: false,
         };
         Change {
             settings,
