@@ -757,13 +757,27 @@ pub struct CertificateResponse {
 pub struct GetLogsRequest {
     /// The service.
     pub service_arn: String,
-    /// Only this instance's lines.
+    /// `application`, what its instances wrote; `service`, what happened to it; or `access`, its
+    /// requests. `application` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
+    /// Only lines of this instance, or of those whose ids begin so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance_id: Option<String>,
-    /// `Next` of the page before; the newest lines when absent.
+    /// Only lines from this time on, in milliseconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+    /// Only lines before this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
+    /// Only lines of this filter pattern of CloudWatch Logs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter_pattern: Option<String>,
+    /// `Next` of the answer before. When absent, the newest lines, or with `Since` and without
+    /// `MaxLines` all of them, oldest first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
-    /// 1 to 1000; 100 when absent.
+    /// 1 to 1000; 100 newest ones when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_lines: Option<u32>,
 }
@@ -776,17 +790,20 @@ pub struct GetLogsResponse {
     pub lines: Vec<LogLine>,
     /// Give it back as `After` to get what came later.
     pub next: String,
+    /// Whether there is more to get at once.
+    pub more: bool,
 }
 
-/// One line that an instance wrote.
+/// One line of a log.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct LogLine {
-    /// Whose.
+    /// The instance that wrote it; empty in other logs.
     pub instance_id: String,
     /// Milliseconds since the Unix epoch.
     pub timestamp: u64,
-    /// `stdout`, `stderr`, or `ekiden` for its own remarks.
+    /// Its log stream: `instance/ID`, `events`, `deployment/ID` and so on; `ekiden` for what is said
+    /// about the lines.
     pub stream: String,
     /// Without its newline.
     pub text: String,

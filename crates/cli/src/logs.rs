@@ -1,9 +1,11 @@
-//! `ekiden logs`: what the instances of a service wrote.
+//! `ekiden logs`: what the instances of a service wrote, what happened to it, and its requests.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use anyhow::{Context, anyhow};
 use clap::Args;
 use ekiden_aws::native::{GetLogsRequest, GetLogsResponse, LogLine};
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
 use crate::{
     api::{Api, RETRIES_MAX, RETRY_WAIT, may_pass},
@@ -13,10 +15,13 @@ use crate::{
 };
 
 /// How often new lines are asked for.
-const POLL: Duration = Duration::from_millis(500);
+const POLL: Duration = Duration::from_millis(200);
 
 /// Lines of one page while following.
 const PAGE_LINES: u32 = 1000;
+
+/// How many of the newest lines when nothing else says which.
+const LINES: u32 = 100;
 
 /// Which lines.
 #[derive(Debug, Clone, Args)]
@@ -25,20 +30,43 @@ pub struct Logs {
     pub name: String,
 
     /// The log of a build instead, all of it: of this operation, or of the newest that built
-    #[arg(long, value_name = "OPERATION", num_args = 0..=1, conflicts_with_all = ["instance", "lines"])]
+    #[arg(long, value_name = "OPERATION", num_args = 0..=1,
+          conflicts_with_all = ["instance", "lines", "since", "until", "grep", "service", "requests"])]
     pub build: Option<Option<String>>,
+
+    /// What happened to the service instead: its events and deployments
+    #[arg(long, conflicts_with_all = ["instance", "requests"])]
+    pub service: bool,
+
+    /// The requests to the service instead
+    #[arg(long, conflicts_with = "instance")]
+    pub requests: bool,
 
     /// Go on with lines as they come
     #[arg(short, long)]
     pub follow: bool,
 
-    /// Only lines of this instance
+    /// Only lines of this instance; the beginning of its id is enough
     #[arg(long, value_name = "ID")]
     pub instance: Option<String>,
 
-    /// How many of the newest lines
-    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub lines: u32,
+    /// Only lines from this time on: 5m, 2h, 1d ago, or a time such as 2026-11-23T16:47, in UTC
+    /// unless it says otherwise. All of them, unless `--lines` is given
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub since: Option<u64>,
+
+    /// Only lines before this time
+    #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "follow")]
+    pub until: Option<u64>,
+
+    /// Only lines like this filter pattern of CloudWatch Logs: words that all of them have, or
+    /// `{ $.status >= 500 }` of JSON
+    #[arg(long, value_name = "PATTERN")]
+    pub grep: Option<String>,
+
+    /// How many of the newest lines; 100 when no time is given
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub lines: Option<u32>,
 }
 
 impl Logs {
@@ -51,11 +79,23 @@ impl Logs {
             let operation = operation.clone();
             return build_log::print(api, &self.name, operation, self.follow, format).await;
         }
+        let log = match (self.service, self.requests) {
+            (true, _) => Some("service".to_owned()),
+            (_, true) => Some("access".to_owned()),
+            (false, false) => None,
+        };
         let mut request = GetLogsRequest {
             service_arn: api.arn(&self.name).await?,
+            log,
             instance_id: self.instance.clone(),
+            since: self.since,
+            until: self.until,
+            filter_pattern: self.grep.clone(),
             after: None,
-            max_lines: Some(self.lines),
+            max_lines: match self.since {
+                Some(_) => self.lines,
+                None => Some(self.lines.unwrap_or(LINES)),
+            },
         };
         let mut failures = 0;
         loop {
@@ -75,10 +115,10 @@ impl Logs {
                     OutputFormat::Json => serde_json::to_string(line)?,
                 })?;
             }
-            if !self.follow {
-                return Ok(());
-            }
-            if page.lines.is_empty() {
+            if !page.more {
+                if !self.follow {
+                    return Ok(());
+                }
                 tokio::time::sleep(POLL).await;
             }
             request.after = Some(page.next);
@@ -87,16 +127,64 @@ impl Logs {
     }
 }
 
-/// `2026-11-23T16:47:15.042Z 1a2b3c4d stdout | text`; what an application wrote cannot steer the
-/// terminal.
+/// Milliseconds since the Unix epoch of a time as it is typed.
+fn time(text: &str) -> anyhow::Result<u64> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    time_at(text, now.unwrap_or_default().as_millis() as u64)
+}
+
+fn time_at(text: &str, now: u64) -> anyhow::Result<u64> {
+    if let Some(ago) = ago(text) {
+        return Ok(now.saturating_sub(ago));
+    }
+    let wrong = || anyhow!("write a time as 30s, 5m, 2h or 1d ago, or as 2026-11-23T16:47");
+    let at = match text.parse::<Timestamp>() {
+        Ok(at) => at,
+        Err(_) => {
+            let civil: DateTime = text.parse().map_err(|_| wrong())?;
+            let zoned = civil.to_zoned(TimeZone::UTC).map_err(|_| wrong())?;
+            zoned.timestamp()
+        }
+    };
+    u64::try_from(at.as_millisecond()).context("the time is before 1970")
+}
+
+/// Milliseconds of `5m` and the like.
+fn ago(text: &str) -> Option<u64> {
+    let unit = text.chars().last()?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        'w' => 7 * 86_400,
+        _ => return None,
+    };
+    let count: u64 = text.strip_suffix(unit)?.parse().ok()?;
+    count.checked_mul(seconds * 1000)
+}
+
+/// `2026-11-23T16:47:15.042Z 1a2b3c4d | text`, with the instance, or in other logs the stream; what an
+/// application wrote cannot steer the terminal.
 fn text(line: &LogLine) -> String {
-    let id = line.instance_id.get(..8).unwrap_or(&line.instance_id);
+    let whose = match line.instance_id.get(..8) {
+        Some(id) => id.to_owned(),
+        None => stream(&line.stream),
+    };
     format!(
-        "{} {id} {:<6} | {}",
+        "{} {whose} | {}",
         timestamp(line.timestamp),
-        line.stream,
         printable(&line.text)
     )
+}
+
+/// `deployment/1a2b3c4d` of a stream that ends in a whole id.
+fn stream(name: &str) -> String {
+    let short = name.rsplit_once('/').and_then(|(kind, id)| {
+        let short = id.get(..8).filter(|_| id.len() == 32)?;
+        Some(format!("{kind}/{short}"))
+    });
+    printable(&short.unwrap_or_else(|| name.to_owned()))
 }
 
 /// A text without anything that a terminal obeys.
@@ -156,15 +244,52 @@ mod tests {
 
     #[test]
     fn an_application_cannot_steer_the_terminal() {
-        let line = LogLine {
-            instance_id: "0123456789abcdef0123456789abcdef".into(),
+        let line = |instance: &str, stream: &str| LogLine {
+            instance_id: instance.into(),
             timestamp: 0,
-            stream: "stdout".into(),
+            stream: stream.into(),
             text: "a\u{1b}[2Jb\tc".into(),
         };
-        assert_eq!(
-            text(&line),
-            "1970-01-01T00:00:00.000Z 01234567 stdout | a\u{fffd}[2Jb\tc"
-        );
+        let id = "0123456789abcdef0123456789abcdef";
+        for (line, whose) in [
+            (line(id, "instance/x"), "01234567"),
+            (line("", "events"), "events"),
+            (line("", &format!("deployment/{id}")), "deployment/01234567"),
+            (line("", "x\u{1b}"), "x\u{fffd}"),
+        ] {
+            let want = format!("1970-01-01T00:00:00.000Z {whose} | a\u{fffd}[2Jb\tc");
+            assert_eq!(text(&line), want);
+        }
+    }
+
+    #[test]
+    fn times_are_typed_as_ages_or_dates() {
+        let now = 1_800_000_000_000;
+        for (typed, want) in [
+            ("30s", now - 30_000),
+            ("5m", now - 300_000),
+            ("2h", now - 7_200_000),
+            ("1d", now - 86_400_000),
+            ("9999999w", 0),
+            ("1970-01-02", 86_400_000),
+            ("1970-01-01T00:01", 60_000),
+            ("1970-01-01T00:01:00.5Z", 60_500),
+            ("1970-01-01T01:01:00+01:00", 60_000),
+        ] {
+            assert_eq!(time_at(typed, now).unwrap(), want, "{typed}");
+        }
+        for typed in [
+            "",
+            "m",
+            "5",
+            "-5m",
+            "5x",
+            "é",
+            "99999999999999999999m",
+            "1969-01-01",
+            "2026-13-01",
+        ] {
+            assert!(time_at(typed, now).is_err(), "{typed}");
+        }
     }
 }

@@ -337,7 +337,6 @@ pub async fn run<E: Engine>(
     let api = Api::new(
         config,
         store,
-        engine,
         Arc::clone(&services),
         domains,
         certificates,
@@ -351,6 +350,7 @@ pub async fn run<E: Engine>(
         builds,
         notices,
         metrics,
+        log_store.clone(),
     );
     tasks.spawn(identities.write_down_uses(stop.clone()));
     tasks.spawn(Arc::new(api).serve(api_listener, stop.clone()));

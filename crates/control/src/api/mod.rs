@@ -52,11 +52,12 @@ use ekiden_aws::{
     decode::{self, Tree},
     error::ApiError,
     native::{AuditEvent, NativeOperation as Native},
-    protocol::{self, APIS, Protocol, REQUEST_BODY_BYTES_MAX, RequestId, Route},
+    protocol::{self, APIS, Protocol, RequestId, Route},
     sigv4::claim::Claim,
     sts::Operation as Sts,
 };
 use ekiden_engine::Engine;
+use ekiden_logs::store::LogStore;
 use ekiden_model::access::{Decision, decide};
 use ekiden_registry::{Body, Registry};
 use ekiden_store::{Store, StoreError};
@@ -114,7 +115,6 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 pub(crate) struct Api<E> {
     config: ControlConfig,
     store: Arc<Store>,
-    engine: Arc<E>,
     services: Arc<Services<E>>,
     domains: Arc<Domains<E>>,
     certificates: Arc<Certificates>,
@@ -129,6 +129,9 @@ pub(crate) struct Api<E> {
     builds: Arc<Builds<E>>,
     notices: Notices,
     metrics: Arc<Metrics<E>>,
+    log_store: LogStore,
+    log_queries: logs::Queries,
+    large_bodies: logs::LargeBodies,
     host: Host,
 }
 
@@ -145,7 +148,6 @@ impl<E: Engine> Api<E> {
     pub(crate) fn new(
         config: ControlConfig,
         store: Arc<Store>,
-        engine: Arc<E>,
         services: Arc<Services<E>>,
         domains: Arc<Domains<E>>,
         certificates: Arc<Certificates>,
@@ -159,6 +161,7 @@ impl<E: Engine> Api<E> {
         builds: Arc<Builds<E>>,
         notices: Notices,
         metrics: Arc<Metrics<E>>,
+        log_store: LogStore,
     ) -> Self {
         let vault = Vault::new(
             Arc::clone(&store),
@@ -168,7 +171,6 @@ impl<E: Engine> Api<E> {
         Self {
             config,
             store,
-            engine,
             services,
             domains,
             certificates,
@@ -183,6 +185,9 @@ impl<E: Engine> Api<E> {
             builds,
             notices,
             metrics,
+            log_store,
+            log_queries: logs::Queries::new(),
+            large_bodies: logs::LargeBodies::new(),
             host: Host::read(),
         }
     }
@@ -266,10 +271,12 @@ impl<E: Engine> Api<E> {
         }
         let id = RequestId::random();
         let mut trace = Trace::of(&parts);
-        let answer = match read(body).await {
-            Ok(body) => self.answer(&parts, &body, id, source, &mut trace).await,
-            Err(error) => Err(error),
+        let answer = async {
+            let (bytes_max, _place) = self.large_bodies.bound(&parts).await?;
+            let body = read(body, bytes_max).await?;
+            self.answer(&parts, &body, id, source, &mut trace).await
         };
+        let answer = answer.await;
         self.record(&trace, id, source, answer.as_ref().err());
         let answer = answer.unwrap_or_else(|error| {
             log_refusal(&trace, id, &error);
@@ -652,13 +659,13 @@ fn whole(bytes: Bytes) -> Body {
 }
 
 /// Reads a body within its bounds of size and time.
-async fn read(body: Incoming) -> Result<Bytes, ApiError> {
-    let whole = Limited::new(body, REQUEST_BODY_BYTES_MAX).collect();
+async fn read(body: Incoming, bytes_max: usize) -> Result<Bytes, ApiError> {
+    let whole = Limited::new(body, bytes_max).collect();
     match tokio::time::timeout(READ_TIMEOUT, whole).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
             Err(ApiError::request_entity_too_large(format!(
-                "a request's body may have {REQUEST_BODY_BYTES_MAX} bytes"
+                "a request's body may have {bytes_max} bytes"
             )))
         }
         Ok(Err(_)) => Err(ApiError::malformed_http_request("the body was cut off")),

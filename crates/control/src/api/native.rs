@@ -4,13 +4,12 @@ use ekiden_aws::{
     error::ApiError,
     native::{
         DescribeOperationRequest, DescribeOperationResponse, DescribeTrafficRequest,
-        DescribeTrafficResponse, Failure as WireFailure, GetLogsRequest, GetLogsResponse,
-        GetStatusRequest, GetStatusResponse, Instance as WireInstance, ListInstancesRequest,
-        ListInstancesResponse, LogLine, Operation as WireOperation, OperationStep as WireStep,
-        Traffic as WireTraffic,
+        DescribeTrafficResponse, Failure as WireFailure, GetStatusRequest, GetStatusResponse,
+        Instance as WireInstance, ListInstancesRequest, ListInstancesResponse,
+        Operation as WireOperation, OperationStep as WireStep, Traffic as WireTraffic,
     },
 };
-use ekiden_engine::{Engine, EngineError, LOG_LINES_MAX, LogCursor, LogQuery, LogStream};
+use ekiden_engine::Engine;
 use ekiden_model::{
     health::Verdict,
     instance::InstanceState,
@@ -22,9 +21,6 @@ use ekiden_model::{
 
 use super::{Api, Caller, store_error};
 use crate::worker::Snapshot;
-
-/// Log lines in an answer when the request does not say.
-const LOG_LINES_DEFAULT: u32 = 100;
 
 impl<E: Engine> Api<E> {
     pub(super) async fn list_instances(
@@ -69,35 +65,6 @@ impl<E: Engine> Api<E> {
         let snapshot = self.find(caller, Some(&request.service_arn))?;
         Ok(DescribeOperationResponse {
             operation: wire_operation(&snapshot, &found),
-        })
-    }
-
-    pub(super) async fn get_logs(
-        &self,
-        caller: &Caller,
-        request: GetLogsRequest,
-    ) -> Result<GetLogsResponse, ApiError> {
-        let snapshot = self.find(caller, Some(&request.service_arn))?;
-        let instance = request.instance_id.as_deref().map(str::parse).transpose();
-        let query = LogQuery {
-            service: snapshot.stored.service.id,
-            instance: instance.map_err(|error| ApiError::invalid_request(format!("{error}.")))?,
-            after: request.after.map(LogCursor),
-            lines_max: request
-                .max_lines
-                .unwrap_or(LOG_LINES_DEFAULT)
-                .clamp(1, LOG_LINES_MAX),
-        };
-        let page = self.engine.logs(&query).await.map_err(engine_error)?;
-        let lines = page.lines.into_iter().map(|line| LogLine {
-            instance_id: line.instance.to_string(),
-            timestamp: line.at_micros / 1000,
-            stream: stream_name(line.stream).to_owned(),
-            text: line.text,
-        });
-        Ok(GetLogsResponse {
-            lines: lines.collect(),
-            next: page.next.0,
         })
     }
 
@@ -245,23 +212,5 @@ fn wire_step(step: &OperationStep) -> WireStep {
     WireStep {
         step: step.phase.to_string(),
         timestamp: step.at.as_millis(),
-    }
-}
-
-fn stream_name(stream: LogStream) -> &'static str {
-    match stream {
-        LogStream::Stdout => "stdout",
-        LogStream::Stderr => "stderr",
-        LogStream::Ekiden => "ekiden",
-    }
-}
-
-fn engine_error(error: EngineError) -> ApiError {
-    match error {
-        EngineError::Unavailable { .. } => ApiError::service_unavailable(error.to_string()),
-        EngineError::Image { message } | EngineError::Invalid { message } => {
-            ApiError::invalid_request(message)
-        }
-        EngineError::Host { message } => ApiError::internal_service_error(message),
     }
 }
