@@ -31,7 +31,7 @@ const LINES_DEFAULT: u32 = 100;
 const LINES_MAX: u32 = 1000;
 
 /// Bytes of text in an answer, unless its only line has more.
-const BYTES_MAX: usize = 4 << 20;
+const BYTES_MAX: usize = 1 << 20;
 
 /// How long the newest lines are looked for.
 const NEWEST_LOOK_MAX: Duration = Duration::from_secs(10);
