@@ -844,7 +844,7 @@ async fn queries_run_and_are_kept() {
 #[tokio::test]
 async fn a_services_own_lines_are_told_and_followed() {
     let world = World::new().await;
-    let created = world.create("web", "ok", 8080).await;
+    let created = world.create("shop", "ok", 8080).await;
     let arn = created.service.unwrap().service_arn.unwrap();
     assert_eq!(world.settled(&arn).await, "RUNNING");
     let get = async |more: Value| -> Result<Value, ClientError> {
