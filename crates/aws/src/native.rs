@@ -83,6 +83,14 @@ operations! {
         RenewCertificate,
         /// [`CertificateRequest`] in, [`CertificateResponse`] out.
         RevokeCertificate,
+        /// [`PutDrainRequest`] in, [`PutDrainResponse`] out.
+        PutDrain,
+        /// [`DeleteDrainRequest`] in, [`DeleteDrainResponse`] out.
+        DeleteDrain,
+        /// [`ListDrainsRequest`] in, [`ListDrainsResponse`] out.
+        ListDrains,
+        /// [`TestDrainRequest`] in, [`TestDrainResponse`] out.
+        TestDrain,
     }
 }
 
@@ -1170,6 +1178,143 @@ pub struct AuditEvent {
     /// Events like this one that came before it and are only counted, because too many came at once.
     #[serde(skip_serializing_if = "is_zero")]
     pub left_out: u64,
+}
+
+/// Input of `PutDrain`: makes a drain, or gives the one of its name other settings.
+///
+/// No `Debug`: secrets are in it.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct PutDrainRequest {
+    /// 1 to 64 letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    /// The only service whose lines are sent; all services' when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_arn: Option<String>,
+    /// Of `application`, `service` and `access`; the first two when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kinds: Option<Vec<String>>,
+    /// Where to: a JSON document with `type` (`otlp`, `syslog`, `fluent`, `http` or `s3`) and what belongs to it.
+    pub target: String,
+    /// What only the receiver and Ekiden may know, as a JSON document. Those of before stay when it is absent
+    /// and the type of the target stays the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<String>,
+    /// Whether it sends; it does when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// Whether groups that are new to the drain are sent from their oldest line rather than from now on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_beginning: Option<bool>,
+}
+
+/// Output of `PutDrain`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct PutDrainResponse {
+    /// The drain.
+    pub drain: Drain,
+}
+
+/// Input of `DeleteDrain`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DeleteDrainRequest {
+    /// The drain. What it has not sent stays in the logs.
+    pub name: String,
+}
+
+/// Output of `DeleteDrain`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct DeleteDrainResponse {}
+
+/// Input of `ListDrains`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ListDrainsRequest {}
+
+/// Output of `ListDrains`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ListDrainsResponse {
+    /// By name.
+    pub drains: Vec<Drain>,
+}
+
+/// A drain: what sends lines of logs to another system.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Drain {
+    /// Its name.
+    pub name: String,
+    /// The only service whose lines are sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_arn: Option<String>,
+    /// Of `application`, `service` and `access`.
+    pub kinds: Vec<String>,
+    /// Where to, as in `PutDrain`. Without secrets.
+    pub target: String,
+    /// Which secrets it has: their names, such as `headers.authorization`.
+    pub secret_names: Vec<String>,
+    /// Whether it sends.
+    pub enabled: bool,
+    /// When it was made, in seconds since the Unix epoch.
+    pub created_at: u64,
+    /// How it goes.
+    pub status: DrainStatus,
+}
+
+/// How it goes with a drain. Counts are since the control plane was started or the drain was changed.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DrainStatus {
+    /// `RUNNING`; `RETRYING` when the receiver does not take what it may take later; `PAUSED` when it refuses
+    /// for good one batch after another; `DISABLED`.
+    pub state: String,
+    /// Lines that the receiver took.
+    pub lines_sent: u64,
+    /// Bytes that went out for them.
+    pub bytes_sent: u64,
+    /// Lines that the receiver will not have; they are left out.
+    pub lines_rejected: u64,
+    /// Lines that were removed from the logs, by age or size, before they were sent.
+    pub lines_lost: u64,
+    /// Lines that are there and not sent yet.
+    pub behind_lines: u64,
+    /// How long the oldest of them has been there, more or less, in seconds.
+    pub behind_seconds: u64,
+    /// Why the last batch that failed did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// When that was, in seconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error_at: Option<u64>,
+    /// When a batch was last taken, in seconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_success_at: Option<u64>,
+    /// When the batch on its way is tried again, in seconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<u64>,
+}
+
+/// Input of `TestDrain`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct TestDrainRequest {
+    /// The drain; it may be disabled.
+    pub name: String,
+}
+
+/// Output of `TestDrain`: what came of sending one line that says it is a test.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct TestDrainResponse {
+    /// Whether the receiver took it.
+    pub taken: bool,
+    /// What the receiver said, or why it did not take it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// How long that took.
+    pub milliseconds: u64,
 }
 
 fn is_zero(count: &u64) -> bool {

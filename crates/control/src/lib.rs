@@ -18,6 +18,7 @@ mod config;
 mod deliveries;
 mod demand;
 mod domains;
+mod drains;
 mod edges;
 mod host;
 mod identity;
@@ -56,6 +57,7 @@ use crate::{
     certificates::Certificates,
     deliveries::Deliveries,
     domains::Domains,
+    drains::Drains,
     edges::Edges,
     identity::Identities,
     ingress::Ingress,
@@ -219,6 +221,8 @@ pub async fn run<E: Engine>(
         config.account_id.clone(),
     );
     let (log_store, lines) = open_logs(&config).await?;
+    // Before the first line is stored: what takes the place of lines that a power cut took is not taken for sent.
+    drains::lower_positions(&store, &log_store).await?;
     let builds = Builds::new(
         Arc::clone(&engine),
         Arc::clone(&store),
@@ -250,9 +254,19 @@ pub async fn run<E: Engine>(
     });
     // Services first, so that no instance is taken for a stray before its service is known.
     let services = Arc::new(Services::load(tools, config.quotas.services, stop.clone()).await?);
+    let drains = Drains::load(
+        Arc::clone(&store),
+        log_store.clone(),
+        Arc::clone(&keyring),
+        regions(&services),
+        config.account_id.clone(),
+        stop.clone(),
+    );
+    let drains = Arc::new(drains.await?);
     info!(services = services.count(), "control plane started");
 
     let tasks = TaskTracker::new();
+    tasks.spawn(Arc::clone(&drains).keep());
     tasks.spawn(Arc::clone(&edges).serve(edge_listener, config.edge_uids.clone(), stop.clone()));
     tasks.spawn(observe(
         Arc::clone(&engine),
@@ -351,6 +365,7 @@ pub async fn run<E: Engine>(
         notices,
         metrics,
         log_store.clone(),
+        drains,
     );
     tasks.spawn(identities.write_down_uses(stop.clone()));
     tasks.spawn(Arc::new(api).serve(api_listener, stop.clone()));
@@ -428,6 +443,16 @@ fn names<E: Engine>(services: &Arc<Services<E>>) -> Names {
         let service = services.watch(id)?;
         let name = service.borrow().stored.service.name.clone();
         Some(name)
+    })
+}
+
+/// Where services are.
+fn regions<E: Engine>(services: &Arc<Services<E>>) -> drains::Regions {
+    let services = Arc::clone(services);
+    Arc::new(move |id| {
+        let service = services.watch(id)?;
+        let region = service.borrow().stored.region.clone();
+        Some(region)
     })
 }
 

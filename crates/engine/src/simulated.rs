@@ -194,6 +194,13 @@ impl SimulatedEngine {
         here
     }
 
+    /// Has an instance write lines.
+    pub fn write(&self, id: InstanceId, lines: impl IntoIterator<Item = String>) {
+        if let Some(instance) = self.instances().get_mut(&id) {
+            instance.lines.extend(lines);
+        }
+    }
+
     /// Ends an instance by itself.
     pub fn crash(&self, id: InstanceId, code: u8) {
         let mut instances = self.instances();

@@ -13,6 +13,7 @@ pub mod access_keys;
 pub mod builds;
 pub mod certificates;
 pub mod domains;
+pub mod drains;
 pub mod news;
 pub mod parameters;
 mod references;

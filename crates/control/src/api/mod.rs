@@ -17,6 +17,7 @@ mod connections;
 mod content_encoding;
 mod document;
 mod domains;
+mod drains;
 mod ecr;
 mod events;
 mod exposition;
@@ -83,6 +84,7 @@ use crate::{
     clock,
     deliveries::Notices,
     domains::Domains,
+    drains::Drains,
     edges::Edges,
     host::Host,
     identity::{self, Identities, Identity},
@@ -132,6 +134,7 @@ pub(crate) struct Api<E> {
     log_store: LogStore,
     log_queries: logs::Queries,
     large_bodies: logs::LargeBodies,
+    drains: Arc<Drains>,
     host: Host,
 }
 
@@ -162,6 +165,7 @@ impl<E: Engine> Api<E> {
         notices: Notices,
         metrics: Arc<Metrics<E>>,
         log_store: LogStore,
+        drains: Arc<Drains>,
     ) -> Self {
         let vault = Vault::new(
             Arc::clone(&store),
@@ -188,6 +192,7 @@ impl<E: Engine> Api<E> {
             log_store,
             log_queries: logs::Queries::new(),
             large_bodies: logs::LargeBodies::new(),
+            drains,
             host: Host::read(),
         }
     }
@@ -546,6 +551,10 @@ impl<E: Engine> Api<E> {
             Native::RemoveCertificate => call.run_native(|r| self.remove_certificate(r)).await,
             Native::RenewCertificate => call.run_native(|r| self.renew_certificate(r)).await,
             Native::RevokeCertificate => call.run_native(|r| self.revoke_certificate(r)).await,
+            Native::PutDrain => call.run_native(|r| self.put_drain(caller, r)).await,
+            Native::DeleteDrain => call.run_native(|r| self.delete_drain(r)).await,
+            Native::ListDrains => call.run_native(|r| self.list_drains(r)).await,
+            Native::TestDrain => call.run_native(|r| self.test_drain(r)).await,
         }
     }
 

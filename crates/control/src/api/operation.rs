@@ -191,7 +191,7 @@ const fn of_native(operation: Native) -> Access {
         | O::GetBuildLog
         | O::GetLogs
         | O::GetStatus => Access::Read,
-        O::ListAccessKeys | O::ListAuditEvents => Access::ReadRestricted,
+        O::ListAccessKeys | O::ListAuditEvents | O::ListDrains => Access::ReadRestricted,
         O::CancelOperation | O::RollbackService | O::UpdateIngress | O::UpdateScaling => {
             Access::Deploy
         }
@@ -207,7 +207,10 @@ const fn of_native(operation: Native) -> Access {
         | O::CompleteConnection
         | O::PutConnectionCredential
         | O::CreateWebhook
-        | O::DeleteWebhook => Access::Administer,
+        | O::DeleteWebhook
+        | O::PutDrain
+        | O::DeleteDrain
+        | O::TestDrain => Access::Administer,
     }
 }
 
@@ -557,13 +560,15 @@ const fn named_by_native(operation: Native) -> Named {
         O::RemoveCertificate | O::RenewCertificate | O::RevokeCertificate => {
             Named::By("Certificate")
         }
+        O::PutDrain | O::DeleteDrain | O::TestDrain => Named::By("Name"),
         O::CreateAccessKey
         | O::DescribeCertificateAuthority
         | O::GetStatus
         | O::ImportCertificate
         | O::ListAccessKeys
         | O::ListAuditEvents
-        | O::ListCertificates => Named::Nothing,
+        | O::ListCertificates
+        | O::ListDrains => Named::Nothing,
     }
 }
 
@@ -816,8 +821,12 @@ mod tests {
                 assert!(may(&Role::Admin, service), "{name}");
                 let restricted = matches!(
                     operation,
-                    Operation::Native(Native::ListAccessKeys | Native::ListAuditEvents)
-                        | Operation::Secrets(Secrets::GetSecretValue)
+                    Operation::Native(
+                        Native::ListAccessKeys
+                            | Native::ListAuditEvents
+                            | Native::ListDrains
+                            | Native::TestDrain
+                    ) | Operation::Secrets(Secrets::GetSecretValue)
                         | Operation::Parameters(
                             Parameters::GetParameter
                                 | Parameters::GetParameterHistory
