@@ -11,6 +11,7 @@ use crate::{
     connection::Connection,
     deploy::Deploy,
     domain::Domain,
+    drain::Drain,
     endpoint::{Endpoint, LocalServer, Variables},
     environment::Env,
     failure::{Failure, Outcome},
@@ -122,6 +123,9 @@ pub enum Command {
     /// Make and delete webhooks: by them a push deploys
     #[command(subcommand)]
     Webhook(Webhook),
+    /// Send lines of logs to other systems: OpenTelemetry, syslog, Fluentd, HTTP, object storage; admins only
+    #[command(subcommand)]
+    Drain(Drain),
     /// Make, list, disable and delete access keys; admins only
     #[command(subcommand)]
     Key(Key),
@@ -182,6 +186,7 @@ impl Command {
             Self::Scale(scale) => scale.run(&context.api()?, format).await,
             Self::Connection(connection) => connection.run(&context.api()?, format).await,
             Self::Webhook(webhook) => webhook.run(&context.api()?, format).await,
+            Self::Drain(drain) => drain.run(&context.api()?, format).await,
             Self::Key(key) => key.run(&context.api()?, format).await,
             Self::Audit(audit) => audit.run(&context.api()?, format).await,
             Self::Secret(secret) => secret.run(&context.api()?, format).await,
@@ -255,6 +260,8 @@ mod tests {
             "connection credential c --token-file - --username me",
             "connection credential c --ssh-key-file key --known-hosts-file hosts",
             "webhook create web",
+            "drain add a --to fluent://h --kind access --kind service --secret shared_key=env:K",
+            "drain add a --target - --service web --from-beginning",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
         }
@@ -273,6 +280,9 @@ mod tests {
             "connection credential c --token-file a --ssh-key-file b",
             "connection credential c --ssh-key-file b --username me",
             "connection credential c --token-file a --known-hosts-file b",
+            "drain add a",
+            "drain add a --to fluent://h --target b",
+            "drain add a --to fluent://h --kind build",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -8,6 +8,7 @@ pub mod command;
 pub mod connection;
 pub mod deploy;
 pub mod domain;
+pub mod drain;
 pub mod endpoint;
 pub mod environment;
 pub mod failure;

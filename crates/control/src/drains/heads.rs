@@ -21,7 +21,7 @@ use crate::logs::{GROUP_PREFIX, blocking};
 const GROUPS_AT_ONCE: usize = 1000;
 
 /// How long the store is asked for a change, and so at most until a stop is noticed.
-const CHANGE_WAIT: Duration = Duration::from_millis(500);
+const CHANGE_WAIT: Duration = Duration::from_millis(250);
 
 /// The shortest time between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -62,11 +62,8 @@ pub(crate) async fn follow(
             true => {
                 let before = heads.borrow().clone();
                 let look = blocking(logs, move |logs| grown(logs, since, &before));
-                // What is dropped here goes on by itself, and nobody needs what comes of it.
-                let (changed, seen, took) = tokio::select! {
-                    () = stop.cancelled() => return,
-                    looked = look => looked,
-                };
+                // Awaited to its end also when the control plane stops: it holds the store.
+                let (changed, seen, took) = look.await;
                 since = Some(changed);
                 if let Some(seen) = seen {
                     heads.send_replace(seen);
