@@ -9,6 +9,7 @@
 //! What it deliberately does not do: touch namespaces, cgroups, mounts or images, forward a request,
 //! or decide (see `ekiden_model::plan`).
 
+mod alarms;
 mod api;
 mod audit;
 mod builds;
@@ -51,6 +52,7 @@ use tracing::{info, warn};
 #[doc(hidden)]
 pub use crate::api::page::fuzzing;
 use crate::{
+    alarms::Alarms,
     api::Api,
     audit::Audit,
     builds::Builds,
@@ -297,8 +299,11 @@ pub async fn run<E: Engine>(
         ));
     }
     tasks.spawn(logs::maintain(log_store.clone(), stop.clone()));
+    let metric_store = open_metrics(&config).await?;
+    let alarms = Arc::new(Alarms::new(Arc::clone(&store), metric_store.clone()));
+    tasks.spawn(Arc::clone(&alarms).keep(stop.clone()));
     let metrics = Arc::new(Metrics::new(
-        open_metrics(&config).await?,
+        metric_store.clone(),
         log_store.clone(),
         Arc::clone(&services),
         Arc::clone(&edges),
@@ -366,6 +371,8 @@ pub async fn run<E: Engine>(
         metrics,
         log_store.clone(),
         drains,
+        metric_store,
+        alarms,
     );
     tasks.spawn(identities.write_down_uses(stop.clone()));
     tasks.spawn(Arc::new(api).serve(api_listener, stop.clone()));

@@ -10,6 +10,7 @@
 //! write of an older epoch is refused: a control plane that was thought dead cannot write late.
 
 pub mod access_keys;
+pub mod alarms;
 pub mod builds;
 pub mod certificates;
 pub mod domains;

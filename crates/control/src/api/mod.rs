@@ -59,6 +59,7 @@ use ekiden_aws::{
 };
 use ekiden_engine::Engine;
 use ekiden_logs::store::LogStore;
+use ekiden_metrics::store::MetricStore;
 use ekiden_model::access::{Decision, decide};
 use ekiden_registry::{Body, Registry};
 use ekiden_store::{Store, StoreError};
@@ -78,6 +79,7 @@ use self::{
 };
 use crate::{
     ControlConfig,
+    alarms::Alarms,
     audit::{self, Audit},
     builds::Builds,
     certificates::Certificates,
@@ -135,6 +137,8 @@ pub(crate) struct Api<E> {
     log_queries: logs::Queries,
     large_bodies: logs::LargeBodies,
     drains: Arc<Drains>,
+    metric_store: MetricStore,
+    alarms: Arc<Alarms>,
     host: Host,
 }
 
@@ -166,6 +170,8 @@ impl<E: Engine> Api<E> {
         metrics: Arc<Metrics<E>>,
         log_store: LogStore,
         drains: Arc<Drains>,
+        metric_store: MetricStore,
+        alarms: Arc<Alarms>,
     ) -> Self {
         let vault = Vault::new(
             Arc::clone(&store),
@@ -193,6 +199,8 @@ impl<E: Engine> Api<E> {
             log_queries: logs::Queries::new(),
             large_bodies: logs::LargeBodies::new(),
             drains,
+            metric_store,
+            alarms,
             host: Host::read(),
         }
     }
