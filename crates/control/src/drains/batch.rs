@@ -172,3 +172,130 @@ impl Reader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ekiden_export::line::Kind;
+    use ekiden_logs::{
+        append::{Append, Missing, Times},
+        event::NewEvent,
+        settings::Settings,
+    };
+
+    use super::super::heads;
+    use super::*;
+
+    const GROUPS: [&str; 2] = [
+        "/aws/apprunner/one/00000000000000000000000000000001/application",
+        "/aws/apprunner/two/00000000000000000000000000000002/service",
+    ];
+
+    fn reader(dir: &std::path::Path) -> Reader {
+        let settings = Settings {
+            disk_free_bytes_min: 0,
+            ..Settings::default()
+        };
+        Reader {
+            logs: LogStore::open(dir, settings).unwrap(),
+            regions: Arc::new(|_| Some("us-east-1".to_owned())),
+            account_id: "100000000001".to_owned(),
+        }
+    }
+
+    fn write(reader: &Reader, group: &str, stream: &str, texts: &[&[u8]]) {
+        let event = |text: &&'static [u8]| NewEvent { time_ms: 7, text };
+        let texts: Vec<&'static [u8]> = texts.iter().map(|text| &*text.to_vec().leak()).collect();
+        let events: Vec<_> = texts.iter().map(event).collect();
+        let append = Append {
+            group,
+            stream,
+            missing: Missing::CreateGroup,
+            times: Times::Raised,
+            now_ms: 9,
+            position: None,
+            events: &events,
+        };
+        reader.logs.append(&append).unwrap();
+    }
+
+    fn starts(reader: &Reader) -> Vec<Start> {
+        let heads = heads::look(&reader.logs, &heads::Heads::default());
+        let start = |(group, head): (&Arc<str>, &Head)| Start {
+            group: Arc::clone(group),
+            head: head.clone(),
+            from: 0,
+        };
+        heads.iter().map(start).collect()
+    }
+
+    fn hint(lines_max: usize, bytes_max: usize) -> BatchHint {
+        BatchHint {
+            lines_max,
+            bytes_max,
+            wait_max: Duration::ZERO,
+        }
+    }
+
+    fn texts(batch: &Batch) -> Vec<&str> {
+        batch.lines.iter().map(|line| &line.text[..]).collect()
+    }
+
+    #[test]
+    fn a_batch_has_lines_of_several_groups_and_is_the_same_when_it_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let reader = reader(dir.path());
+        write(&reader, GROUPS[0], "instance/0a", &[b"a", b"b\xff"]);
+        write(&reader, GROUPS[1], "events", &[b"c", b"d", b"e"]);
+        let starts = starts(&reader);
+        assert_eq!(starts[1].head.last - starts[1].head.floor, 3);
+        let batch = reader.gather(&starts, hint(4, 1000)).unwrap();
+        assert_eq!(texts(&batch), ["a", "b\u{fffd}", "c", "d"]);
+        assert!(batch.more && batch.lost == 0);
+        let source = &batch.lines[0].source;
+        let service = source.service.as_ref().unwrap();
+        assert_eq!(
+            (source.kind, source.instance.as_deref()),
+            (Kind::Application, Some("0a"))
+        );
+        assert_eq!(
+            service.arn,
+            format!(
+                "arn:aws:apprunner:us-east-1:100000000001:service/one/{}",
+                service.id
+            )
+        );
+        assert_eq!((batch.lines[2].time_ms, batch.lines[2].observed_ms), (7, 9));
+        // More was written meanwhile, which is of the next batch.
+        write(&reader, GROUPS[0], "instance/0a", &[b"f"]);
+        let with_heads = |parts: &[Part]| -> Vec<_> {
+            let head = |part: &Part| starts.iter().find(|start| start.group == part.group);
+            let both = |part: &Part| (part.clone(), head(part).map(|start| start.head.clone()));
+            parts.iter().map(both).collect()
+        };
+        let again = reader.again(with_heads(&batch.parts)).unwrap();
+        assert_eq!((&again.lines, &again.parts), (&batch.lines, &batch.parts));
+        // A group that is gone takes its part with it.
+        reader.logs.delete_group(GROUPS[0]).unwrap();
+        let again = reader.again(with_heads(&batch.parts)).unwrap();
+        assert_eq!(
+            (texts(&again), &again.parts),
+            (vec!["c", "d"], &batch.parts)
+        );
+    }
+
+    #[test]
+    fn a_batch_ends_with_the_line_that_fills_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let reader = reader(dir.path());
+        write(&reader, GROUPS[0], "instance/0a", &[&b"0123456789"[..]; 5]);
+        write(&reader, GROUPS[1], "events", &[b"x"]);
+        let batch = reader.gather(&starts(&reader), hint(100, 30)).unwrap();
+        assert_eq!(batch.lines.len(), 3);
+        assert!(batch.more);
+        // One line is taken however long it is.
+        let batch = reader.gather(&starts(&reader), hint(100, 1)).unwrap();
+        assert_eq!(batch.lines.len(), 1);
+    }
+}

@@ -311,3 +311,50 @@ impl Inner {
             .sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn facts() -> DrainFacts {
+        DrainFacts {
+            service: None,
+            kinds: vec!["application".to_owned()],
+            target: Value::Null,
+            enabled: true,
+            created_at: Timestamp::from_millis(0),
+        }
+    }
+
+    fn part(group: &str, from: u64, to: u64) -> Part {
+        Part {
+            group: group.into(),
+            from,
+            to,
+        }
+    }
+
+    #[test]
+    fn a_batch_that_was_on_its_way_is_known_after_a_restart() {
+        let progress = Progress::new(&facts(), Vec::new());
+        let parts = [part("a", 1, 5), part("b", 0, 3)];
+        progress.begin(&parts);
+        let heads = Heads::default();
+        // What is not there is forgotten, however far it was.
+        let changes = progress.take_changes(&heads);
+        assert_eq!((changes.positions.len(), changes.gone.len()), (0, 2));
+        progress.begin(&parts);
+        let positions = parts.iter().map(|part| DrainPosition {
+            group: part.group.to_string(),
+            sent: part.from,
+            on_its_way: Some(part.to),
+        });
+        let later = Progress::new(&facts(), positions.collect());
+        assert_eq!(later.on_its_way(), parts);
+        later.end(&parts);
+        assert_eq!(later.on_its_way(), []);
+        assert!(later.has_changed());
+    }
+}
