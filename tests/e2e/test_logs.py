@@ -33,11 +33,14 @@ SECONDS = 1000
 
 def tailing():
     """An `aws` of version 2, if there is one."""
-    path = os.environ.get("EKIDEN_E2E_AWS2") or shutil.which("aws")
-    if path is None:
-        return None
-    said = subprocess.run([path, "--version"], capture_output=True, text=True)
-    return path if said.stdout.startswith("aws-cli/2") else None
+    # Debian's, which others of that name may hide.
+    for path in (os.environ.get("EKIDEN_E2E_AWS2"), shutil.which("aws"), "/usr/bin/aws"):
+        if path is None or not os.path.exists(path):
+            continue
+        said = subprocess.run([path, "--version"], capture_output=True, text=True)
+        if said.stdout.startswith("aws-cli/2"):
+            return path
+    return None
 
 
 TAILING = tailing()
@@ -113,8 +116,6 @@ class Logs(EkidenCase):
         shown = self.ekiden.cli("logs", "oddity", "--since", "1h", "--grep", "ansi")
         self.assertNotIn("\x1b", shown)
 
-    @unittest.skip("an instance's page of lines may be larger than a batch of the store, and is tried for "
-                   "ever: crates/agent/src/log/collect.rs, `page`")
     def test_a_line_of_ten_megabytes_comes_in_pieces(self):
         service = self.running("long-line", run("long", LONG))
         group = self.group(service)

@@ -163,7 +163,15 @@ fn page(directory: &Path, tail: &Tail, instance: InstanceId) -> Option<Collected
     if !has_more {
         return None;
     }
-    let lines = read::forward(directory, from, LOG_LINES_MAX as usize);
+    let mut lines = read::forward(directory, from, LOG_LINES_MAX as usize);
+    // As many as fit, and one however long it is.
+    let mut bytes = 0;
+    let fit = lines.iter().take_while(|(line, _)| {
+        bytes += line.text.len();
+        bytes <= ANSWER_BYTES_MAX
+    });
+    let fit = fit.count().max(1);
+    lines.truncate(fit);
     let (_, next) = *lines.last()?;
     let lines = lines.into_iter().map(|(line, _)| CollectedLine {
         at_micros: line.at_micros,
@@ -282,6 +290,10 @@ mod tests {
             tails.take(&took(&answer));
         }
         assert_eq!(seen, [1, 2, 3].map(instance));
+        let bytes =
+            |page: &CollectedLines| page.lines.iter().map(|line| line.text.len()).sum::<usize>();
+        let pages = tails.look(&live);
+        assert!(pages.iter().all(|page| bytes(page) <= ANSWER_BYTES_MAX));
     }
 
     #[test]
