@@ -5,9 +5,11 @@
 //! simulated without a machine to run it on.
 
 pub mod access;
+pub mod alert;
 pub mod certificate;
 pub mod domain;
 pub mod domain_name;
+pub mod event_pattern;
 pub mod health;
 pub mod histogram;
 pub mod id;

@@ -11,6 +11,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    domain::{CustomDomain, DomainStatus},
+    domain_name::DomainName,
     health::HealthProtocol,
     id::{OperationId, ServiceId},
     instance::ExitCause,
@@ -76,6 +78,15 @@ pub enum ServiceEvent {
         /// Why it failed, if it did, and what to do about it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
+    },
+    /// A custom domain of it was settled.
+    Domain {
+        /// Its name.
+        domain: DomainName,
+        /// `ACTIVE` and the like.
+        status: String,
+        /// What that means, and why it failed, if it did.
+        message: String,
     },
 }
 
@@ -190,6 +201,53 @@ pub fn narrate(
         }
     }
     (!news.lines.is_empty() || !news.events.is_empty()).then_some(news)
+}
+
+/// What is said when a custom domain of a service is settled; `None` while it is not.
+#[must_use]
+pub fn narrate_domain(name: &ServiceName, domain: &CustomDomain, now: Timestamp) -> Option<News> {
+    let of = &domain.name;
+    let message = match domain.status {
+        DomainStatus::Active => format!("Custom domain {of} is validated and active."),
+        DomainStatus::BindingCertificate => {
+            format!("Custom domain {of} is validated. Binding its certificate.")
+        }
+        DomainStatus::CreateFailed | DomainStatus::DeleteFailed => format!(
+            "Custom domain {of} failed. Reason: {}.",
+            domain.failure.as_deref().unwrap_or("it is not known")
+        ),
+        DomainStatus::Creating
+        | DomainStatus::PendingCertificateDnsValidation
+        | DomainStatus::Deleting => return None,
+    };
+    let mut news = News {
+        service: domain.service,
+        name: name.clone(),
+        at: now,
+        lines: Vec::new(),
+        events: Vec::new(),
+    };
+    news.say(message.clone());
+    news.events.push(ServiceEvent::Domain {
+        domain: of.clone(),
+        status: domain.status.as_str().to_uppercase(),
+        message,
+    });
+    Some(news)
+}
+
+/// A line in the log of what happens to a service, and nothing else.
+#[must_use]
+pub fn remark(service: ServiceId, name: &ServiceName, text: String, now: Timestamp) -> News {
+    let mut news = News {
+        service,
+        name: name.clone(),
+        at: now,
+        lines: Vec::new(),
+        events: Vec::new(),
+    };
+    news.say(text);
+    news
 }
 
 impl News {

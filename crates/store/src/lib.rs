@@ -15,6 +15,7 @@ pub mod builds;
 pub mod certificates;
 pub mod domains;
 pub mod drains;
+pub mod events;
 pub mod news;
 pub mod parameters;
 mod references;

@@ -93,16 +93,7 @@ impl Store {
         let mut writer = self.writer.lock().await;
         let mut transaction = self.begin(&mut writer).await?;
         match number {
-            Some(number) => {
-                sqlx::query(
-                    "INSERT INTO news_readers (name, news) VALUES (?, ?) \
-                     ON CONFLICT (name) DO UPDATE SET news = excluded.news",
-                )
-                .bind(reader)
-                .bind(number as i64)
-                .execute(&mut *transaction)
-                .await?;
-            }
+            Some(number) => put_read(&mut transaction, reader, number).await?,
             None => {
                 sqlx::query("DELETE FROM news_readers WHERE name = ?")
                     .bind(reader)
@@ -129,5 +120,22 @@ pub(crate) async fn put(
         .bind(stored.last_insert_rowid() - i64::from(NEWS_KEPT_MAX))
         .execute(&mut **transaction)
         .await?;
+    Ok(())
+}
+
+/// Remembers how far a reader has come.
+pub(crate) async fn put_read(
+    transaction: &mut Transaction<'_>,
+    reader: &str,
+    number: u64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO news_readers (name, news) VALUES (?, ?) \
+         ON CONFLICT (name) DO UPDATE SET news = excluded.news",
+    )
+    .bind(reader)
+    .bind(number as i64)
+    .execute(&mut **transaction)
+    .await?;
     Ok(())
 }
