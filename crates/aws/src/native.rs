@@ -53,6 +53,16 @@ operations! {
         CreateWebhook,
         /// [`DeleteWebhookRequest`] in, [`DeleteWebhookResponse`] out.
         DeleteWebhook,
+        /// [`PutWebhookTargetRequest`] in, [`PutWebhookTargetResponse`] out.
+        PutWebhookTarget,
+        /// [`ListWebhookTargetsRequest`] in, [`ListWebhookTargetsResponse`] out.
+        ListWebhookTargets,
+        /// [`DeleteWebhookTargetRequest`] in, [`DeleteWebhookTargetResponse`] out.
+        DeleteWebhookTarget,
+        /// [`TestWebhookTargetRequest`] in, [`TestWebhookTargetResponse`] out.
+        TestWebhookTarget,
+        /// [`ListAlertsRequest`] in, [`ListAlertsResponse`] out.
+        ListAlerts,
         /// [`GetBuildLogRequest`] in, [`GetBuildLogResponse`] out.
         GetBuildLog,
         /// [`GetLogsRequest`] in, [`GetLogsResponse`] out.
@@ -895,6 +905,138 @@ pub struct DeleteWebhookRequest {
 /// Output of `DeleteWebhook`: nothing.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct DeleteWebhookResponse {}
+
+/// Input of `PutWebhookTarget`. A URL may be a secret: there is no `Debug` that shows it.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct PutWebhookTargetRequest {
+    /// 1 to 64 of `A-Z`, `a-z`, `0-9`, `.`, `-` and `_`, unique in the region.
+    pub name: String,
+    /// Where events are posted to.
+    pub url: String,
+    /// Whether one that is there already gets a new secret.
+    pub new_secret: bool,
+}
+
+impl fmt::Debug for PutWebhookTargetRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PutWebhookTargetRequest")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Output of `PutWebhookTarget`. No `Debug`: the secret is in it.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct PutWebhookTargetResponse {
+    /// By which rules name it as a target.
+    pub arn: String,
+    /// What requests are signed with, when it is new. It is shown this once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+}
+
+/// Input of `ListWebhookTargets`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ListWebhookTargetsRequest {}
+
+/// Output of `ListWebhookTargets`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ListWebhookTargetsResponse {
+    /// By name.
+    pub targets: Vec<WebhookTarget>,
+}
+
+/// An address that events are posted to.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct WebhookTarget {
+    /// Unique in the region.
+    pub name: String,
+    /// By which rules name it.
+    pub arn: String,
+    /// Scheme, host and port of its URL.
+    pub endpoint: String,
+    /// Seconds since the Unix epoch.
+    pub created_at: u64,
+    /// Events on their way to it.
+    pub waiting: u64,
+    /// Events that arrived.
+    pub delivered: u64,
+    /// Events that will not arrive: too old, refused too often, or too many.
+    pub lost: u64,
+    /// What went wrong last; absent when the last arrived.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// Input of `DeleteWebhookTarget`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DeleteWebhookTargetRequest {
+    /// Which. No rule may have it as a target.
+    pub name: String,
+}
+
+/// Output of `DeleteWebhookTarget`: nothing.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct DeleteWebhookTargetResponse {}
+
+/// Input of `TestWebhookTarget`: an event of the type `Ekiden Test` is posted once, at once.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct TestWebhookTargetRequest {
+    /// Which.
+    pub name: String,
+}
+
+/// Output of `TestWebhookTarget`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct TestWebhookTargetResponse {
+    /// Whether the receiver took it.
+    pub delivered: bool,
+    /// What went wrong, if it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// Input of `ListAlerts`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ListAlertsRequest {}
+
+/// Output of `ListAlerts`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ListAlertsResponse {
+    /// Those that are raised, of the region's services and of the host.
+    pub alerts: Vec<Alert>,
+}
+
+/// An alert that is raised.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Alert {
+    /// `SERVICE_DOWN`, `DEPLOYMENT_FAILED`, `CRASH_LOOP`, `DISK_NEAR`, `CERTIFICATE_NEAR_EXPIRY` or
+    /// `DRAIN_LAGGING`.
+    pub kind: String,
+    /// What it is about: a service's id, a certificate's names, a budget or a drain.
+    pub subject: String,
+    /// The service, if it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_arn: Option<String>,
+    /// That service's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_name: Option<String>,
+    /// Seconds since the Unix epoch.
+    pub raised_at: u64,
+    /// What is wrong, why, and what to do, in sentences.
+    pub message: String,
+}
 
 /// Input of `GetBuildLog`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

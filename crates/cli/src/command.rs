@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, io};
 use clap::Subcommand;
 
 use crate::{
+    alerts,
     api::Api,
     audit::Audit,
     certificate::{self, Certificate},
@@ -19,6 +20,7 @@ use crate::{
     ingress::Ingress,
     key::Key,
     logs::Logs,
+    notify::Notify,
     operations::{self, Operations},
     output::OutputFormat,
     revisions::{self, Rollback},
@@ -126,6 +128,11 @@ pub enum Command {
     /// Send lines of logs to other systems: OpenTelemetry, syslog, Fluentd, HTTP, object storage; admins only
     #[command(subcommand)]
     Drain(Drain),
+    /// Post what happens to where it is to be known
+    #[command(subcommand)]
+    Notify(Notify),
+    /// List what is wrong now
+    Alerts,
     /// Make, list, disable and delete access keys; admins only
     #[command(subcommand)]
     Key(Key),
@@ -187,6 +194,8 @@ impl Command {
             Self::Connection(connection) => connection.run(&context.api()?, format).await,
             Self::Webhook(webhook) => webhook.run(&context.api()?, format).await,
             Self::Drain(drain) => drain.run(&context.api()?, format).await,
+            Self::Notify(notify) => notify.run(&context.api()?, format).await,
+            Self::Alerts => alerts::list(&context.api()?, format).await,
             Self::Key(key) => key.run(&context.api()?, format).await,
             Self::Audit(audit) => audit.run(&context.api()?, format).await,
             Self::Secret(secret) => secret.run(&context.api()?, format).await,
@@ -262,6 +271,8 @@ mod tests {
             "webhook create web",
             "drain add a --to fluent://h --kind access --kind service --secret shared_key=env:K",
             "drain add a --target - --service web --from-beginning",
+            "notify add ops --url http://a --service web --only failures",
+            "alerts",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
         }

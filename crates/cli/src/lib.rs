@@ -1,5 +1,6 @@
 //! The command line: what `ekiden` says and asks, apart from running the server.
 
+pub mod alerts;
 pub mod api;
 pub mod audit;
 pub mod build_log;
@@ -16,6 +17,7 @@ pub mod image;
 pub mod ingress;
 pub mod key;
 pub mod logs;
+pub mod notify;
 pub mod operation;
 pub mod operations;
 pub mod output;

@@ -21,6 +21,7 @@ mod demand;
 mod domains;
 mod drains;
 mod edges;
+mod events;
 mod host;
 mod identity;
 mod ingress;
@@ -61,6 +62,7 @@ use crate::{
     domains::Domains,
     drains::Drains,
     edges::Edges,
+    events::{Alerts, Events},
     identity::Identities,
     ingress::Ingress,
     keyring::Keyring,
@@ -323,6 +325,30 @@ pub async fn run<E: Engine>(
         Arc::clone(&metrics),
         stop.clone(),
     ));
+    let events = Events::load(
+        Arc::clone(&store),
+        Arc::clone(&keyring),
+        log_store.clone(),
+        config.account_id.clone(),
+    );
+    let events = Arc::new(events.await?);
+    let alerts = Alerts::load(
+        Arc::clone(&events),
+        Arc::clone(&services),
+        Arc::clone(&observations),
+        &config,
+        Arc::new(Vec::new), // drains tell nothing of their lag yet
+    );
+    let alerts = Arc::new(alerts.await?);
+    tasks.spawn(events::read(
+        Arc::clone(&events),
+        Arc::clone(&alerts),
+        news.subscribe(),
+        stop.clone(),
+    ));
+    tasks.spawn(Arc::clone(&events).send(stop.clone()));
+    tasks.spawn(Arc::clone(&alerts).watch(engine.observe(), stop.clone()));
+    tasks.spawn(logs::maintain(log_store, stop.clone()));
     tasks.spawn(retain(
         Arc::clone(&engine),
         Arc::clone(&store),
@@ -373,6 +399,8 @@ pub async fn run<E: Engine>(
         drains,
         metric_store,
         alarms,
+        events,
+        alerts,
     );
     tasks.spawn(identities.write_down_uses(stop.clone()));
     tasks.spawn(Arc::new(api).serve(api_listener, stop.clone()));

@@ -252,6 +252,11 @@ impl<E: Engine> Services<E> {
             .collect()
     }
 
+    /// Has news read that were stored beside a service's own.
+    pub(crate) fn news_grew(&self) {
+        self.tools.news.send_replace(());
+    }
+
     /// How many services are not deleted.
     pub(crate) fn count(&self) -> u64 {
         self.tools.counts.total()

@@ -22,6 +22,9 @@ pub const DELIVERIES_WAITING_MAX: u32 = 10_000;
 /// Bytes of them; the oldest beyond are lost.
 pub const DELIVERIES_BYTES_MAX: u64 = 64 << 20;
 
+/// Lanes of one destination that are looked at at one time: more than are worked on at once.
+pub const LANES_READ_MAX: u32 = 16;
+
 /// The longest text of what went wrong last with a destination, in characters; the rest is cut.
 const PROBLEM_CHARS_MAX: usize = 500;
 
@@ -603,17 +606,19 @@ impl Store {
         Ok(lost)
     }
 
-    /// Where events are to be sent, those that are due first before the others.
+    /// Where events are to be sent: of each destination [`LANES_READ_MAX`], those that are due first.
     ///
     /// # Errors
     /// Any.
-    pub async fn delivery_lanes(&self, count: u32) -> Result<Vec<Lane>, StoreError> {
+    pub async fn delivery_lanes(&self) -> Result<Vec<Lane>, StoreError> {
         let rows: Vec<(String, String, i64)> = sqlx::query_as(
-            "SELECT d.destination, d.lane, d.next_at FROM event_deliveries d JOIN \
+            "SELECT destination, lane, next_at FROM (SELECT d.destination, d.lane, d.next_at, d.number, \
+             ROW_NUMBER() OVER (PARTITION BY d.destination ORDER BY d.next_at, d.number) AS place \
+             FROM event_deliveries d JOIN \
              (SELECT MIN(number) AS number FROM event_deliveries GROUP BY destination, lane) first \
-             ON first.number = d.number ORDER BY d.next_at, d.number LIMIT ?",
+             ON first.number = d.number) WHERE place <= ? ORDER BY next_at, number",
         )
-        .bind(count)
+        .bind(LANES_READ_MAX)
         .fetch_all(&self.readers)
         .await?;
         let read = |(destination, lane, next_at): (String, String, i64)| Lane {

@@ -26,6 +26,7 @@ mod installation;
 mod logs;
 mod named;
 mod native;
+mod notify;
 mod observability;
 mod operation;
 pub(crate) mod page;
@@ -88,6 +89,7 @@ use crate::{
     domains::Domains,
     drains::Drains,
     edges::Edges,
+    events::{Alerts, Events},
     host::Host,
     identity::{self, Identities, Identity},
     ingress::Ingress,
@@ -139,6 +141,8 @@ pub(crate) struct Api<E> {
     drains: Arc<Drains>,
     metric_store: MetricStore,
     alarms: Arc<Alarms>,
+    events: Arc<Events>,
+    alerts: Arc<Alerts<E>>,
     host: Host,
 }
 
@@ -172,6 +176,8 @@ impl<E: Engine> Api<E> {
         drains: Arc<Drains>,
         metric_store: MetricStore,
         alarms: Arc<Alarms>,
+        events: Arc<Events>,
+        alerts: Arc<Alerts<E>>,
     ) -> Self {
         let vault = Vault::new(
             Arc::clone(&store),
@@ -201,6 +207,8 @@ impl<E: Engine> Api<E> {
             drains,
             metric_store,
             alarms,
+            events,
+            alerts,
             host: Host::read(),
         }
     }
@@ -538,6 +546,23 @@ impl<E: Engine> Api<E> {
             }
             Native::CreateWebhook => call.run_native(|r| self.create_webhook(caller, r)).await,
             Native::DeleteWebhook => call.run_native(|r| self.delete_webhook(caller, r)).await,
+            Native::PutWebhookTarget => {
+                call.run_native(|r| self.put_webhook_target(caller, r))
+                    .await
+            }
+            Native::ListWebhookTargets => {
+                call.run_native(|r| self.list_webhook_targets(caller, r))
+                    .await
+            }
+            Native::DeleteWebhookTarget => {
+                call.run_native(|r| self.delete_webhook_target(caller, r))
+                    .await
+            }
+            Native::TestWebhookTarget => {
+                call.run_native(|r| self.test_webhook_target(caller, r))
+                    .await
+            }
+            Native::ListAlerts => call.run_native(|r| self.list_alerts(caller, r)).await,
             Native::GetBuildLog => call.run_native(|r| self.get_build_log(caller, r)).await,
             Native::GetLogs => call.run_native(|r| self.get_logs(caller, r)).await,
             Native::GetStatus => call.run_native(|r| self.get_status(caller, r)).await,

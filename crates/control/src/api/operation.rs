@@ -188,6 +188,8 @@ const fn of_native(operation: Native) -> Access {
         | O::ListRevisions
         | O::DescribeCertificateAuthority
         | O::ListCertificates
+        | O::ListAlerts
+        | O::ListWebhookTargets
         | O::GetBuildLog
         | O::GetLogs
         | O::GetStatus => Access::Read,
@@ -211,6 +213,9 @@ const fn of_native(operation: Native) -> Access {
         | O::PutDrain
         | O::DeleteDrain
         | O::TestDrain => Access::Administer,
+        | O::PutWebhookTarget
+        | O::DeleteWebhookTarget
+        | O::TestWebhookTarget => Access::Administer,
     }
 }
 
@@ -555,6 +560,7 @@ const fn named_by_native(operation: Native) -> Named {
         | O::RollbackService
         | O::UpdateIngress
         | O::UpdateScaling => Named::By("ServiceArn"),
+        O::PutWebhookTarget | O::DeleteWebhookTarget | O::TestWebhookTarget => Named::By("Name"),
         O::CompleteConnection | O::PutConnectionCredential => Named::By("ConnectionArn"),
         O::DeleteAccessKey | O::UpdateAccessKey => Named::By("AccessKeyId"),
         O::RemoveCertificate | O::RenewCertificate | O::RevokeCertificate => {
@@ -566,9 +572,12 @@ const fn named_by_native(operation: Native) -> Named {
         | O::GetStatus
         | O::ImportCertificate
         | O::ListAccessKeys
+        | O::ListAlerts
         | O::ListAuditEvents
         | O::ListCertificates
         | O::ListDrains => Named::Nothing,
+        | O::ListWebhookTargets
+        | O::ListCertificates => Named::Nothing,
     }
 }
 

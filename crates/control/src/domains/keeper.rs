@@ -12,6 +12,7 @@ use ekiden_model::{
     domain::{CustomDomain, DomainEvent, DomainStatus, RecordStatus, ValidationRecord},
     domain_name::DomainName,
     id::ServiceId,
+    narrative::narrate_domain,
     route::Route,
     service::ServiceStatus,
     time::Timestamp,
@@ -152,6 +153,9 @@ impl<E: Engine> Domains<E> {
             Some(waiting) => waiting.look_again_in(now),
             None => {
                 log(&trial);
+                if moved_on(&trial, domain) {
+                    self.tell(&trial).await;
+                }
                 Duration::ZERO
             }
         })
@@ -325,8 +329,29 @@ impl<E: Engine> Domains<E> {
             .store
             .update_domain(domain.service, &domain.name, apply)
             .await?;
-        moved.iter().for_each(log);
+        if let Some(moved) = moved {
+            log(&moved);
+            if moved_on(&moved, domain) {
+                self.tell(&moved).await;
+            }
+        }
         Ok(Duration::ZERO)
+    }
+
+    /// Says what became of an association. It is stored already: if this fails, it is not said, but so.
+    async fn tell(&self, domain: &CustomDomain) {
+        let Some(snapshot) = self.services.watch(domain.service) else {
+            return;
+        };
+        let stored = Arc::clone(&snapshot.borrow().stored);
+        let Some(news) = narrate_domain(&stored.service.name, domain, clock::now()) else {
+            return;
+        };
+        match self.store.put_news(&stored.region, &news).await {
+            Ok(()) => self.services.news_grew(),
+            Err(error) => warn!(domain = %domain.name, error = %Chain(&error),
+                "news of a custom domain could not be stored"),
+        }
     }
 
     fn waits(&self, name: &DomainName, what: String) {
@@ -406,6 +431,10 @@ impl Work {
 
 fn is_deleted(snapshot: &Snapshot) -> bool {
     snapshot.stored.service.settled == ServiceStatus::Deleted
+}
+
+fn moved_on(now: &CustomDomain, before: &CustomDomain) -> bool {
+    now.status != before.status
 }
 
 fn log(domain: &CustomDomain) {
