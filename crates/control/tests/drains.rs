@@ -1,5 +1,7 @@
 //! Drains as their owners see them: what arrives, and what is said of it.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::{
@@ -189,7 +191,9 @@ async fn in_state(world: &World, state: &str) -> native::DrainStatus {
 
 /// A service that runs, its ARN and its instance.
 async fn service(world: &World, name: &str) -> (String, InstanceId) {
-    let created = world.create(name, "ok", 7101).await;
+    // Tests run side by side in processes of their own, and their engines have the same addresses.
+    let port = 20_000 + (std::process::id() % 10_000) as u16;
+    let created = world.create(name, "ok", port).await;
     let arn = created.service.unwrap().service_arn.unwrap();
     assert_eq!(world.settled(&arn).await, "RUNNING");
     let request = native::ListInstancesRequest {
