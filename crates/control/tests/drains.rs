@@ -341,6 +341,8 @@ async fn what_a_receiver_missed_waits_for_it() {
     put_to(&world, &receiver, json!({})).await;
     world.engine.write(instance, numbered("n", 0, 100));
     all_arrive(&receiver.seen, &numbered("n", 0, 100), "n").await;
+    // The receiver's answer has arrived as well.
+    eventually(async || (status(&world).await.behind_lines == 0).then_some(())).await;
     let (address, seen) = receiver.end().await;
     world.engine.write(instance, numbered("n", 100, 3000));
     let failing = in_state(&world, "RETRYING").await;
