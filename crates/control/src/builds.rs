@@ -151,6 +151,7 @@ impl<E: Engine> Builds<E> {
     ///
     /// # Errors
     /// When a runtime cannot be read, or the directory of sources not made.
+    #[allow(clippy::too_many_arguments)] // a list of its parts, called once
     pub(crate) fn new(
         engine: Arc<E>,
         store: Arc<Store>,

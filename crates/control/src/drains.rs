@@ -250,7 +250,6 @@ impl Drains {
     }
 
     /// How it goes with each drain, by name.
-    #[allow(dead_code, reason = "for the metrics")]
     pub(crate) fn status(&self) -> Vec<(String, DrainStatus)> {
         let heads = self.heads.borrow().clone();
         let status =

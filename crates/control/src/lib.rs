@@ -62,7 +62,7 @@ use crate::{
     domains::Domains,
     drains::Drains,
     edges::Edges,
-    events::{Alerts, Events},
+    events::{Alerts, Events, alerts::DrainLags},
     identity::Identities,
     ingress::Ingress,
     keyring::Keyring,
@@ -337,7 +337,7 @@ pub async fn run<E: Engine>(
         Arc::clone(&services),
         Arc::clone(&observations),
         &config,
-        Arc::new(Vec::new), // drains tell nothing of their lag yet
+        drain_lags(&drains),
     );
     let alerts = Arc::new(alerts.await?);
     tasks.spawn(events::read(
@@ -348,7 +348,6 @@ pub async fn run<E: Engine>(
     ));
     tasks.spawn(Arc::clone(&events).send(stop.clone()));
     tasks.spawn(Arc::clone(&alerts).watch(engine.observe(), stop.clone()));
-    tasks.spawn(logs::maintain(log_store, stop.clone()));
     tasks.spawn(retain(
         Arc::clone(&engine),
         Arc::clone(&store),
@@ -468,6 +467,17 @@ async fn open_metrics(config: &ControlConfig) -> Result<MetricStore, ControlErro
     opened.map_err(|source| ControlError::Metrics {
         path: path.display().to_string(),
         source,
+    })
+}
+
+/// How far drains are behind.
+fn drain_lags(drains: &Arc<Drains>) -> DrainLags {
+    let drains = Arc::clone(drains);
+    Arc::new(move || {
+        let status = drains.status().into_iter();
+        status
+            .map(|(name, status)| (name, Duration::from_secs(status.behind_seconds)))
+            .collect()
     })
 }
 

@@ -332,7 +332,11 @@ async fn data_that_cannot_be_are_refused_and_nothing_of_them_is_kept() {
             value,
             "must specify a time no more than two hours in the future.",
         ),
-        (json!({"Value": "NaN"}), "SerializationException", "expected f64, found a string"),
+        (
+            json!({"Value": "NaN"}),
+            "SerializationException",
+            "expected f64, found a string",
+        ),
     ] {
         let mut second = datum;
         second["MetricName"] = json!("m");

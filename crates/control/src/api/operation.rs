@@ -213,9 +213,7 @@ const fn of_native(operation: Native) -> Access {
         | O::PutDrain
         | O::DeleteDrain
         | O::TestDrain => Access::Administer,
-        | O::PutWebhookTarget
-        | O::DeleteWebhookTarget
-        | O::TestWebhookTarget => Access::Administer,
+        O::PutWebhookTarget | O::DeleteWebhookTarget | O::TestWebhookTarget => Access::Administer,
     }
 }
 
@@ -575,9 +573,8 @@ const fn named_by_native(operation: Native) -> Named {
         | O::ListAlerts
         | O::ListAuditEvents
         | O::ListCertificates
-        | O::ListDrains => Named::Nothing,
-        | O::ListWebhookTargets
-        | O::ListCertificates => Named::Nothing,
+        | O::ListDrains
+        | O::ListWebhookTargets => Named::Nothing,
     }
 }
 
