@@ -356,7 +356,12 @@ pub async fn run<E: Engine>(
     ));
     let ingress = Arc::new(Ingress::new(Arc::clone(&store)));
     tasks.spawn(Arc::clone(&ingress).settle(stop.clone()));
-    tasks.spawn(forget(Arc::clone(&services), store.clone(), stop.clone()));
+    tasks.spawn(forget(
+        Arc::clone(&services),
+        store.clone(),
+        log_store.clone(),
+        stop.clone(),
+    ));
     let domains = Arc::new(Domains::new(
         Arc::clone(&store),
         Arc::clone(&services),
@@ -578,7 +583,12 @@ async fn retain<E: Engine>(
 
 /// Forgets services, and what owners made beside them, that were deleted long enough ago, and secrets
 /// that can be restored no more.
-async fn forget<E: Engine>(services: Arc<Services<E>>, store: Arc<Store>, stop: CancellationToken) {
+async fn forget<E: Engine>(
+    services: Arc<Services<E>>,
+    store: Arc<Store>,
+    log_store: LogStore,
+    stop: CancellationToken,
+) {
     let mut tick = tokio::time::interval(FORGET_INTERVAL);
     loop {
         tokio::select! {
@@ -596,6 +606,18 @@ async fn forget<E: Engine>(services: Arc<Services<E>>, store: Arc<Store>, stop: 
         }
         if let Err(error) = store.forget_deleted_resources(before).await {
             warn!(error = %Chain(&error), "deleted resources could not be forgotten");
+        }
+        let known = Arc::clone(&services);
+        let swept = logs::blocking(&log_store, move |log_store| {
+            logs::sweep(log_store, |id| known.watch(id).is_some())
+        });
+        match swept.await {
+            Ok(0) => {}
+            Ok(count) => info!(
+                count,
+                "log groups of services that are long gone were removed"
+            ),
+            Err(error) => warn!(error = %Chain(&error), "old log groups could not be removed"),
         }
         match store.purge_secrets(now).await {
             Ok(0) => {}

@@ -15,7 +15,13 @@ mod writer;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use ekiden_logs::{error::LogError, settings::Settings, store::LogStore};
+use ekiden_logs::{
+    error::LogError,
+    group_info::{self, GroupsQuery, StreamOrder, StreamsQuery},
+    query::Direction,
+    settings::Settings,
+    store::{GROUPS_MAX, LogStore},
+};
 use ekiden_model::{id::ServiceId, name::ServiceName};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -90,6 +96,49 @@ pub(crate) async fn maintain(store: LogStore, stop: CancellationToken) {
     }
 }
 
+/// Groups of services that are forgotten, of which so many are kept: those that were written to last.
+const FORGOTTEN_MAX: usize = 300;
+
+/// Removes groups of services that are not known any more, beyond [`FORGOTTEN_MAX`]. Blocks.
+///
+/// # Errors
+/// As the store says.
+pub(crate) fn sweep(
+    store: &LogStore,
+    is_known: impl Fn(ServiceId) -> bool,
+) -> Result<usize, LogError> {
+    let all = store.groups(&GroupsQuery {
+        names: group_info::Names::Prefix(GROUP_PREFIX.to_owned()),
+        after: None,
+        limit: GROUPS_MAX,
+    });
+    let mut forgotten = Vec::new();
+    for group in all.items {
+        let mut parts = group.name[GROUP_PREFIX.len()..].split('/').skip(1);
+        let id = parts.next().and_then(|id| id.parse().ok());
+        if id.is_some_and(|id| !is_known(id)) {
+            let newest = store.streams(
+                &group.name,
+                &StreamsQuery {
+                    prefix: None,
+                    order: StreamOrder::LastEvent,
+                    direction: Direction::Backward,
+                    after: None,
+                    limit: 1,
+                },
+            )?;
+            let newest = newest.items.first().and_then(|stream| stream.last_event_ms);
+            forgotten.push((newest.unwrap_or(group.created_ms), group.name));
+        }
+    }
+    forgotten.sort();
+    let surplus = forgotten.len().saturating_sub(FORGOTTEN_MAX);
+    for (_, name) in &forgotten[..surplus] {
+        store.delete_group(name)?;
+    }
+    Ok(surplus)
+}
+
 /// Works on the store where that may block.
 pub(crate) async fn blocking<T: Send + 'static>(
     store: &LogStore,
@@ -109,3 +158,50 @@ pub(crate) fn now_ms() -> i64 {
 
 /// What a service is called, by its id; deleted ones that are still remembered have names.
 pub(crate) type Names = Arc<dyn Fn(ServiceId) -> Option<ServiceName> + Send + Sync>;
+
+#[cfg(test)]
+mod tests {
+    use ekiden_logs::append::{Append, Missing, Times};
+    use ekiden_logs::event::NewEvent;
+
+    use super::*;
+
+    #[test]
+    fn of_groups_of_forgotten_services_the_oldest_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = LogsConfig {
+            disk_free_bytes_min: 0,
+            ..LogsConfig::default()
+        };
+        let store = open(dir.path(), &config).unwrap();
+        let id = |n: usize| {
+            let mut bytes = [0; 16];
+            bytes[..8].copy_from_slice(&(n as u64).to_be_bytes());
+            ServiceId::from_bytes(bytes)
+        };
+        let name: ServiceName = "web1".parse().unwrap();
+        let groups = FORGOTTEN_MAX + 3;
+        for n in 0..groups {
+            let group = GroupKind::Service.group(&name, id(n));
+            let event = NewEvent {
+                time_ms: n as i64,
+                text: b"x",
+            };
+            let append = Append {
+                group: &group,
+                stream: "events",
+                missing: Missing::CreateGroup,
+                times: Times::Given,
+                now_ms: 1,
+                position: None,
+                events: &[event],
+            };
+            store.append(&append).unwrap();
+        }
+        // The oldest is of a service that is there.
+        let removed = sweep(&store, |service| service == id(0)).unwrap();
+        assert_eq!(removed, 2);
+        let is_there = |n| store.group(&GroupKind::Service.group(&name, id(n))).is_ok();
+        assert!(is_there(0) && !is_there(1) && !is_there(2) && is_there(3));
+    }
+}

@@ -284,16 +284,16 @@ mod tests {
         }
         say(&mut open(logs.path(), 3), "short\n");
         let mut seen = Vec::new();
-        for _ in 0..3 {
+        for _ in 0..5 {
             let answer = tails.look(&live);
+            for page in &answer {
+                let bytes: usize = page.lines.iter().map(|line| line.text.len()).sum();
+                assert!(bytes <= ANSWER_BYTES_MAX, "{bytes}");
+            }
             seen.extend(answer.iter().map(|page| page.instance));
             tails.take(&took(&answer));
         }
-        assert_eq!(seen, [1, 2, 3].map(instance));
-        let bytes =
-            |page: &CollectedLines| page.lines.iter().map(|line| line.text.len()).sum::<usize>();
-        let pages = tails.look(&live);
-        assert!(pages.iter().all(|page| bytes(page) <= ANSWER_BYTES_MAX));
+        assert_eq!(seen[..3], [1, 2, 3].map(instance));
     }
 
     #[test]

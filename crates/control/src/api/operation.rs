@@ -832,6 +832,7 @@ mod tests {
                             | Native::ListAuditEvents
                             | Native::ListDrains
                             | Native::TestDrain
+                            | Native::TestWebhookTarget
                     ) | Operation::Secrets(Secrets::GetSecretValue)
                         | Operation::Parameters(
                             Parameters::GetParameter
