@@ -13,7 +13,6 @@ use ekiden_aws::{
         ListWebhookTargetsResponse, PutWebhookTargetRequest, PutWebhookTargetResponse,
         TestWebhookTargetRequest, TestWebhookTargetResponse, WebhookTarget,
     },
-    nothing::Nothing,
     protocol::EVENTS,
 };
 use serde::Serialize;
@@ -196,7 +195,7 @@ async fn remove(api: &Api, name: &str) -> Outcome {
             name: Some(rule),
             ..Default::default()
         };
-        let _: Nothing = api.of(&EVENTS, "DeleteRule", &request).await?;
+        let _: Value = api.of(&EVENTS, "DeleteRule", &request).await?;
     }
     let request = DeleteWebhookTargetRequest {
         name: name.to_owned(),

@@ -234,7 +234,7 @@ mod tests {
             region: "eu-west-1".to_owned(),
             news: News {
                 service: ServiceId::from_bytes([1; 16]),
-                name: "web".parse().unwrap(),
+                name: "shop".parse().unwrap(),
                 at: Timestamp::from_millis(1_767_323_045_678),
                 lines: Vec::new(),
                 events: vec![
@@ -261,9 +261,9 @@ mod tests {
                 "detail-type": "AppRunner Service Operation Status Change",
                 "source": "aws.apprunner", "account": "123456789012",
                 "time": "2026-01-02T03:04:05Z", "region": "eu-west-1",
-                "resources": [format!("arn:aws:apprunner:eu-west-1:123456789012:service/web/{id}")],
+                "resources": [format!("arn:aws:apprunner:eu-west-1:123456789012:service/shop/{id}")],
                 "detail": {
-                    "operationStatus": "DeploymentFailed", "serviceName": "web", "serviceId": id,
+                    "operationStatus": "DeploymentFailed", "serviceName": "shop", "serviceId": id,
                     "message": "Deployment failed. For details, see service logs.",
                     "severity": "ERROR", "operationId": "02020202020202020202020202020202",
                     "reason": "Why.",
