@@ -42,9 +42,11 @@ def stamp(seconds):
     return at(seconds).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def seconds_of(text):
-    """Of a time as `aws` prints it."""
-    return int(datetime.datetime.fromisoformat(text).timestamp())
+def seconds_of(when):
+    """Of a time as `aws` prints it: version 1 a number, version 2 ISO 8601."""
+    if isinstance(when, str):
+        return int(datetime.datetime.fromisoformat(when).timestamp())
+    return int(when)
 
 
 def percentile(values, percent):
@@ -96,19 +98,19 @@ class Metrics(CloudWatchCase):
                 {**value, "Value": 42, "Timestamp": stamp(minute + 60)},
                 {**value, "Timestamp": stamp(minute + 120), "StatisticValues": {
                     "SampleCount": 4, "Sum": 10, "Minimum": 1, "Maximum": 4}}]
-        self.cloudwatch("put-metric-data", namespace="Shop", metric_data=data)
+        self.cloudwatch("put-metric-data", namespace="Command", metric_data=data)
         # As scripts do: one value, by flags.
-        self.cloudwatch("put-metric-data", "--dimensions", "Till=8", namespace="Shop",
+        self.cloudwatch("put-metric-data", "--dimensions", "Till=8", namespace="Command",
                         metric_name="Price", value="3.5", unit="Count", timestamp=stamp(minute))
 
-        listed = self.cloudwatch("list-metrics", namespace="Shop")["Metrics"]
+        listed = self.cloudwatch("list-metrics", namespace="Command")["Metrics"]
         self.assertEqual({len(metric["Dimensions"]) for metric in listed}, {1, 2})
         listed = self.cloudwatch("list-metrics", "--dimensions", "Name=Till,Value=8",
                                  "--recently-active", "PT3H", metric_name="Price")["Metrics"]
-        self.assertEqual(listed, [{"Namespace": "Shop", "MetricName": "Price",
+        self.assertEqual(listed, [{"Namespace": "Command", "MetricName": "Price",
                                    "Dimensions": [{"Name": "Till", "Value": "8"}]}])
 
-        query = ("get-metric-statistics", "--namespace", "Shop", "--metric-name", "Price",
+        query = ("get-metric-statistics", "--namespace", "Command", "--metric-name", "Price",
                  "--start-time", stamp(minute), "--end-time", stamp(minute + 5 * MINUTE),
                  "--period", "60", "--dimensions", *dimensions)
         found = self.cloudwatch(*query, "--statistics", "SampleCount", "Average", "Sum", "Minimum",
@@ -199,7 +201,7 @@ class Metrics(CloudWatchCase):
                 {**one, "Timestamp": at(time.time() - 15 * 86400)}])
         with self.assertRaises(Failed) as caught:
             self.cloudwatch("put-metric-data", namespace="Shop", metric_name="m", value="NaN")
-        self.assertEqual(caught.exception.status, 254)
+        self.assertIn(caught.exception.status, (254, 255))
 
     def test_an_alarm_flips_with_its_metric(self):
         name = "orders"
@@ -294,7 +296,9 @@ class AppRunnerMetrics(CloudWatchCase):
         found = self.statistics("Concurrency", service, minute)
         self.assertEqual(found["Maximum"], self.TOGETHER)
         found = self.statistics("ActiveInstances", service, minute)
-        self.assertEqual((found["Minimum"], found["Maximum"]), (1.0, 1.0))
+        # Before its first request it was idle, and so not active.
+        self.assertEqual(found["Maximum"], 1.0)
+        self.assertGreater(found["Average"], 0.5)
         self.assertEqual(found["Unit"], "Count")
 
         percent = cpu_micros / (MINUTE * 1_000_000) * 100
@@ -387,21 +391,27 @@ class AppRunnerMetrics(CloudWatchCase):
         found = self.statistics(name, service, minute)
         return found and found["Sum"]
 
-    # ---- what the kernel says
+    # ---- what the kernel says: version 2 of control groups, or version 1
 
-    def control_group(self, instance):
-        found = [path for path in host.cgroup_directories(self.ekiden.name)
+    def read(self, instance, *names):
+        """The first of these files that one of the instance's control groups has."""
+        found = [pathlib.Path(path) for path in host.cgroup_directories(self.ekiden.name)
                  if pathlib.Path(path).name == instance]
-        return pathlib.Path(found[0])
-
-    def field(self, instance, file, name):
-        lines = (self.control_group(instance) / file).read_text().splitlines()
-        return int(dict(line.split() for line in lines)[name])
+        files = (directory / name for name in names for directory in found)
+        return next(file for file in files if file.exists()).read_text()
 
     def cpu_micros(self, instance):
-        return self.field(instance, "cpu.stat", "usage_usec")
+        text = self.read(instance, "cpuacct.usage", "cpu.stat")
+        if text.strip().isdigit():
+            return int(text) // 1000
+        return fields(text)["usage_usec"]
 
     def memory_bytes(self, instance):
         """Without what the kernel could drop at once."""
-        current = int((self.control_group(instance) / "memory.current").read_text())
-        return current - self.field(instance, "memory.stat", "inactive_file")
+        current = int(self.read(instance, "memory.usage_in_bytes", "memory.current"))
+        stat = fields(self.read(instance, "memory.stat"))
+        return current - stat.get("total_inactive_file", stat["inactive_file"])
+
+
+def fields(text):
+    return {name: int(value) for name, value in (line.split() for line in text.splitlines())}
