@@ -463,7 +463,8 @@ async fn open_metrics(config: &ControlConfig) -> Result<MetricStore, ControlErro
     let now = clock::now().as_millis();
     let opening = path.clone();
     let opened = tokio::task::spawn_blocking(move || {
-        MetricStore::open(&opening, Settings::default(), now).map_err(io::Error::other)
+        let opened = logs::patiently(|| MetricStore::open(&opening, Settings::default(), now));
+        opened.map_err(io::Error::other)
     });
     let opened = opened
         .await

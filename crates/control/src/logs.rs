@@ -61,6 +61,26 @@ impl GroupKind {
     }
 }
 
+/// How long whoever had the store before may take to let go of it.
+const OPEN_MAX: Duration = Duration::from_secs(10);
+
+/// How often it is tried meanwhile.
+const OPEN_EVERY: Duration = Duration::from_millis(50);
+
+/// Opens something that one process may have open at a time, and whose last owner may be about to end. Blocks.
+///
+/// # Errors
+/// What was said last.
+pub(crate) fn patiently<T, E>(mut open: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    let began = std::time::Instant::now();
+    loop {
+        match open() {
+            Err(_) if began.elapsed() < OPEN_MAX => std::thread::sleep(OPEN_EVERY),
+            opened => return opened,
+        }
+    }
+}
+
 /// Opens the store. Blocks.
 ///
 /// # Errors
@@ -72,7 +92,7 @@ pub(crate) fn open(data_dir: &Path, config: &LogsConfig) -> Result<LogStore, Log
         disk_free_bytes_min: config.disk_free_bytes_min,
         ..Settings::default()
     };
-    LogStore::open(&data_dir.join("logs"), settings)
+    patiently(|| LogStore::open(&data_dir.join("logs"), settings.clone()))
 }
 
 /// Syncs, seals and removes what is too old, until the control plane stops.
