@@ -49,6 +49,9 @@ const WRITE_AFTER_MS: u64 = 3000;
 /// In milliseconds.
 const MINUTE: u64 = 60_000;
 
+/// Data that could not be written and are tried again, at most; of more, the oldest are lost and counted.
+const UNWRITTEN_MAX: usize = 200_000;
+
 /// Operations that have ended and are not counted yet; of more, the oldest are not.
 const ENDED_MAX: usize = 10_000;
 
@@ -143,6 +146,7 @@ impl<E: Engine> Metrics<E> {
 
     /// Measures until the control plane stops, and writes what there is then.
     pub(crate) async fn record(self: Arc<Self>, stop: CancellationToken) {
+        let mut unwritten = VecDeque::new();
         let mut fails = false;
         loop {
             let stops = tokio::select! {
@@ -155,29 +159,26 @@ impl<E: Engine> Metrics<E> {
                 true => u64::MAX,
                 false => now.saturating_sub(WRITE_AFTER_MS),
             };
-            let records = self.take(until);
+            unwritten.extend(self.take(until));
+            let lost = unwritten.len().saturating_sub(UNWRITTEN_MAX);
+            unwritten.drain(..lost);
             let store = self.store.clone();
-            let written = tokio::task::spawn_blocking(move || {
-                let mut refused = 0;
-                for batch in records.chunks(BATCH_MAX) {
-                    refused += store.record_batch(batch, now)?.refused;
-                }
-                store.tick(now)?;
-                Ok::<_, ekiden_metrics::error::Error>(refused)
+            let writing = tokio::task::spawn_blocking(move || {
+                let (refused, error) = write(&store, &mut unwritten, now);
+                (unwritten, refused, error)
             });
-            match written.await {
-                Ok(Ok(refused)) => {
-                    self.lock().refused += refused as u64;
-                    fails = false;
-                }
-                Ok(Err(error)) => {
-                    if !fails {
-                        warn!(error = %Chain(&error), "metrics cannot be written");
-                    }
-                    fails = true;
-                }
+            let (left, refused, error) = match writing.await {
+                Ok(written) => written,
                 Err(error) => std::panic::resume_unwind(error.into_panic()), // never aborted
+            };
+            unwritten = left;
+            self.lock().refused += (refused + lost) as u64;
+            if let Some(error) = &error
+                && !fails
+            {
+                warn!(error = %Chain(error), "metrics cannot be written, and are tried again");
             }
+            fails = error.is_some();
             if stops {
                 return;
             }
@@ -282,6 +283,26 @@ impl<E: Engine> Metrics<E> {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Writes data, oldest first; what could not be written stays. Answers how many the store refused, and what
+/// failed. Blocks.
+fn write(
+    store: &MetricStore,
+    unwritten: &mut VecDeque<Record>,
+    now: u64,
+) -> (usize, Option<ekiden_metrics::error::Error>) {
+    let mut refused = 0;
+    while !unwritten.is_empty() {
+        let count = unwritten.len().min(BATCH_MAX);
+        let batch = &unwritten.make_contiguous()[..count];
+        match store.record_batch(batch, now) {
+            Ok(recorded) => refused += recorded.refused,
+            Err(error) => return (refused, Some(error)),
+        }
+        unwritten.drain(..count);
+    }
+    (refused, store.tick(now).err())
 }
 
 /// The states that instances are counted by.
