@@ -34,7 +34,7 @@ pub enum Drain {
         --secret headers.authorization=env:TOKEN\n  \
         ekiden drain add siem --to syslog+tls://logs.example.com:6514 --service website\n  \
         ekiden drain add archive --to 's3://logs/ekiden?region=eu-central-1' \
-        --secret access_key_id=env:KEY --secret secret_access_key=file:/root/key\n  \
+        --secret access_key_id=env:KEY --secret secret_access_key=file:archive.key\n  \
         ekiden drain add fluent --to fluent://127.0.0.1:24224\n  \
         ekiden drain add mine --to https://example.com/logs --kind application --kind access")]
     Add(Box<Add>),
