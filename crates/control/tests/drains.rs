@@ -459,9 +459,16 @@ async fn a_disabled_drain_sends_later_what_it_did_not() {
     let (_, instance) = service(&world, "website").await;
     let drain = put_to(&world, &receiver, json!({ "Enabled": false })).await;
     assert_eq!(drain.status.state, "DISABLED");
+    let other = Receiver::start().await;
+    put_to(&world, &other, json!({ "Name": "other" })).await;
     world.engine.write(instance, numbered("n", 0, 100));
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    // By then it would have been sent them too.
+    all_arrive(&other.seen, &numbered("n", 0, 100), "n").await;
     assert_eq!(receiver.seen.requests(), 0);
+    let _: native::DeleteDrainResponse = world
+        .call("Ekiden.DeleteDrain", &json!({ "Name": "other" }))
+        .await
+        .unwrap();
     put_to(&world, &receiver, json!({})).await;
     all_arrive(&receiver.seen, &numbered("n", 0, 100), "n").await;
     let _: native::DeleteDrainResponse = world
