@@ -16,6 +16,7 @@ mod writer;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use ekiden_logs::{
+    append::DropCause,
     error::LogError,
     group_info::{self, GroupsQuery, StreamOrder, StreamsQuery},
     query::Direction,
@@ -168,6 +169,39 @@ pub(crate) async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(move || work(&store)).await {
         Ok(done) => done,
         Err(error) => std::panic::resume_unwind(error.into_panic()), // never aborted
+    }
+}
+
+/// How far the source of a stream is stored; `None` when there is nothing of it.
+///
+/// # Errors
+/// As the store says.
+fn stored_position(
+    store: &LogStore,
+    group: &str,
+    stream: &str,
+) -> Result<Option<Vec<u8>>, LogError> {
+    match store.source_position(group, stream) {
+        Err(LogError::NoGroup { .. } | LogError::NoStream { .. }) => Ok(None),
+        known => known,
+    }
+}
+
+/// What the mark says in the place of lines that were not stored; [`DropCause::Refused`] for those that never
+/// will be.
+fn drop_cause(error: &LogError) -> DropCause {
+    match error {
+        LogError::DiskFull => DropCause::DiskFull,
+        LogError::Busy => DropCause::Busy,
+        LogError::Io { .. } => DropCause::DiskError,
+        LogError::GroupExists { .. }
+        | LogError::NoGroup { .. }
+        | LogError::StreamExists { .. }
+        | LogError::NoStream { .. }
+        | LogError::TooManyGroups { .. }
+        | LogError::TooManyStreams { .. }
+        | LogError::TooLong { .. }
+        | LogError::Invalid { .. } => DropCause::Refused,
     }
 }
 

@@ -24,7 +24,7 @@ use ekiden_model::id::ServiceId;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{GroupKind, Names, blocking, now_ms};
+use super::{GroupKind, Names, blocking, now_ms, stored_position};
 
 /// How often the file is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -202,11 +202,8 @@ fn store_lines(
             continue;
         };
         let group = GroupKind::Access.group(&name, service);
-        let stored = match store.source_position(&group, STREAM) {
-            Ok(stored) => stored.as_deref().and_then(parse),
-            Err(LogError::NoGroup { .. } | LogError::NoStream { .. }) => None,
-            Err(error) => return Err(error),
-        };
+        let stored = stored_position(store, &group, STREAM)?;
+        let stored = stored.as_deref().and_then(parse);
         let is_new = |end: u64| match stored {
             Some(stored) if stored.inode == from.inode => end > stored.offset,
             // The file that was read last is gone, or older than this one.

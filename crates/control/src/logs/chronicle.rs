@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use ekiden_logs::{
-    append::{Append, Missing, Times},
+    append::{Append, DropCause, Missing, Times},
     error::LogError,
     event::NewEvent,
     store::LogStore,
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{GroupKind, blocking, now_ms};
+use super::{GroupKind, blocking, drop_cause, now_ms, stored_position};
 use crate::worker::Chain;
 
 /// This reader's name.
@@ -84,11 +84,7 @@ fn write_one(store: &LogStore, one: &NumberedNews) -> Result<(), LogError> {
     streams.sort_unstable();
     streams.dedup();
     for stream in streams {
-        let stored = match store.source_position(&group, stream) {
-            Ok(stored) => stored,
-            Err(LogError::NoGroup { .. } | LogError::NoStream { .. }) => None,
-            Err(error) => return Err(error),
-        };
+        let stored = stored_position(store, &group, stream)?;
         let stored = stored.and_then(|text| str::from_utf8(&text).ok()?.parse::<u64>().ok());
         if stored.is_some_and(|stored| stored >= one.number) {
             continue;
@@ -104,7 +100,7 @@ fn write_one(store: &LogStore, one: &NumberedNews) -> Result<(), LogError> {
                 text: text.as_bytes(),
             })
             .collect();
-        store.append(&Append {
+        let appended = store.append(&Append {
             group: &group,
             stream,
             missing: Missing::CreateGroup,
@@ -112,7 +108,14 @@ fn write_one(store: &LogStore, one: &NumberedNews) -> Result<(), LogError> {
             now_ms: now_ms(),
             position: Some(one.number.to_string().as_bytes()),
             events: &events,
-        })?;
+        });
+        match appended {
+            Err(error) if drop_cause(&error) == DropCause::Refused => {
+                // It would be refused for ever, and the news of every service after it.
+                warn!(group, error = %Chain(&error), "lines of a service cannot be stored and are dropped");
+            }
+            appended => drop(appended?),
+        }
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use ekiden_engine::{
     COLLECT_WAIT_MS_MAX, CollectQuery, CollectedLines, Engine, LogPosition, LogStream,
 };
 use ekiden_logs::{
-    append::{Append, Missing, Times},
+    append::{Append, DropCause, Missing, Times},
     error::LogError,
     event::NewEvent,
     store::LogStore,
@@ -15,7 +15,7 @@ use ekiden_model::id::InstanceId;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{GroupKind, Names, blocking, now_ms};
+use super::{GroupKind, Names, blocking, drop_cause, now_ms, stored_position};
 use crate::worker::Chain;
 
 /// The wait after lines could not be had or stored. They stay with their instances meanwhile.
@@ -86,6 +86,14 @@ fn store_all(
             Ok(position) => {
                 taken.insert(page.instance, position);
             }
+            Err(error) if drop_cause(&error) == DropCause::Refused => {
+                // It would be refused for ever, and whatever comes after it with it.
+                warn!(group, error = %Chain(&error), "lines of an instance cannot be stored and are dropped");
+                let bytes: usize = page.lines.iter().map(|line| line.text.len()).sum();
+                let (stream, lines) = (stream(&page), page.lines.len() as u64);
+                store.note_dropped(&group, &stream, lines, bytes as u64, DropCause::Refused);
+                taken.insert(page.instance, page.next);
+            }
             Err(error) => failed = Some(error),
         }
     }
@@ -98,13 +106,9 @@ fn store_page(
     group: &str,
     page: &CollectedLines,
 ) -> Result<LogPosition, LogError> {
-    let stream = format!("instance/{}", page.instance);
-    let stored = match store.source_position(group, &stream) {
-        Ok(stored) => stored.as_deref().and_then(position),
-        Err(LogError::NoGroup { .. } | LogError::NoStream { .. }) => None,
-        Err(error) => return Err(error),
-    };
-    if let Some(stored) = stored
+    let stream = stream(page);
+    let stored = stored_position(store, group, &stream)?;
+    if let Some(stored) = stored.as_deref().and_then(position)
         && stored > page.from
     {
         return Ok(stored);
@@ -136,6 +140,11 @@ fn store_page(
         events: &events,
     })?;
     Ok(page.next)
+}
+
+/// The stream of an instance.
+fn stream(page: &CollectedLines) -> String {
+    format!("instance/{}", page.instance)
 }
 
 fn text(position: LogPosition) -> String {
@@ -203,6 +212,18 @@ mod tests {
         };
         let (taken, failed) = store_all(&store, &names, vec![gone.clone()]);
         assert!(failed.is_none() && taken.contains_key(&gone.instance));
+        // What is refused for ever is not tried for ever.
+        let endless = CollectedLines {
+            lines: vec![CollectedLine {
+                at_micros: 0,
+                stream: LogStream::Stdout,
+                text: "x".repeat(ekiden_logs::event::EVENT_BYTES_MAX + 1),
+            }],
+            ..page(4, 0, &["x"])
+        };
+        let (taken, failed) = store_all(&store, &names, vec![endless.clone()]);
+        assert!(failed.is_none());
+        assert_eq!(taken[&endless.instance], endless.next);
         let group = format!("/aws/apprunner/web1/{}/application", "09".repeat(16));
         let found = store.query(&Query::new(&group), &Filter::all()).unwrap();
         let of = |stream: &str| {

@@ -17,7 +17,7 @@ use ekiden_logs::{
     store::LogStore,
 };
 
-use super::now_ms;
+use super::{drop_cause, now_ms};
 
 /// Lines that wait.
 const LINES_WAITING_MAX: usize = 10_000;
@@ -107,14 +107,14 @@ fn write(store: &LogStore, lines: &Receiver<Line>, dropped: &AtomicU64) {
                 position: None,
                 events: &events,
             });
-            if appended.is_err() {
+            if let Err(error) = &appended {
                 let bytes: usize = lines.iter().map(|line| line.text.len()).sum();
                 store.note_dropped(
                     &line.group,
                     &line.stream,
                     lines.len() as u64,
                     bytes as u64,
-                    DropCause::DiskFull,
+                    drop_cause(error),
                 );
             }
         }

@@ -663,13 +663,13 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         key: "logs.budget",
         default: "10GiB",
-        form: Form::Bytes(16 << 20, 1 << 50, |config| &mut config.logs.budget),
+        form: Form::Bytes(32 << 20, 1 << 50, |config| &mut config.logs.budget),
         about: "Disk that all log groups together may take, compressed; over it the oldest lines of the largest group go.",
     },
     Setting {
         key: "logs.group_budget",
         default: "1GiB",
-        form: Form::Bytes(4 << 20, 1 << 50, |config| &mut config.logs.group_budget),
+        form: Form::Bytes(32 << 20, 1 << 50, |config| &mut config.logs.group_budget),
         about: "Disk that one log group may take, compressed; over it its oldest lines go, whatever its retention says.",
     },
     Setting {
