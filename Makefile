@@ -15,6 +15,9 @@ bench-edge: ## The edge, side by side with nginx and HAProxy
 bench-scale: ## Scaling, simulated side by side with the rules of Knative and App Runner
 	@bench/scale/run
 
+bench-logs: ## The log store, side by side with zstd and zgrep, and what watching costs the edge
+	@bench/logs/run
+
 bench-registry: ## The built-in registry, side by side with docker-registry
 	@bench/registry/run
 
@@ -27,4 +30,4 @@ bench-builds: ## Builds from source, side by side with buildah
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
-.PHONY: demo test bench bench-edge bench-scale bench-registry bench-builds demo-down help
+.PHONY: demo test bench bench-edge bench-scale bench-registry bench-logs bench-builds demo-down help

@@ -1,4 +1,4 @@
-//! What watching costs a request: `cargo test --release -p ekiden-edge --lib -- --ignored --nocapture cost`.
+//! What watching costs a request: access log, metrics and trace context together. `bench/logs/run` has the bound.
 
 use std::{
     hint::black_box,
@@ -14,9 +14,6 @@ use crate::{
     trace_context,
     tracer::{Spans, Tracer},
 };
-
-/// At most so much for access log, metrics and trace context together.
-const COST_MAX: Duration = Duration::from_micros(3);
 
 const REQUESTS: u32 = 1_000_000;
 
@@ -120,5 +117,4 @@ fn cost_of_watching_a_request() {
     log.close();
     let all = traced + counted + took + logged;
     println!("all together: {all:?}");
-    assert!(all <= COST_MAX, "{all:?}");
 }
