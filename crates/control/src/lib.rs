@@ -311,6 +311,7 @@ pub async fn run<E: Engine>(
         Arc::clone(&edges),
         Arc::clone(&engine),
         ended,
+        drain_lags(&drains),
     ));
     tasks.spawn(Arc::clone(&metrics).record(stop.clone()));
     let collector = config

@@ -36,6 +36,7 @@ use self::minute::{Minute, ServiceMinute, Shares};
 use crate::{
     clock,
     edges::Edges,
+    events::alerts::DrainLags,
     services::Services,
     worker::{Chain, Snapshot},
 };
@@ -66,6 +67,7 @@ pub(crate) struct Metrics<E> {
     edges: Arc<Edges>,
     engine: Arc<E>,
     ended: Arc<EndedOperations>,
+    drain_lags: DrainLags,
     state: Mutex<State>,
 }
 
@@ -132,6 +134,7 @@ impl<E: Engine> Metrics<E> {
         edges: Arc<Edges>,
         engine: Arc<E>,
         ended: Arc<EndedOperations>,
+        drain_lags: DrainLags,
     ) -> Self {
         Self {
             store,
@@ -140,6 +143,7 @@ impl<E: Engine> Metrics<E> {
             edges,
             engine,
             ended,
+            drain_lags,
             state: Mutex::default(),
         }
     }
@@ -247,6 +251,9 @@ impl<E: Engine> Metrics<E> {
             operation_ended(&operation, of_minute, totals);
         }
         minute.disk(&self.log_store.stats(), &self.store.usage());
+        for (drain, lag) in (self.drain_lags)() {
+            minute.drain(drain, lag);
+        }
         let known: HashSet<ServiceId> = snapshots.iter().map(|s| s.stored.service.id).collect();
         state.services.retain(|id, _| known.contains(id));
     }

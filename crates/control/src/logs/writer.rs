@@ -102,7 +102,9 @@ fn write(store: &LogStore, lines: &Receiver<Line>, dropped: &AtomicU64) {
                 group: &line.group,
                 stream: &line.stream,
                 missing: Missing::CreateGroup,
-                times: Times::Raised,
+                // They waited, and others may have written to the stream meanwhile: read by time, they stand
+                // where they belong.
+                times: Times::Given,
                 now_ms: now_ms(),
                 position: None,
                 events: &events,

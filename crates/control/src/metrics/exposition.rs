@@ -138,6 +138,14 @@ impl<E: Engine> Metrics<E> {
         let mut family = out.family("ekiden_disk_bytes", Kind::Gauge, "Disk that stores take.");
         family.sample(&[("store", "logs")], logs.disk_bytes as f64);
         family.sample(&[("store", "metrics")], metrics.disk_bytes as f64);
+        let mut family = out.family(
+            "ekiden_drain_behind_seconds",
+            Kind::Gauge,
+            "How old the oldest line is that a drain has not sent.",
+        );
+        for (drain, lag) in (self.drain_lags)() {
+            family.sample(&[("drain", &drain)], lag.as_secs_f64());
+        }
         for (name, help, value) in [
             (
                 "ekiden_log_lines_total",
@@ -160,8 +168,8 @@ impl<E: Engine> Metrics<E> {
                 state.refused + metrics.series_refused,
             ),
             (
-                "ekiden_metric_minutes_lost_total",
-                "Minutes of requests that were not counted in time.",
+                "ekiden_metric_intervals_lost_total",
+                "Intervals of a minute whose requests were not counted in time.",
                 state.minutes_lost,
             ),
         ] {

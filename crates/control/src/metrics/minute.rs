@@ -63,6 +63,8 @@ pub(super) struct Minute {
     pub(super) unrouted: ToldInterval,
     /// Bytes, by what has them.
     disk: BTreeMap<&'static str, Gauge>,
+    /// Seconds, by the drain that is behind.
+    drains: BTreeMap<String, Gauge>,
 }
 
 #[derive(Debug, Default)]
@@ -123,6 +125,10 @@ impl Minute {
         }
     }
 
+    pub(super) fn drain(&mut self, name: String, lag: Duration) {
+        self.drains.entry(name).or_default().add(lag.as_secs_f64());
+    }
+
     /// Everything there is of the minute that began at `at`. `names` has the services' names, and whether each
     /// runs; one without a name is gone.
     pub(super) fn records(
@@ -157,6 +163,10 @@ impl Minute {
                 Unit::BYTES,
                 gauge.datum(),
             );
+        }
+        for (drain, gauge) in &self.drains {
+            let of_drain = [("Drain", drain.as_str())];
+            out.put(EKIDEN, "DrainLag", &of_drain, Unit::SECONDS, gauge.datum());
         }
         out.records
     }
