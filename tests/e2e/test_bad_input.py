@@ -292,8 +292,8 @@ class BadInput(EkidenCase):
                   self.logs_are_bounded)
 
     def logs_are_bounded(self, service):
-        lines = self.ekiden.logs(service["ServiceArn"], MaxLines=1000)
-        self.assertTrue(lines)
+        arn = service["ServiceArn"]
+        lines = until("lines are stored", lambda: self.ekiden.logs(arn, MaxLines=1000), 30)
         self.assertLessEqual(max(map(len, lines)), 16 * 1024)
         logs = self.ekiden.data / "agent/logs" / service["ServiceId"]
         size = sum(file.stat().st_size for file in logs.rglob("*") if file.is_file())

@@ -311,7 +311,11 @@ def read_sent(sent):
 
 # Written by the edge.
 OWN = {b"host", b"content-length", b"transfer-encoding", b"x-forwarded-for", b"x-forwarded-proto",
-       b"x-forwarded-host", b"x-forwarded-port", b"x-request-id", b"forwarded"}
+       b"x-forwarded-host", b"x-forwarded-port", b"x-request-id", b"forwarded",
+       b"traceparent", b"x-amzn-trace-id"}
+# One each, whatever was sent: W3C Trace Context, section 3.2, and X-Ray's header.
+TRACES = {b"traceparent": re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]"),
+          b"x-amzn-trace-id": re.compile(rb"Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=[01]")}
 # Of one connection only.
 HOP_BY_HOP = {b"connection", b"keep-alive", b"proxy-connection", b"upgrade", b"te",
               b"proxy-authorization", b"http2-settings", b"proxy"}
@@ -348,6 +352,10 @@ def compare(sent, got, client):
                         (b"forwarded", [])):
         if got.values(name) != right:
             yield f"{name!r} is {got.values(name)!r}"
+    for name, form in TRACES.items():
+        values = got.values(name)
+        if len(values) != 1 or not form.fullmatch(values[0]):
+            yield f"{name!r} is {values!r}"
     after = collections.Counter(got.trailers)
     if extra := after - collections.Counter(sent.trailers):
         yield f"trailers from nowhere: {extra!r}"

@@ -230,8 +230,9 @@ class Scaling(ScalingCase):
         self.comes_to(service, "frozen")
         operation = self.ekiden.client().pause_service(ServiceArn=arn)["OperationId"]
         self.succeeds(arn, operation)
-        lines = "\n".join(self.ekiden.logs(arn))
-        self.assertEqual(lines.count("finished"), 2, lines)
+        # They are stored a moment after they were written.
+        both = lambda: self.ekiden.logs(arn).count("finished") == 2
+        until("both have said it", both, 30, lambda: "\n".join(self.ekiden.logs(arn)))
 
     def test_some_may_be_kept_awake(self):
         service = self.scaled("awake", 2, 2, 10)
