@@ -751,7 +751,7 @@ class Hostile(HostileCase):
         arn = service["ServiceArn"]
         repository.push({"apprunner.yaml": apprunner("sleep 4545")})
         operation = self.ekiden.client().start_deployment(ServiceArn=arn)["OperationId"]
-        until("building", lambda: sources.marked("sleep 4545"), 60, self.ekiden.tail)
+        until("building", lambda: sources.marked("4545"), 60, self.ekiden.tail)
         self.assertEqual(self.page(service), "1")
         self.ekiden.cli("cancel", "goes-on")
         self.failed(arn, operation)
