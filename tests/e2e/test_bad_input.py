@@ -4,6 +4,7 @@ Each test: the operation says what is wrong, a second service keeps answering me
 failed request, and nothing is left behind.
 """
 
+import contextlib
 import gzip
 import io
 import itertools
@@ -12,7 +13,7 @@ import pathlib
 import tarfile
 import tempfile
 
-from support import images, oci
+from support import failures, images, oci
 from support.case import EkidenCase
 from support.census import census, settled
 from support.registry import BrokenRegistry
@@ -44,10 +45,10 @@ class BadInput(EkidenCase):
     def setUp(self):
         self.before = census(self.ekiden)
 
-    def failing(self, image, *sentences, logs=(), **more):
+    def failing(self, image, *sentences, logs=(), told=True, **more):
         """Creating a service of it fails and says so, and hurts nobody; the operation."""
         with self.under_load(self.healthy, rate=30, large=1):
-            operation = self.fails(image, **more)
+            operation = self.fails(image, told=told, **more)
         for sentence in sentences:
             self.assertIn(sentence.lower(), operation["Failure"]["Reason"].lower())
         for line in logs:
@@ -55,13 +56,13 @@ class BadInput(EkidenCase):
         self.nothing_leaks()
         return operation
 
-    def fails(self, image, **more):
+    def fails(self, image, told=True, **more):
         name = f"bad-{next(self.numbers)}"
         service = self.ekiden.create(name, image, wait=False, **more)
         self.addCleanup(self.remove, service["ServiceArn"])
-        return self.failed(service)
+        return self.failed(service, told=told)
 
-    def failed(self, service, seconds=120):
+    def failed(self, service, seconds=120, told=True):
         """The operation that created it, which must fail; the service is deleted."""
         arn = service["ServiceArn"]
         operation = self.ekiden.wait_operation(arn, None, seconds)
@@ -69,8 +70,42 @@ class BadInput(EkidenCase):
         self.assertEqual(self.status(arn), "CREATE_FAILED")
         self.assertTrue(operation["Failure"]["Step"])
         print(f"    {operation['Failure']['Reason']}", flush=True)
+        self.read_everywhere(service, operation["Failure"], told)
         self.ekiden.delete(arn)
         return operation
+
+    def read_everywhere(self, service, failure, told):
+        """The command line, the API and the log of the service say the same; `told` when it is always the same."""
+        shown = self.rows(service["ServiceName"])
+        hint = failure.get("Hint")
+        self.assertEqual(shown["reason"], f"{failure['Reason']} (at \"{failure['Step']}\")")
+        self.assertEqual(shown.get("hint"), hint)
+        log = self.said(service, "Reason: ")
+        as_sentences = [text[0].upper() + text[1:].removesuffix(".") + "." for text in (failure["Reason"], hint) if text]
+        self.assertEqual(log, "[AppRunner] Reason: " + " ".join(as_sentences))
+        if told:
+            joined = [f"reason {shown['reason']}", *([f"hint {hint}"] if hint else [])]
+            api = [f"Reason: {failure['Reason']}", *([f"Hint: {hint}"] if hint else [])]
+            failures.note(self, self.item(), "; ".join(joined), "; ".join(api), log)
+
+    def item(self):
+        return self._testMethodName.removeprefix("test_").replace("_", " ").capitalize()
+
+    def rows(self, name):
+        """What `ekiden describe` says, by its keys."""
+        pairs = (line.split(maxsplit=1) for line in self.ekiden.cli("describe", name).splitlines())
+        return dict(reversed([pair for pair in pairs if len(pair) == 2]))
+
+    def said(self, service, text):
+        """The first line of the service's log with a text."""
+        group = f"/aws/apprunner/{service['ServiceName']}/{service['ServiceId']}/service"
+        logs = self.ekiden.client("logs")
+
+        def found():
+            with contextlib.suppress(logs.exceptions.ResourceNotFoundException):
+                return logs.filter_log_events(
+                    logGroupName=group, logStreamNames=["events"], filterPattern=f'"{text}"')["events"]
+        return until(f"the log says: {text}", found, 30, self.ekiden.tail)[0]["message"]
 
     def nothing_leaks(self):
         # An image stays, as a cache within its budget.
@@ -263,7 +298,7 @@ class BadInput(EkidenCase):
 
     def test_an_app_that_forks_without_end(self):
         """It stays within its limit of processes, and the healthy service does not notice."""
-        operation = self.failing_app("sh -c 'while true; do sleep 1000 & done'")
+        operation = self.failing_app("sh -c 'while true; do sleep 1000 & done'", told=False)
         # A shell that cannot fork any more exits with 2; a slow one is still at it in the end.
         self.assertRegex(operation["Failure"]["Reason"],
                          "exited with code 2|port 8080 did not pass within 6 s")
@@ -309,8 +344,12 @@ class BadInput(EkidenCase):
             instances = self.ekiden.instances(service["ServiceArn"])
             return any("disk limit" in i.get("Reason", "") for i in instances)
 
-        until("ended for its disk", ended, 120,
-              lambda: self.ekiden.instances_text(service["ServiceArn"]))
+        arn = service["ServiceArn"]
+        until("ended for its disk", ended, 120, lambda: self.ekiden.instances_text(arn))
+        log = self.said(service, "disk limit")
+        reason = next(i["Reason"] for i in self.ekiden.instances(arn) if "disk limit" in i.get("Reason", ""))
+        self.assertIn(reason, self.ekiden.cli("describe", "odd-one"))
+        failures.note(self, self.item(), reason, f"Reason: {reason}", log)
 
     # ---- requests
 

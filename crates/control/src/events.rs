@@ -70,6 +70,8 @@ impl Events {
             client: Client::new(),
             stored: Notify::new(),
         };
+        // Before anybody can ask for anything: what happens from now on has its events.
+        reader::begin(&events.store).await?;
         events.reload().await?;
         Ok(events)
     }

@@ -10,6 +10,8 @@ use std::{
 };
 
 use ekiden_aws::client::ClientError;
+use ekiden_engine::Engine as _;
+use ekiden_model::instance::InstanceState;
 use serde_json::{Value, json};
 
 use crate::support::{World, eventually};
@@ -924,4 +926,40 @@ async fn a_services_own_lines_are_told_and_followed() {
     }
     let none = get(json!({ "Log": "access" })).await.unwrap();
     assert_eq!((texts(&none).len(), &none["Next"]), (0, &json!("s0")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_ends_by_itself_is_told_of_once() {
+    let mut world = World::new().await;
+    let created = world.create("shop", "ok", 8080).await;
+    let arn = created.service.unwrap().service_arn.unwrap();
+    assert_eq!(world.settled(&arn).await, "RUNNING");
+    let crash = |world: &World| {
+        let seen = world.engine.observe().borrow().clone();
+        let of = seen
+            .instances
+            .iter()
+            .find(|one| matches!(one.state, InstanceState::Running { .. }));
+        let id = of.unwrap().id;
+        world.engine.crash(id, 3);
+        format!(
+            "[AppRunner] Instance {id} exited with code 3. See the application's last log lines."
+        )
+    };
+    let told = async |world: &World| -> Vec<String> {
+        let input = json!({ "ServiceArn": arn, "Log": "service", "FilterPattern": "Instance" });
+        let answer: Value = world.call("Ekiden.GetLogs", &input).await.unwrap();
+        let lines = answer["Lines"].as_array().unwrap();
+        lines
+            .iter()
+            .map(|line| line["Text"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let first = crash(&world);
+    eventually(async || told(&world).await.contains(&first).then_some(())).await;
+    world.restart().await;
+    world.until(|world| world.running() == 1).await;
+    let second = crash(&world);
+    eventually(async || told(&world).await.contains(&second).then_some(())).await;
+    assert_eq!(told(&world).await, [first, second]);
 }

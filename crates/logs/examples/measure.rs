@@ -1,8 +1,9 @@
-//! Measures the log store: `measure ingest|ratio|filter <directory> [megabytes]`.
+//! Measures the log store: `measure ingest|ratio|filter|budget <directory> [megabytes]`.
 //!
 //! `ingest` writes lines of about 500 bytes in batches of 1000 from one thread and counts the processor time
 //! of all threads; `ratio` compares the bytes on disk with `zstd -3` of the same text in one piece; `filter`
-//! looks for a rare word, and for the same with `zgrep` in the text compressed by `gzip`.
+//! looks for a rare word, and for the same with `zgrep` in the text compressed by `gzip`; `budget` writes into a
+//! budget of a tenth, and fails unless the disk never had more, the oldest went first and another group is whole.
 
 use std::{
     io::Write,
@@ -267,10 +268,122 @@ fn filter(directory: &Path, bytes: u64) -> Result<()> {
     Ok(())
 }
 
+/// Bytes of all files below a directory, and of files that go meanwhile nothing.
+fn disk_bytes(directory: &Path) -> Result<u64> {
+    let mut sum = 0;
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let Ok(metadata) = entry.metadata() else {
+            continue;
+        };
+        sum += match metadata.is_dir() {
+            true => disk_bytes(&entry.path()).unwrap_or(0),
+            false => metadata.len(),
+        };
+    }
+    Ok(sum)
+}
+
+fn budget(directory: &Path, bytes: u64) -> Result<()> {
+    const OTHER: &str = "another/group";
+    let bytes_max = bytes / 10;
+    let settings = Settings {
+        group_bytes_max: bytes_max,
+        total_bytes_max: bytes_max + bytes_max / 10,
+        ..Settings::default()
+    };
+    let store = LogStore::open(directory, settings)?;
+    let put = |group: &str, time_ms: i64, lines: &[String]| -> Result<()> {
+        let event = |text| NewEvent { time_ms, text };
+        let events: Vec<_> = lines.iter().map(|line| event(line.as_bytes())).collect();
+        store.append(&Append {
+            group,
+            stream: "instance/0123456789abcdef",
+            missing: Missing::CreateGroup,
+            times: Times::Raised,
+            now_ms: time_ms,
+            position: None,
+            events: &events,
+        })?;
+        Ok(())
+    };
+    let others: Vec<_> = (0..1000).map(|number| format!("other {number}")).collect();
+    put(OTHER, START_MS, &others)?;
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let (mut written, mut count, mut most) = (0, 0u64, 0);
+    let mut lines = vec![String::new(); BATCH];
+    while written < bytes {
+        use std::fmt::Write as _;
+        for line in &mut lines {
+            line.clear();
+            let _ = write!(line, "{count:012} ");
+            for _ in 0..30 {
+                let _ = write!(line, "{:016x}", random.next());
+            }
+            count += 1;
+            written += line.len() as u64;
+        }
+        put(GROUP, START_MS + (count / 100) as i64, &lines)?;
+        store.maintain(START_MS + (count / 100) as i64)?;
+        if count.is_multiple_of(20 * BATCH as u64) {
+            most = most.max(disk_bytes(directory)?);
+        }
+    }
+    store.sync()?;
+    most = most.max(disk_bytes(directory)?);
+    if most > bytes_max {
+        bail!("{most} bytes of a budget of {bytes_max}");
+    }
+    let mut numbers = Vec::new();
+    each(&store, GROUP, |text| {
+        numbers.push(text.get(..12)?.parse::<u64>().ok()?);
+        Some(())
+    })?;
+    let kept: Vec<u64> = (count - numbers.len() as u64..count).collect();
+    if numbers != kept {
+        bail!("what is kept is not the newest {} lines", kept.len());
+    }
+    let mut found = Vec::new();
+    each(&store, OTHER, |text| {
+        found.push(text.to_owned());
+        Some(())
+    })?;
+    if found != others {
+        bail!("the other group has lost lines");
+    }
+    println!(
+        "budget: {count} lines of {:.1} GB written into {:.2} GB: never more than {:.2} of it; the newest {} are kept, and \
+         all {} of another group",
+        written as f64 / 1e9,
+        bytes_max as f64 / 1e9,
+        most as f64 / bytes_max as f64,
+        numbers.len(),
+        found.len(),
+    );
+    Ok(())
+}
+
+/// Gives every event of a group, oldest first.
+fn each(store: &LogStore, group: &str, mut take: impl FnMut(&str) -> Option<()>) -> Result<()> {
+    let mut query = Query::new(group);
+    query.scan_bytes_max = u64::MAX;
+    loop {
+        let page = store.query(&query, &Filter::all())?;
+        for event in &page.events {
+            let text = std::str::from_utf8(&event.text)?;
+            take(text).with_context(|| format!("`{text}` was not written"))?;
+        }
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => return Ok(()),
+        }
+    }
+}
+
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [what, directory, rest @ ..] = &arguments[..] else {
-        bail!("usage: measure ingest|ratio|filter <empty directory> [megabytes]");
+        bail!("usage: measure ingest|ratio|filter|budget <empty directory> [megabytes]");
     };
     let megabytes: u64 = rest.first().map_or(Ok(500), |text| text.parse())?;
     let (directory, bytes) = (Path::new(directory), megabytes * 1_000_000);
@@ -279,6 +392,7 @@ fn main() -> Result<()> {
         "ingest" => fill(directory, bytes).map(|_| ()),
         "ratio" => ratio(directory, bytes),
         "filter" => filter(directory, bytes),
-        _ => bail!("`{what}` is none of ingest, ratio, filter"),
+        "budget" => budget(directory, bytes),
+        _ => bail!("`{what}` is none of ingest, ratio, filter, budget"),
     }
 }

@@ -229,6 +229,30 @@ impl fmt::Display for Activity {
     }
 }
 
+impl ExitCause {
+    /// What its owner can do next.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::Code { code: 0 } => {
+                "the start command must run a server in the foreground, and not return"
+            }
+            Self::Code { code: 126 | 127 } => "check the start command: the shell could not run it",
+            Self::OutOfMemory => "give the service more memory",
+            Self::OutOfDisk => {
+                "write less to the instance's own file system; it is not kept anyway"
+            }
+            Self::Code { .. } | Self::Signal { .. } => "see the application's last log lines",
+            Self::StartFailed { .. } => {
+                "check the start command and the image; if they are right, look at the host with `ekiden doctor`"
+            }
+            Self::Lost => {
+                "another takes its place; if it stays away, look at the host with `ekiden doctor`"
+            }
+        }
+    }
+}
+
 impl fmt::Display for ExitCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -14,8 +14,8 @@ use crate::{
     domain::{CustomDomain, DomainStatus},
     domain_name::DomainName,
     health::HealthProtocol,
-    id::{OperationId, ServiceId},
-    instance::ExitCause,
+    id::{InstanceId, OperationId, ServiceId},
+    instance::{Exit, ExitCause, StopReason},
     name::ServiceName,
     revision::{Exposure, Settings},
     service::{
@@ -250,6 +250,21 @@ pub fn remark(service: ServiceId, name: &ServiceName, text: String, now: Timesta
     news
 }
 
+/// What is said of an instance that ended by itself, or was stopped because it failed; `None` when it was not needed.
+#[must_use]
+pub fn instance_ended(instance: InstanceId, exit: &Exit) -> Option<String> {
+    match exit.stopped_for {
+        None => {
+            let hint = sentence(exit.cause.hint());
+            Some(format!("Instance {instance} {}. {hint}", exit.cause))
+        }
+        Some(StopReason::Unhealthy) => Some(format!(
+            "Instance {instance} failed its health check and was stopped. See the application's last log lines."
+        )),
+        Some(StopReason::NotNeeded | StopReason::StartTimeout) => None,
+    }
+}
+
 impl News {
     fn say(&mut self, text: impl Into<String>) {
         self.lines.push(NewsLine {
@@ -457,19 +472,22 @@ impl News {
 /// A failure as its owner reads it everywhere: the cause, and what to do next.
 #[must_use]
 pub fn reason(failure: &Failure) -> String {
-    let cause = failure.cause.to_string();
-    let mut letters = cause.chars();
+    let cause = sentence(&failure.cause.to_string());
+    match failure.hint() {
+        Some(hint) => format!("{cause} {}", sentence(hint)),
+        None => cause,
+    }
+}
+
+/// With a capital, and a full stop unless it has an end.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
     let first = letters.next().map(|first| first.to_uppercase().to_string());
-    let mut reason = format!("{}{}", first.unwrap_or_default(), letters.as_str());
-    if !reason.ends_with(['.', '!', '?']) {
-        reason.push('.');
+    let mut sentence = first.unwrap_or_default() + letters.as_str();
+    if !sentence.ends_with(['.', '!', '?']) {
+        sentence.push('.');
     }
-    if let Some(hint) = failure.hint() {
-        let mut letters = hint.chars();
-        let first = letters.next().map(|first| first.to_uppercase().to_string());
-        reason += &format!(" {}{}.", first.unwrap_or_default(), letters.as_str());
-    }
-    reason
+    sentence
 }
 
 fn artifact(settings: &Settings) -> String {

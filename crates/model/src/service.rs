@@ -411,29 +411,16 @@ impl Failure {
     /// What its owner can do next, when there is something to say beyond the cause.
     pub fn hint(&self) -> Option<&'static str> {
         match &self.cause {
-            FailureCause::Image { .. }
-            | FailureCause::Build { .. }
-            | FailureCause::Engine { .. }
-            | FailureCause::Cancelled => None,
+            FailureCause::Image { .. } | FailureCause::Build { .. } | FailureCause::Cancelled => {
+                None
+            }
+            FailureCause::Engine { .. } => {
+                Some("look at the host with `ekiden status` and `ekiden doctor`, and deploy again")
+            }
             FailureCause::Secrets { .. } => {
                 Some("make the secret, or correct the reference to it, and deploy again")
             }
-            FailureCause::Crashed { exit, .. } => match exit {
-                ExitCause::Code { code: 0 } => {
-                    Some("the start command must run a server in the foreground, and not return")
-                }
-                ExitCause::Code { code: 126 | 127 } => {
-                    Some("check the start command: the shell could not run it")
-                }
-                ExitCause::OutOfMemory => Some("give the service more memory"),
-                ExitCause::OutOfDisk => {
-                    Some("write less to the instance's own file system; it is not kept anyway")
-                }
-                ExitCause::Code { .. } | ExitCause::Signal { .. } => {
-                    Some("see the application's last log lines")
-                }
-                ExitCause::StartFailed { .. } | ExitCause::Lost => None,
-            },
+            FailureCause::Crashed { exit, .. } => Some(exit.hint()),
             FailureCause::NotHealthy { .. } => Some(
                 "check that the application listens on 0.0.0.0 (not only on localhost) and on the configured port",
             ),

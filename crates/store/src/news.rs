@@ -3,7 +3,7 @@
 //! News are stored in the transaction of the move that they tell of. Each reader remembers how far it has come
 //! and may die at any instant: what it had not remembered is read again.
 
-use ekiden_model::narrative::News;
+use ekiden_model::{narrative::News, time::Timestamp};
 
 use crate::{
     Store, StoreError, Transaction,
@@ -12,6 +12,9 @@ use crate::{
 
 /// The newest that are kept; a reader that is further behind misses the others.
 pub const NEWS_KEPT_MAX: u32 = 20_000;
+
+/// The counter of [`Store::ends_told`].
+const ENDS_TOLD: &str = "ends_told";
 
 /// News at their place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +37,43 @@ impl Store {
         let mut transaction = self.begin(&mut writer).await?;
         put(&mut transaction, region, news).await?;
         Ok(transaction.commit().await?)
+    }
+
+    /// Stores news of instances that have ended, and until when ends are told of; all of it or nothing.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn put_ends(
+        &self,
+        told: &[(String, News)],
+        until: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut writer = self.writer.lock().await;
+        let mut transaction = self.begin(&mut writer).await?;
+        for (region, news) in told {
+            put(&mut transaction, region, news).await?;
+        }
+        sqlx::query(
+            "INSERT INTO counters (name, value) VALUES (?, ?) \
+             ON CONFLICT (name) DO UPDATE SET value = MAX(value, excluded.value)",
+        )
+        .bind(ENDS_TOLD)
+        .bind(until.as_millis() as i64)
+        .execute(&mut *transaction)
+        .await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Until when ends of instances are told of.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn ends_told(&self) -> Result<Timestamp, StoreError> {
+        let millis: Option<i64> = sqlx::query_scalar("SELECT value FROM counters WHERE name = ?")
+            .bind(ENDS_TOLD)
+            .fetch_optional(&self.readers)
+            .await?;
+        Ok(Timestamp::from_millis(millis.unwrap_or(0) as u64))
     }
 
     /// News after a number, oldest first.

@@ -141,9 +141,7 @@ fn ends_early<F>(repository: &Repository, taken: &Taken<'_, F>) -> ImageError {
     let (short, bytes, size) = (taken.blob.digest.short(), taken.bytes, taken.blob.size);
     ImageError::Invalid {
         image: repository.image.clone(),
-        problem: format!(
-            "its registry ends layer `{short}` after {bytes} of {size} bytes; push the image again"
-        ),
+        problem: format!("its registry ends layer `{short}` after {bytes} of {size} bytes"),
     }
 }
 
@@ -151,10 +149,7 @@ fn too_long<F>(repository: &Repository, taken: &Taken<'_, F>) -> ImageError {
     let (short, size) = (taken.blob.digest.short(), taken.blob.size);
     ImageError::Invalid {
         image: repository.image.clone(),
-        problem: format!(
-            "layer `{short}` is longer than the {size} bytes that its manifest says; push the \
-             image again"
-        ),
+        problem: format!("layer `{short}` is longer than the {size} bytes that its manifest says"),
     }
 }
 

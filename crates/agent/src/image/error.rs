@@ -50,7 +50,9 @@ pub enum ImageError {
         registry: String,
     },
     /// The registry answered with a status that is not an answer.
-    #[error("registry `{registry}` answered {status} for {what}: look at the registry's own log")]
+    #[error(
+        "registry `{registry}` answered {status} for {what}: deploy again, and if it stays so look at the registry's own log"
+    )]
     Status {
         /// Host and port.
         registry: String,
@@ -70,7 +72,10 @@ pub enum ImageError {
         problem: String,
     },
     /// The registry stopped sending.
-    #[error("registry `{registry}` stopped answering: no data for {} s", .idle.as_secs_f64())]
+    #[error(
+        "registry `{registry}` stopped answering: no data for {} s; deploy again when it answers, or take the image from another registry",
+        .idle.as_secs_f64()
+    )]
     Silent {
         /// Host and port.
         registry: String,
@@ -79,7 +84,7 @@ pub enum ImageError {
     },
     /// The whole pull took longer than it may.
     #[error(
-        "image `{image}` was not pulled within {} s: the registry is too slow or the image too large",
+        "image `{image}` was not pulled within {} s: the registry is too slow or the image too large; push it to a registry that is nearer, such as Ekiden's own, or make it smaller",
         .deadline.as_secs()
     )]
     Deadline {
@@ -89,7 +94,9 @@ pub enum ImageError {
         deadline: Duration,
     },
     /// The registry breaks its own protocol.
-    #[error("registry `{registry}` answered something unexpected: {problem}")]
+    #[error(
+        "registry `{registry}` answered something unexpected: {problem}; check that this address is a registry's, and what stands before it"
+    )]
     Protocol {
         /// Host and port.
         registry: String,
@@ -121,7 +128,7 @@ pub enum ImageError {
         actual: Digest,
     },
     /// A manifest, configuration or layout that does not make sense.
-    #[error("image `{image}` is not usable: {problem}")]
+    #[error("image `{image}` is not usable: {problem}; build it again and push it again")]
     Invalid {
         /// As asked for.
         image: String,
@@ -129,7 +136,9 @@ pub enum ImageError {
         problem: String,
     },
     /// A layer that cannot or must not be unpacked.
-    #[error("layer `{layer}` was refused: {problem}")]
+    #[error(
+        "layer `{layer}` was refused: {problem}; build the image without this and push it again"
+    )]
     Layer {
         /// Its digest, shortened.
         layer: String,
@@ -153,7 +162,7 @@ pub enum ImageError {
         path: String,
     },
     /// The host failed otherwise.
-    #[error("failed to {doing}: {problem}")]
+    #[error("failed to {doing}: {problem}; look at this host's disk and kernel log")]
     Host {
         /// An infinitive: `read ...`.
         doing: String,

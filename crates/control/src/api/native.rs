@@ -175,7 +175,8 @@ fn instance_address(view: &InstanceView) -> Option<String> {
 
 fn instance_reason(view: &InstanceView) -> Option<String> {
     match &view.state {
-        InstanceState::Exited(exit) => Some(exit.cause.to_string()),
+        InstanceState::Exited(exit) if exit.stopped_for.is_some() => Some(exit.cause.to_string()),
+        InstanceState::Exited(exit) => Some(format!("{}; {}", exit.cause, exit.cause.hint())),
         InstanceState::Creating
         | InstanceState::Running { .. }
         | InstanceState::Stopping { .. } => {

@@ -17,8 +17,8 @@ use ekiden_model::{
     alert::{self, Alert, AlertKey, AlertKind, AlertState, Change, Judgement, Serving},
     health::Verdict,
     id::{InstanceId, ServiceId},
-    instance::InstanceState,
-    narrative::{Outcome, remark},
+    instance::{Exit, InstanceState},
+    narrative::{Outcome, instance_ended, remark},
     service::{OperationKind, ServiceStatus},
     time::Timestamp,
 };
@@ -45,6 +45,9 @@ const LOOK_WIDER_EVERY: Duration = Duration::from_secs(60);
 /// Ends that are remembered of one service.
 const ENDS_MAX: usize = 2 * alert::CRASHES_MIN;
 
+/// Ends that wait for being told of in their services' logs; of more, the oldest are not.
+const UNTOLD_MAX: usize = 1000;
+
 /// How far each drain is behind, by name. Whoever has drains gives it; until then there are none.
 pub(crate) type DrainLags = Arc<dyn Fn() -> Vec<(String, Duration)> + Send + Sync>;
 
@@ -58,6 +61,8 @@ pub(crate) struct Alerts<E> {
     logs_bytes_max: u64,
     registry_bytes_max: u64,
     drains: DrainLags,
+    /// What ended until then was told of by control planes before this one.
+    ends_told: Timestamp,
     states: Mutex<HashMap<AlertKey, Watched>>,
 }
 
@@ -72,6 +77,8 @@ struct Watched {
 struct Ends {
     seen: HashSet<InstanceId>,
     by_service: HashMap<ServiceId, VecDeque<Timestamp>>,
+    /// What is not in the services' logs yet.
+    untold: VecDeque<(ServiceId, InstanceId, Exit)>,
 }
 
 impl<E: Engine> Alerts<E> {
@@ -91,6 +98,7 @@ impl<E: Engine> Alerts<E> {
             };
             (alert.key, watched)
         });
+        let ends_told = events.store.ends_told().await?;
         Ok(Self {
             states: Mutex::new(raised.collect()),
             logs: events.logs.clone(),
@@ -101,6 +109,7 @@ impl<E: Engine> Alerts<E> {
             logs_bytes_max: config.logs.total_bytes_max,
             registry_bytes_max: config.registry.budget,
             drains,
+            ends_told,
         })
     }
 
@@ -144,6 +153,7 @@ impl<E: Engine> Alerts<E> {
         let now = clock::now();
         let services = self.services.all();
         let ids: HashSet<ServiceId> = services.iter().map(|one| one.stored.service.id).collect();
+        self.tell_of_ends(ends, &services, now).await?;
         ends.by_service.retain(|id, _| ids.contains(id));
         let engine_answers = self.observations.whole().current;
         for snapshot in &services {
@@ -162,6 +172,37 @@ impl<E: Engine> Alerts<E> {
             }
         }
         self.forget_gone(&ids, now).await
+    }
+
+    /// Writes into the services' logs which instances ended, each once.
+    async fn tell_of_ends(
+        &self,
+        ends: &mut Ends,
+        services: &[Arc<Snapshot>],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let Some(until) = ends.untold.iter().map(|(_, _, exit)| exit.at).max() else {
+            return Ok(());
+        };
+        let told: Vec<_> = ends
+            .untold
+            .iter()
+            .filter(|(_, _, exit)| exit.at > self.ends_told)
+            .filter_map(|(service, instance, exit)| {
+                let of = services
+                    .iter()
+                    .find(|of| of.stored.service.id == *service)?;
+                let text = instance_ended(*instance, exit)?;
+                let name = &of.stored.service.name;
+                Some((of.stored.region.clone(), remark(*service, name, text, now)))
+            })
+            .collect();
+        self.events.store.put_ends(&told, until).await?;
+        ends.untold.clear();
+        if !told.is_empty() {
+            self.services.news_grew();
+        }
+        Ok(())
     }
 
     async fn look_wider(&self) -> Result<(), StoreError> {
@@ -442,18 +483,26 @@ fn serving(snapshot: &Snapshot) -> Judgement {
 }
 
 impl Ends {
-    /// Remembers instances that have ended and were not asked to. They stay in sight until they are removed.
+    /// Remembers instances that have ended. They stay in sight until they are removed.
     fn look(&mut self, seen: &Observation) {
+        if !seen.current {
+            return;
+        }
         let mut still = HashSet::new();
         for instance in seen.instances.iter().filter(|one| !one.builds) {
             let InstanceState::Exited(exit) = &instance.state else {
                 continue;
             };
-            if exit.stopped_for.is_some() {
-                continue;
-            }
             still.insert(instance.id);
             if self.seen.contains(&instance.id) {
+                continue;
+            }
+            if self.untold.len() == UNTOLD_MAX {
+                self.untold.pop_front();
+            }
+            let end = (instance.service, instance.id, exit.clone());
+            self.untold.push_back(end);
+            if exit.stopped_for.is_some() {
                 continue;
             }
             let ends = self.by_service.entry(instance.service).or_default();

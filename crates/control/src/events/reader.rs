@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use ekiden_engine::Engine;
 use ekiden_model::narrative::ServiceEvent;
-use ekiden_store::{StoreError, events::Because, news::NumberedNews};
+use ekiden_store::{Store, StoreError, events::Because, news::NumberedNews};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -54,14 +54,21 @@ pub(crate) async fn read<E: Engine>(
     }
 }
 
-async fn read_some<E: Engine>(events: &Events, alerts: &Alerts<E>) -> Result<usize, StoreError> {
-    let store = &events.store;
-    let Some(from) = store.news_read(READER).await? else {
-        // Nobody had rules before there were any.
+/// Has the first reader begin with what comes: nobody had rules before there were any.
+///
+/// # Errors
+/// Any.
+pub(super) async fn begin(store: &Store) -> Result<(), StoreError> {
+    if store.news_read(READER).await?.is_none() {
         let newest = store.news_newest().await?;
         store.put_news_read(READER, Some(newest)).await?;
-        return Ok(1);
-    };
+    }
+    Ok(())
+}
+
+async fn read_some<E: Engine>(events: &Events, alerts: &Alerts<E>) -> Result<usize, StoreError> {
+    let store = &events.store;
+    let from = store.news_read(READER).await?.unwrap_or(0);
     let some = store.news_after(from, NEWS_MAX).await?;
     for one in &some {
         // First, and again if the rest fails: what is raised already is not raised twice.
