@@ -1,7 +1,7 @@
 """Drains to real receivers: rsyslog over TLS, object storage, OTLP, Fluentd's protocol and JSON over HTTP.
 
 In calm each line of an application arrives at each of them once. While the control plane is killed over and
-over, each line arrives at least once.
+over, and each receiver once, each line arrives at least once. And Prometheus scrapes.
 """
 
 import importlib.util
@@ -9,9 +9,11 @@ import json
 import pathlib
 import random
 import shutil
+import subprocess
 import tempfile
 import time
 import unittest
+import urllib.request
 
 from support import host, images, receivers
 from support.case import EkidenCase, settings
@@ -117,7 +119,7 @@ class Drains(EkidenCase):
         self.assertIn("running", listed)
         self.assertNotIn(receivers.TOKEN, listed + self.ekiden.tail(10_000))
 
-    def test_no_line_is_lost_when_control_is_killed(self):
+    def test_no_line_is_lost_when_control_and_receivers_are_killed(self):
         kills = max(settings.KILLS, 2) + 3
         service = self.service("drain-kill", self.image,
                                env={"MARK": "kill", "COUNT": str(KILLED_LINES)})
@@ -128,15 +130,76 @@ class Drains(EkidenCase):
             host.kill(pid)
             until("dead: control", lambda: not host.alive(pid))
             if number == 1:
-                self.receivers["syslog"].stop()
+                for receiver in self.receivers.values():
+                    receiver.stop()
             until("another control", lambda: self.ekiden.pid("control") not in (None, pid), 30,
                   self.ekiden.tail)
             self.ekiden.wait_serves()
             if number == 2:
-                self.receivers["syslog"].start()
+                for receiver in self.receivers.values():
+                    receiver.start()
         arrived = self.arrive("kill", KILLED_LINES)
         more = {name: sum(counts.values()) - KILLED_LINES for name, counts in arrived.items()}
         print(f"    {kills} kills of control; lines that came again: {more}", flush=True)
         # Names of objects follow from what is in them: a batch that was sent again is the same object.
         self.assertEqual(more["bucket"], 0)
         self.assertEqual(self.status(service["ServiceArn"]), "RUNNING")
+
+
+class Scraped(EkidenCase):
+    label = "scraped"
+
+    @classmethod
+    def setUpClass(cls):
+        if lacking := host.missing("prometheus", "promtool"):
+            raise unittest.SkipTest(f"not installed: {', '.join(lacking)}")
+        cls.check_host()
+        cls.start_ekiden()
+        cls.directory = tempfile.mkdtemp(prefix="ekiden-prometheus-")
+        cls.addClassCleanup(shutil.rmtree, cls.directory)
+        cls.prometheus = receivers.Prometheus(cls.directory, cls.ekiden)
+        cls.addClassCleanup(cls.prometheus.close)
+
+    def counted(self, service):
+        return self.prometheus.ask(
+            f'sum(ekiden_requests_total{{service_id="{service["ServiceId"]}",status="2xx"}})')
+
+    def test_every_request_is_counted_once(self):
+        service = self.running("scraped", images.tiny())
+        for _ in range(123):
+            self.assertEqual(self.ekiden.get(service)[0], 200)
+        until("all are counted", lambda: self.counted(service) == 123, 30, lambda: str(self.counted(service)))
+        self.prometheus.stop()
+        for _ in range(77):
+            self.ekiden.get(service)
+        self.prometheus.start()
+        until("those of meanwhile too", lambda: self.counted(service) == 200, 30,
+              lambda: str(self.counted(service)))
+        pid = self.ekiden.pid("control")
+        host.kill(pid)
+        until("another control", lambda: self.ekiden.pid("control") not in (None, pid), 30, self.ekiden.tail)
+        until("scraped again", lambda: self.prometheus.ask("up") == 1
+              and self.prometheus.ask("time() - timestamp(up)") < 5, 30)
+        for _ in range(10):
+            self.ekiden.get(service)
+        # It counts from nothing again, as Prometheus expects of what was restarted.
+        until("counted anew", lambda: self.counted(service) == 10, 30, lambda: str(self.counted(service)))
+
+    def test_promtool_has_nothing_to_say(self):
+        service = self.running("checked", images.tiny())
+        self.ekiden.get(service)
+        self.ekiden.get(service, "/nothing")
+        key = self.ekiden.key()
+        password = urllib.request.HTTPPasswordMgrWithPriorAuth()
+        password.add_password(None, self.ekiden.endpoint, key["access_key_id"], key["secret_access_key"],
+                              is_authenticated=True)
+        opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(password))
+
+        def measured():
+            text = opener.open(f"{self.ekiden.endpoint}/metrics").read()
+            return text if b'service="checked"' in text else None
+
+        text = until("it is measured", measured)
+        done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, check=False)
+        self.assertEqual((done.returncode, done.stdout + done.stderr), (0, b""))
+        print(f"    {text.count(b'# TYPE')} families, {len(text.splitlines())} lines", flush=True)

@@ -20,6 +20,9 @@ from support.wait import until
 # A line that is counted, about a hundred a second.
 COUNTING = ("httpd -p 8080 -h /www; i=0; "
             "while true; do i=$((i+1)); echo line $i; sleep 0.01; done")
+COUNTING_FAST = ("httpd -p 8080 -h /www; i=0; while true; do "
+                 "for k in 1 2 3 4 5 6 7 8 9 10; do i=$((i+1)); echo line $i; done; sleep 0.01; done")
+ROLES = ("control", "agent", "supervisor", "edge", "shim")
 ODD = ("httpd -p 8080 -h /www; "
        r"printf 'ansi \033[31mred\033[0m\n'; printf 'bad \377\376 bytes\n'; printf 'nul \000 byte\n'; "
        r"printf '  spaces \t \n'; " 'echo \'{"level": "error", "status": 503}\'; '
@@ -146,28 +149,50 @@ class Logs(EkidenCase):
         self.assertTrue(marks)
         print(f"    {marks[0]['message']}", flush=True)
 
-    def kill_while_counting(self, name, role):
-        service = self.running(name, run("counting", COUNTING))
+    def test_killing_roles_loses_and_doubles_no_line(self):
+        """Each role is killed again and again while lines come; those of an instance stay in their order."""
+        service = self.running("kill-roles", run("counting-fast", COUNTING_FAST))
         group = self.group(service)
-        randomly = random.Random(time.time_ns())
         until("it counts", lambda: len(self.safe_lines(group)) > 20)
-        for _ in range(max(settings.KILLS, 4)):
-            time.sleep(randomly.uniform(0.1, 1.5))
-            host.kill(self.ekiden.pid(role))
-            self.ekiden.wait_serves()
-        before = len(self.lines(group))
-        until("it still counts", lambda: len(self.lines(group)) > before + 100)
-        lines = self.lines(group)
-        numbers = [int(line.split()[1]) for line in lines if line.startswith("line ")]
-        self.assertEqual(numbers, list(range(1, len(numbers) + 1)))
-        self.assertEqual(len(lines), len(numbers), [l for l in lines if not l.startswith("line ")])
-        print(f"    {len(numbers)} lines", flush=True)
+        seed = settings.LOG_SEED or random.getrandbits(32)
+        print(f"    seed {seed}", flush=True)
+        randomly = random.Random(seed)
+        rounds = -(-settings.LOG_KILLS // len(ROLES))
+        victims = [role for _ in range(rounds) for role in randomly.sample(ROLES, len(ROLES))]
+        for role in victims:
+            time.sleep(randomly.uniform(0, 1.5))
+            self.kill(role, service)
+        last = self.newest(group)
+        until("it still counts", lambda: self.newest(group) > last, 60, self.ekiden.tail)
+        streams = [s["logStreamName"] for page in self.logs.get_paginator("describe_log_streams").paginate(
+            logGroupName=group) for s in page["logStreams"]]
+        # The end of a shim is that of its instance.
+        self.assertGreater(len(streams), 1)
+        count = 0
+        for stream in streams:
+            lines = self.lines(group, stream)
+            numbers = [int(line.split()[1]) for line in lines if line.startswith("line ")]
+            self.assertEqual(numbers, list(range(1, len(numbers) + 1)), stream)
+            self.assertEqual(len(lines), len(numbers), [l for l in lines if not l.startswith("line ")])
+            count += len(numbers)
+        print(f"    {len(victims)} kills; {count} lines of {len(streams)} instances", flush=True)
 
-    def test_killing_control_loses_and_doubles_no_line(self):
-        self.kill_while_counting("kill-control", "control")
+    def newest(self, group):
+        streams = self.logs.describe_log_streams(logGroupName=group, orderBy="LastEventTime", descending=True)
+        return streams["logStreams"][0]["lastEventTimestamp"]
 
-    def test_killing_the_agent_loses_and_doubles_no_line(self):
-        self.kill_while_counting("kill-agent", "agent")
+    def kill(self, role, service):
+        def shims():
+            own = {i["InstanceId"] for i in self.ekiden.living(service["ServiceArn"]) if i["Status"] == "RUNNING"}
+            return [pid for instance, pid in self.ekiden.shims().items() if instance in own]
+
+        if role == "shim":
+            host.kill(until("an instance runs", shims, 60, self.ekiden.tail)[0])
+            return
+        pid = self.ekiden.pid(role)
+        host.kill(pid)
+        until(f"another {role}", lambda: self.ekiden.pid(role) not in (None, pid), 60, self.ekiden.tail)
+        self.ekiden.wait_serves()
 
     # ---- clients
 

@@ -4,7 +4,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use ekiden_model::{
-    health::{Health, HealthCheck, HealthProtocol, ProbeResult, Verdict},
+    health::{ANSWERED, Health, HealthCheck, HealthProtocol, ProbeResult, Verdict},
     instance::Activity,
     time::Timestamp,
 };
@@ -166,7 +166,7 @@ async fn get(mut stream: TcpStream, path: &str, address: SocketAddr) -> Result<(
         .map_err(|error| error.to_string())?;
     match read_status(&mut stream).await? {
         200..=399 => Ok(()),
-        status => Err(format!("the answer was status {status}")),
+        status => Err(format!("{ANSWERED} {status}")),
     }
 }
 

@@ -18,6 +18,9 @@ pub const STARTING_INTERVAL_MIN: Duration = Duration::from_millis(2);
 /// How soon a starting instance is probed again when it has been starting for a while.
 pub const STARTING_INTERVAL_MAX: Duration = Duration::from_millis(250);
 
+/// What a failed probe begins with that was answered, but not with a status that passes.
+pub const ANSWERED: &str = "the answer was status";
+
 /// How a service is checked. Ranges are App Runner's: each number is 1 to 20, times in seconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthCheck {

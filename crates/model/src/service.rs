@@ -23,6 +23,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    health::ANSWERED,
     id::{InstanceId, OperationId, ServiceId},
     image::{Digest, ImageReference},
     ingress::Ingress,
@@ -421,6 +422,9 @@ impl Failure {
                 Some("make the secret, or correct the reference to it, and deploy again")
             }
             FailureCause::Crashed { exit, .. } => Some(exit.hint()),
+            FailureCause::NotHealthy { last, .. } if last.starts_with(ANSWERED) => Some(
+                "have the application answer this path with a status from 200 to 399, or change the path of the health check",
+            ),
             FailureCause::NotHealthy { .. } => Some(
                 "check that the application listens on 0.0.0.0 (not only on localhost) and on the configured port",
             ),

@@ -14,7 +14,7 @@ BEGIN, END = "<!-- readings -->", "<!-- end of readings -->"
 WRITES = os.environ.get("EKIDEN_E2E_FAILURES") == "write"
 
 # A next step is told to do.
-STEPS = re.compile(r"\b(check|build|push|set|wait|make|import|deploy|give|see|look|free|write|must run|another takes)\b", re.I)
+STEPS = re.compile(r"\b(check|build|push|set|wait|make|import|deploy|give|see|look|free|write|have the|mend|must run|another takes)\b", re.I)
 
 written = {}
 
@@ -37,7 +37,7 @@ def note(case, item, describe, api, log):
     """An item, and what is read of it; None where that place has nothing to say of it."""
     for text in filter(None, (describe, api, log)):
         case.assertRegex(text, STEPS, "no next step is told")
-        case.assertRegex(general(text), r"\w[^.;:]*[.;:] ", "a cause and a next step are two clauses")
+        case.assertRegex(general(text), r"\S[.;:] \w", "a cause and a next step are two clauses")
     row = f"| {item} | {' | '.join(cell(text) if text else '–' for text in (describe, api, log))} |"
     if WRITES:
         written[item] = row

@@ -6,10 +6,14 @@ import gzip
 import http.server
 import json
 import pathlib
+import signal
 import socket
 import socketserver
 import subprocess
+import sys
 import threading
+import urllib.parse
+import urllib.request
 
 import boto3
 
@@ -38,14 +42,23 @@ class Texts:
 
 
 class Kept(Texts):
-    """Texts in the memory of a server that runs in a thread."""
+    """Texts in the memory of a server that runs in a thread, and outlive it."""
 
-    def __init__(self, server):
+    def __init__(self, handler):
         self.kept, self.lock = [], threading.Lock()
-        self.server = server
+        self.handler, self.port = handler, 0
+        self.start()
+
+    def start(self):
+        self.server = Threads(("127.0.0.1", self.port), self.handler)
         self.server.receiver = self
-        self.port = server.server_address[1]
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def stop(self):
+        """As if it were killed: what it is sent at that moment is not answered."""
+        self.close()
+        self.server.cut()
 
     def keep(self, texts):
         with self.lock:
@@ -127,17 +140,39 @@ class Threads(socketserver.ThreadingTCPServer):
     daemon_threads = True
     request_queue_size = 64
 
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.connections = set()
+
+    def process_request(self, request, client_address):
+        self.connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request):
+        self.connections.discard(request)
+        super().shutdown_request(request)
+
+    def cut(self):
+        for connection in list(self.connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request, client_address):
+        """A connection that is cut is no news."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
 
 def posted_json():
-    return Kept(Threads(("127.0.0.1", 0), PostedJson))
+    return Kept(PostedJson)
 
 
 def posted_otlp():
-    return Kept(Threads(("127.0.0.1", 0), PostedOtlp))
+    return Kept(PostedOtlp)
 
 
 def forwarded():
-    return Kept(Threads(("127.0.0.1", 0), Forwarded))
+    return Kept(Forwarded)
 
 
 class Rsyslog(Texts):
@@ -211,6 +246,13 @@ class Bucket(Texts):
             aws_access_key_id="key", aws_secret_access_key="secret")
         self.client.create_bucket(Bucket=BUCKET)
 
+    def stop(self):
+        """It hangs: what it has would not outlive it."""
+        host.kill(self.moto.process.pid, signal.SIGSTOP)
+
+    def start(self):
+        host.kill(self.moto.process.pid, signal.SIGCONT)
+
     def names(self):
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
         return [one["Key"] for page in pages for one in page.get("Contents", [])]
@@ -225,3 +267,48 @@ class Bucket(Texts):
 
     def close(self):
         self.moto.close()
+
+
+class Prometheus:
+    """Prometheus that scrapes an Ekiden every second."""
+
+    def __init__(self, directory, ekiden):
+        self.directory = pathlib.Path(directory)
+        self.port = host.free_port()
+        key = ekiden.key()
+        (self.directory / "prometheus.yml").write_text(json.dumps({
+            "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+            "scrape_configs": [{
+                "job_name": "ekiden",
+                "basic_auth": {"username": key["access_key_id"], "password": key["secret_access_key"]},
+                "static_configs": [{"targets": [f"127.0.0.1:{ekiden.api_port}"]}],
+            }],
+        }))
+        self.process = None
+        self.start()
+
+    def start(self):
+        with open(self.directory / "prometheus.log", "ab") as log:
+            self.process = subprocess.Popen(
+                ["prometheus", f"--config.file={self.directory}/prometheus.yml",
+                 f"--storage.tsdb.path={self.directory}/data", f"--web.listen-address=127.0.0.1:{self.port}"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        until("Prometheus answers", lambda: self.ask("up") is not None, 60,
+              lambda: (self.directory / "prometheus.log").read_text()[-3000:])
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+    def ask(self, query):
+        """The value of an expression with one result; None without one."""
+        where = f"http://127.0.0.1:{self.port}/api/v1/query?" + urllib.parse.urlencode({"query": query})
+        try:
+            with urllib.request.urlopen(where, timeout=10) as answer:
+                results = json.load(answer)["data"]["result"]
+        except OSError:
+            return None
+        return float(results[0]["value"][1]) if results else 0.0
+
+    def close(self):
+        self.stop()

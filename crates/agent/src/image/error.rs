@@ -137,7 +137,7 @@ pub enum ImageError {
     },
     /// A layer that cannot or must not be unpacked.
     #[error(
-        "layer `{layer}` was refused: {problem}; build the image without this and push it again"
+        "layer `{layer}` was refused: {problem}; mend this where the image is built, and push it again"
     )]
     Layer {
         /// Its digest, shortened.
