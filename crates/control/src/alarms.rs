@@ -1,6 +1,6 @@
 //! CloudWatch's alarms: each is looked at every minute and its state stored when it becomes another one.
 //!
-//! Nothing is done for an alarm's actions here: whoever is to act listens to [`Alarms::changes`].
+//! What is done for an alarm is not done here: whoever is to act listens to [`Alarms::changes`].
 
 mod evaluation;
 mod reason;
@@ -44,6 +44,11 @@ pub(crate) struct StateChange {
     pub(crate) previous: Standing,
 }
 
+/// The ARN of an alarm.
+pub(crate) fn alarm_arn(region: &str, account: &str, name: &str) -> String {
+    format!("arn:aws:cloudwatch:{region}:{account}:alarm:{name}")
+}
+
 /// All alarms.
 pub(crate) struct Alarms {
     store: Arc<Store>,
@@ -62,7 +67,6 @@ impl Alarms {
     }
 
     /// What changes from now on, by evaluation or by SetAlarmState.
-    #[allow(dead_code)] // until somebody passes changes on
     pub(crate) fn changes(&self) -> broadcast::Receiver<Arc<StateChange>> {
         self.changes.subscribe()
     }

@@ -202,6 +202,16 @@ impl Certificates {
         }
     }
 
+    /// When the certificates end, by their names with commas; of several with the same names, the one that lasts longest.
+    pub(crate) fn ends(&self) -> BTreeMap<String, Timestamp> {
+        let mut ends = BTreeMap::<String, Timestamp>::new();
+        for loaded in self.there() {
+            let end = ends.entry(loaded.certificate.names.join(",")).or_default();
+            *end = loaded.certificate.not_after.max(*end);
+        }
+        ends
+    }
+
     /// Every certificate, and every wanted one that is not there.
     pub(crate) async fn list(&self) -> Result<(Vec<Shown>, Vec<Missing>), StoreError> {
         let now = clock::now();

@@ -14,7 +14,10 @@ mod rules;
 mod sender;
 mod webhook;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use ekiden_logs::store::LogStore;
 use ekiden_model::time::Timestamp;
@@ -23,7 +26,8 @@ use ekiden_store::{
     events::{Because, NewDelivery},
 };
 use serde_json::Value;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
+use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use self::webhook::Client;
@@ -35,7 +39,10 @@ pub(crate) use self::{
     rules::{Destination, Rule, rule_arn},
     webhook::{Secret, check_url},
 };
-use crate::{keyring::Keyring, worker::Chain};
+use crate::{alarms::StateChange, keyring::Keyring, worker::Chain};
+
+/// The wait after an event could not be stored.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// The longest text that is sent for one event, in bytes: EventBridge's.
 pub(crate) const BODY_BYTES_MAX: usize = 256 << 10;
@@ -151,6 +158,45 @@ impl Events {
         match deliveries.is_empty() {
             true => Ok(()),
             false => self.put(&deliveries, Because::Put).await,
+        }
+    }
+}
+
+/// Makes events of alarms whose states change, until the control plane stops.
+pub(crate) async fn pass_alarms(
+    events: Arc<Events>,
+    mut changes: broadcast::Receiver<Arc<StateChange>>,
+    stop: CancellationToken,
+) {
+    loop {
+        let change = tokio::select! {
+            () = stop.cancelled() => return, // cancel-safe: nothing is in flight here
+            change = changes.recv() => change, // cancel-safe per its docs
+        };
+        let change = match change {
+            Ok(change) => change,
+            Err(broadcast::error::RecvError::Lagged(count)) => {
+                warn!(
+                    count,
+                    "events of alarms were lost: too many changed at once"
+                );
+                continue;
+            }
+            Err(broadcast::error::RecvError::Closed) => return,
+        };
+        let event = envelope::of_alarm(&events.account, &change);
+        let lane = format!("alarm/{}", change.alarm.name);
+        let at = change.alarm.standing.transitioned_at;
+        let deliveries = events.deliveries(&change.region, &lane, at, &event);
+        while let Err(error) = events.put(&deliveries, Because::Put).await {
+            warn!(
+                error = told(&error),
+                "an alarm's event could not be stored and is again"
+            );
+            tokio::select! {
+                () = stop.cancelled() => return, // the next control plane does not know of it
+                () = tokio::time::sleep(RETRY) => {} // a timer
+            }
         }
     }
 }

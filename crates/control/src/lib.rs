@@ -303,15 +303,19 @@ pub async fn run<E: Engine>(
     tasks.spawn(logs::maintain(log_store.clone(), stop.clone()));
     let metric_store = open_metrics(&config).await?;
     let alarms = Arc::new(Alarms::new(Arc::clone(&store), metric_store.clone()));
+    let alarm_changes = alarms.changes();
     tasks.spawn(Arc::clone(&alarms).keep(stop.clone()));
     let metrics = Arc::new(Metrics::new(
         metric_store.clone(),
-        log_store.clone(),
+        metrics::Host {
+            log_store: log_store.clone(),
+            drain_lags: drain_lags(&drains),
+            certificates: Arc::clone(&certificates),
+        },
         Arc::clone(&services),
         Arc::clone(&edges),
         Arc::clone(&engine),
         ended,
-        drain_lags(&drains),
     ));
     tasks.spawn(Arc::clone(&metrics).record(stop.clone()));
     let collector = config
@@ -348,6 +352,11 @@ pub async fn run<E: Engine>(
         stop.clone(),
     ));
     tasks.spawn(Arc::clone(&events).send(stop.clone()));
+    tasks.spawn(events::pass_alarms(
+        Arc::clone(&events),
+        alarm_changes,
+        stop.clone(),
+    ));
     tasks.spawn(Arc::clone(&alerts).watch(engine.observe(), stop.clone()));
     tasks.spawn(retain(
         Arc::clone(&engine),

@@ -34,6 +34,7 @@ use tracing::warn;
 
 use self::minute::{Minute, ServiceMinute, Shares};
 use crate::{
+    certificates::Certificates,
     clock,
     edges::Edges,
     events::alerts::DrainLags,
@@ -62,13 +63,19 @@ const STARTS_KNOWN_MAX: usize = 20_000;
 /// What is measured.
 pub(crate) struct Metrics<E> {
     pub(crate) store: MetricStore,
-    log_store: LogStore,
+    host: Host,
     services: Arc<Services<E>>,
     edges: Arc<Edges>,
     engine: Arc<E>,
     ended: Arc<EndedOperations>,
-    drain_lags: DrainLags,
     state: Mutex<State>,
+}
+
+/// What is measured of no service.
+pub(crate) struct Host {
+    pub(crate) log_store: LogStore,
+    pub(crate) drain_lags: DrainLags,
+    pub(crate) certificates: Arc<Certificates>,
 }
 
 /// Operations that have ended, until they are counted.
@@ -129,21 +136,19 @@ impl<E> std::fmt::Debug for Metrics<E> {
 impl<E: Engine> Metrics<E> {
     pub(crate) fn new(
         store: MetricStore,
-        log_store: LogStore,
+        host: Host,
         services: Arc<Services<E>>,
         edges: Arc<Edges>,
         engine: Arc<E>,
         ended: Arc<EndedOperations>,
-        drain_lags: DrainLags,
     ) -> Self {
         Self {
             store,
-            log_store,
+            host,
             services,
             edges,
             engine,
             ended,
-            drain_lags,
             state: Mutex::default(),
         }
     }
@@ -250,9 +255,15 @@ impl<E: Engine> Metrics<E> {
             let of_minute = minute.services.entry(id).or_default();
             operation_ended(&operation, of_minute, totals);
         }
-        minute.disk(&self.log_store.stats(), &self.store.usage());
-        for (drain, lag) in (self.drain_lags)() {
+        minute.disk(&self.host.log_store.stats(), &self.store.usage());
+        for (drain, lag) in (self.host.drain_lags)() {
             minute.drain(drain, lag);
+        }
+        for (names, end) in self.host.certificates.ends() {
+            minute.certificate(
+                names,
+                Duration::from_millis(end.as_millis().saturating_sub(now)),
+            );
         }
         let known: HashSet<ServiceId> = snapshots.iter().map(|s| s.stored.service.id).collect();
         state.services.retain(|id, _| known.contains(id));

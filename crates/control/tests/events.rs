@@ -730,3 +730,45 @@ async fn alerts_of_services(world: &World) -> Vec<Value> {
     alerts.retain(|alert| alert["ServiceArn"].is_string());
     alerts
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alarm_whose_state_changes_is_an_event() {
+    let world = World::new().await;
+    let receiver = Receiver::new().await;
+    lead(
+        &world,
+        "pager",
+        &receiver,
+        json!({"source": ["aws.cloudwatch"], "detail": {"state": {"value": ["ALARM"]}}}),
+    )
+    .await;
+    let cloudwatch = async |operation: &str, input: Value| {
+        let answer: Value = world
+            .call(
+                &format!("GraniteServiceVersion20100801.{operation}"),
+                &input,
+            )
+            .await
+            .unwrap();
+        answer
+    };
+    let alarm = json!({
+        "AlarmName": "failures", "AlarmDescription": "too many", "Namespace": "Own", "MetricName": "failures",
+        "Statistic": "Sum", "Period": 60, "EvaluationPeriods": 1, "Threshold": 5.0,
+        "ComparisonOperator": "GreaterThanThreshold",
+    });
+    cloudwatch("PutMetricAlarm", alarm).await;
+    for state in ["OK", "ALARM"] {
+        let set = json!({"AlarmName": "failures", "StateValue": state, "StateReason": "a test"});
+        cloudwatch("SetAlarmState", set).await;
+    }
+    let event = receiver.until(|_| true).await;
+    assert_eq!(event["detail-type"], "CloudWatch Alarm State Change");
+    assert_eq!(event["detail"]["alarmName"], "failures");
+    assert_eq!(event["detail"]["previousState"]["value"], "OK");
+    assert_eq!(event["detail"]["state"]["reason"], "a test");
+    assert_eq!(event["detail"]["configuration"]["description"], "too many");
+    let arn = event["resources"][0].as_str().unwrap();
+    assert!(arn.ends_with(":alarm:failures"), "{arn}");
+    assert_eq!(receiver.got().len(), 1);
+}

@@ -6,9 +6,12 @@ use ekiden_model::{
     narrative::{News, Outcome, ServiceEvent},
     time::Timestamp,
 };
+use ekiden_store::alarms::Standing;
 use ekiden_store::news::NumberedNews;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
+
+use crate::alarms::{StateChange, alarm_arn};
 
 /// The source of App Runner's events.
 const APP_RUNNER: &str = "aws.apprunner";
@@ -133,6 +136,42 @@ pub(super) fn of_alert(
     };
     let resources = service.map(|(_, arn)| arn.into());
     about.envelope(resources.into_iter().collect(), detail)
+}
+
+/// The event of an alarm whose state has become another one (CloudWatch User Guide, "Alarm events and EventBridge").
+pub(super) fn of_alarm(account: &str, change: &StateChange) -> Value {
+    let (alarm, region) = (&change.alarm, change.region.as_str());
+    let standing = |standing: &Standing| {
+        let mut state = json!({
+            "value": standing.state,
+            "reason": standing.reason,
+            "timestamp": timestamp(standing.transitioned_at),
+        });
+        if let Some(data) = &standing.reason_data {
+            state["reasonData"] = data.as_str().into();
+        }
+        state
+    };
+    let mut detail = json!({
+        "alarmName": alarm.name,
+        "state": standing(&alarm.standing),
+        "previousState": standing(&change.previous),
+        "configuration": {},
+    });
+    if let Some(description) = &alarm.config.description {
+        detail["configuration"]["description"] = description.as_str().into();
+    }
+    let at = alarm.standing.transitioned_at;
+    let name = &alarm.name;
+    let about = About {
+        id: &stable_id(&format!("alarm/{region}/{name}/{}", at.as_millis())),
+        detail_type: "CloudWatch Alarm State Change",
+        source: "aws.cloudwatch",
+        account,
+        region,
+        at,
+    };
+    about.envelope(vec![alarm_arn(region, account, name).into()], detail)
 }
 
 /// What tells whether a webhook works.

@@ -17,7 +17,7 @@ pub(super) const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 impl<E: Engine> Metrics<E> {
     /// Everything, in Prometheus' text format.
     pub(crate) fn exposition(&self) -> String {
-        let (logs, metrics) = (self.log_store.stats(), self.store.usage());
+        let (logs, metrics) = (self.host.log_store.stats(), self.store.usage());
         let state = self.lock();
         let mut services: Vec<_> = state
             .services
@@ -143,8 +143,16 @@ impl<E: Engine> Metrics<E> {
             Kind::Gauge,
             "How old the oldest line is that a drain has not sent.",
         );
-        for (drain, lag) in (self.drain_lags)() {
+        for (drain, lag) in (self.host.drain_lags)() {
             family.sample(&[("drain", &drain)], lag.as_secs_f64());
+        }
+        let mut family = out.family(
+            "ekiden_certificate_expiry_timestamp_seconds",
+            Kind::Gauge,
+            "When a certificate ends, in seconds since 1970.",
+        );
+        for (names, end) in self.host.certificates.ends() {
+            family.sample(&[("names", &names)], end.as_secs() as f64);
         }
         for (name, help, value) in [
             (

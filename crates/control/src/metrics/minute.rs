@@ -65,6 +65,7 @@ pub(super) struct Minute {
     disk: BTreeMap<&'static str, Gauge>,
     /// Seconds, by the drain that is behind.
     drains: BTreeMap<String, Gauge>,
+    certificates: BTreeMap<String, Gauge>,
 }
 
 #[derive(Debug, Default)]
@@ -129,6 +130,12 @@ impl Minute {
         self.drains.entry(name).or_default().add(lag.as_secs_f64());
     }
 
+    /// How long a certificate lasts still.
+    pub(super) fn certificate(&mut self, names: String, left: Duration) {
+        let days = left.as_secs_f64() / 86_400.0;
+        self.certificates.entry(names).or_default().add(days);
+    }
+
     /// Everything there is of the minute that began at `at`. `names` has the services' names, and whether each
     /// runs; one without a name is gone.
     pub(super) fn records(
@@ -167,6 +174,16 @@ impl Minute {
         for (drain, gauge) in &self.drains {
             let of_drain = [("Drain", drain.as_str())];
             out.put(EKIDEN, "DrainLag", &of_drain, Unit::SECONDS, gauge.datum());
+        }
+        for (names, gauge) in &self.certificates {
+            let of_names = [("Certificate", names.as_str())];
+            out.put(
+                EKIDEN,
+                "DaysToExpiry",
+                &of_names,
+                Unit::COUNT,
+                gauge.datum(),
+            );
         }
         out.records
     }

@@ -17,7 +17,7 @@ use ekiden_store::{
 
 use super::{Api, Caller, alarm_settings, bad_token, pairs, tags::with_tags};
 use crate::{
-    alarms::{ALARMS_MAX, Evaluation, StateChange},
+    alarms::{self, ALARMS_MAX, Evaluation, StateChange},
     api::store_error,
     clock,
 };
@@ -33,8 +33,7 @@ const INSUFFICIENT_DATA: &str = "INSUFFICIENT_DATA";
 
 impl<E: Engine> Api<E> {
     pub(super) fn alarm_arn(&self, region: &str, name: &str) -> String {
-        let account = &self.config.account_id;
-        format!("arn:aws:cloudwatch:{region}:{account}:alarm:{name}")
+        alarms::alarm_arn(region, &self.config.account_id, name)
     }
 
     /// Makes an alarm, or configures it anew: then it keeps its state and its tags.
