@@ -69,6 +69,8 @@ operations! {
         GetLogs,
         /// [`GetStatusRequest`] in, [`GetStatusResponse`] out.
         GetStatus,
+        /// [`GetUsageRequest`] in, [`GetUsageResponse`] out.
+        GetUsage,
         /// [`CreateAccessKeyRequest`] in, [`CreateAccessKeyResponse`] out.
         CreateAccessKey,
         /// [`ListAccessKeysRequest`] in, [`ListAccessKeysResponse`] out.
@@ -1140,6 +1142,147 @@ pub struct GetStatusResponse {
     pub access_denied: u64,
     /// Events of both kinds that are only counted, because too many came at once.
     pub audit_events_left_out: u64,
+}
+
+/// Input of `GetUsage`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct GetUsageRequest {
+    /// Only this service; all of the region when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_arn: Option<String>,
+    /// 1 to 50; 50 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_results: Option<u32>,
+    /// `NextToken` of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_token: Option<String>,
+}
+
+/// Output of `GetUsage`.
+///
+/// Counters only grow while `since` is the same: the difference of two answers, by the difference of their
+/// `counted_until`, is a rate.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct GetUsageResponse {
+    /// When counting began: milliseconds since the Unix epoch. Another one after control has started anew.
+    pub since: u64,
+    /// Until when requests are counted that are over: milliseconds since the Unix epoch, up to a second ago.
+    pub counted_until: u64,
+    /// In the order in which they were created.
+    pub services: Vec<ServiceUsage>,
+    /// The machine that it all runs on.
+    pub host: HostUsage,
+    /// Leads to the next page, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_token: Option<String>,
+}
+
+/// What is asked of one service, and what it uses.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ServiceUsage {
+    /// The service.
+    pub service_arn: String,
+    /// Its id.
+    pub service_id: String,
+    /// Its name.
+    pub service_name: String,
+    /// As in `DescribeService`.
+    pub status: String,
+    /// Requests that are over, since `since`.
+    pub requests: u64,
+    /// By the class of the status that clients were sent.
+    #[serde(rename = "Status1xx")]
+    pub status_1xx: u64,
+    /// As before.
+    #[serde(rename = "Status2xx")]
+    pub status_2xx: u64,
+    /// As before.
+    #[serde(rename = "Status3xx")]
+    pub status_3xx: u64,
+    /// As before.
+    #[serde(rename = "Status4xx")]
+    pub status_4xx: u64,
+    /// As before.
+    #[serde(rename = "Status5xx")]
+    pub status_5xx: u64,
+    /// Those whose clients were sent none.
+    pub unanswered: u64,
+    /// Why the front door answered in the application's place or gave up: how many by cause.
+    pub causes: BTreeMap<String, u64>,
+    /// How long requests took, in microseconds, since `since`.
+    pub latency: Distribution,
+    /// Requests that instances hold now. Absent until the front door has told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<u32>,
+    /// Requests that wait for an instance now. Absent until the front door has told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queued: Option<u32>,
+    /// Instances by their status; only statuses that there are.
+    pub instances_by_status: BTreeMap<String, u32>,
+    /// CPU time per second that all instances use, in thousandths of a CPU.
+    pub cpu_millis: u64,
+    /// Memory that all instances use, without what the kernel could drop at once.
+    pub memory_bytes: u64,
+    /// What one instance may use of CPUs.
+    pub cpu_millis_max: u32,
+    /// What one instance may use of memory.
+    pub memory_bytes_max: u64,
+    /// The 100 that use the most CPU, those first.
+    pub instances: Vec<InstanceUsage>,
+}
+
+/// What one instance is and uses.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct InstanceUsage {
+    /// 32 hexadecimal digits.
+    pub instance_id: String,
+    /// As in `ListInstances`.
+    pub status: String,
+    /// As in `ListInstances`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activity: Option<String>,
+    /// CPU time per second, in thousandths of a CPU. Absent until it was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_millis: Option<u32>,
+    /// Memory, without what the kernel could drop at once. Absent until it was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+}
+
+/// Values, counted by bucket. Bucket `b` below 256 has the value `b`; above it has the `2^s` values from
+/// `(b - 128 s) * 2^s` on, where `s` is `b / 128 - 1`, rounded down.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Distribution {
+    /// How many.
+    pub count: u64,
+    /// All together.
+    pub sum: u64,
+    /// The smallest; 0 when there is none.
+    pub min: u64,
+    /// The largest; 0 when there is none.
+    pub max: u64,
+    /// Buckets that have some, in order, each with how many.
+    pub buckets: Vec<(u16, u64)>,
+}
+
+/// What the machine has, and what Ekiden's stores take of it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct HostUsage {
+    /// CPUs.
+    pub cpus: u32,
+    /// Memory in bytes. Absent when the kernel does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// Disk that lines of logs take.
+    pub logs_disk_bytes: u64,
+    /// Disk that metrics take.
+    pub metrics_disk_bytes: u64,
 }
 
 /// An access key without its secret.

@@ -41,6 +41,12 @@ impl Demands {
             .subscribe()
     }
 
+    /// What is asked of a service now; `None` until it is known.
+    pub(crate) fn now(&self, service: ServiceId) -> Option<Demand> {
+        let inner = self.lock();
+        inner.known.then(|| inner.total(service))
+    }
+
     /// Stops telling: the service is gone.
     pub(crate) fn forget(&self, service: ServiceId) {
         self.lock().services.remove(&service);
@@ -148,12 +154,13 @@ mod tests {
     fn edges_are_added_up_and_one_that_tells_the_whole_begins_anew() {
         let demands = Demands::default();
         let web = demands.subscribe(WEB);
-        assert_eq!(requests(&web), None);
+        assert_eq!((requests(&web), demands.now(WEB)), (None, None));
         demands.told(1, true, vec![]);
         assert_eq!(requests(&web), Some(0));
         demands.told(1, false, asked(3, 1));
         demands.told(2, true, asked(2, 0));
         assert_eq!(requests(&web), Some(6));
+        assert_eq!(demands.now(WEB), *web.borrow());
         demands.told(1, true, vec![]);
         assert_eq!(requests(&web), Some(2));
     }

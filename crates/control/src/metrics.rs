@@ -27,6 +27,7 @@ use ekiden_model::{
     instance::{Activity, InstanceState},
     request_counts::RequestCounts,
     service::{Operation, OperationKind, OperationStatus, Phase, ServiceStatus},
+    time::Timestamp,
     usage::InstanceUsage,
 };
 use tokio_util::sync::CancellationToken;
@@ -39,11 +40,15 @@ use crate::{
     edges::Edges,
     events::alerts::DrainLags,
     services::Services,
+    traffic::Traffic,
     worker::{Chain, Snapshot},
 };
 
 /// How often what there is to measure is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// How often edges tell of requests that are over.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// How long after its end a minute is written: what edges tell of it comes up to a second later.
 const WRITE_AFTER_MS: u64 = 3000;
@@ -103,10 +108,29 @@ struct State {
     /// Since the control plane started.
     services: HashMap<ServiceId, Totals>,
     unrouted: Totals,
+    /// When an edge last told of a request that is counted.
+    told_at: Timestamp,
     /// Starts that are counted: all stages of them.
     starts_counted: HashSet<InstanceId>,
     minutes_lost: u64,
     refused: u64,
+}
+
+/// Requests of services that are over, counted since the control plane started.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Counted {
+    /// Until when all of them are counted.
+    pub(crate) until: Timestamp,
+    /// In the order that was asked for.
+    pub(crate) services: Vec<ServiceCounted>,
+}
+
+/// One service's.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ServiceCounted {
+    pub(crate) counts: RequestCounts,
+    /// In microseconds.
+    pub(crate) latency: Histogram,
 }
 
 /// Of one service, since the control plane started.
@@ -196,29 +220,11 @@ impl<E: Engine> Metrics<E> {
 
     /// Takes in what is to be seen now.
     fn look(&self, now: u64) {
-        let (told, lost) = self.edges.traffic().take_told();
         let usage = self.engine.usage().borrow().clone();
         let snapshots = self.services.all();
         let mut state = self.lock();
         let state = &mut *state;
-        state.minutes_lost += lost;
-        for interval in &told {
-            let minute = state.minutes.entry(interval.minute_ms).or_default();
-            let totals = match interval.service {
-                Some(id) => {
-                    minute.services.entry(id).or_default().told.merge(interval);
-                    state.services.entry(id).or_default()
-                }
-                None => {
-                    minute.unrouted.merge(interval);
-                    &mut state.unrouted
-                }
-            };
-            totals.counts.add(&interval.counts);
-            totals.latency.add(&interval.latency);
-            totals.queued.add(&interval.queued);
-            totals.cold.add(&interval.cold);
-        }
+        state.take_in(self.edges.traffic());
         let minute = state.minutes.entry(now - now % MINUTE).or_default();
         for snapshot in &snapshots {
             let id = snapshot.stored.service.id;
@@ -269,6 +275,29 @@ impl<E: Engine> Metrics<E> {
         state.services.retain(|id, _| known.contains(id));
     }
 
+    /// What is counted of these services' requests, with all that edges have told by now: not only
+    /// what was there at the last look, so that who asks every second sees every second.
+    pub(crate) fn counted(&self, services: &[ServiceId], now: Timestamp) -> Counted {
+        let mut state = self.lock();
+        state.take_in(self.edges.traffic());
+        let of = |id: &ServiceId| match state.services.get(id) {
+            Some(totals) => ServiceCounted {
+                counts: totals.counts.clone(),
+                latency: totals.latency.clone(),
+            },
+            None => ServiceCounted::default(),
+        };
+        Counted {
+            until: counted_until(state.told_at, now),
+            services: services.iter().map(of).collect(),
+        }
+    }
+
+    /// What every instance uses, in the order of ids, as the engine last told.
+    pub(crate) fn instance_usage(&self) -> Arc<[InstanceUsage]> {
+        Arc::clone(&self.engine.usage().borrow())
+    }
+
     /// Takes the minutes that were over by a time, as they are stored.
     fn take(&self, until_ms: u64) -> Vec<Record> {
         let mut over = Vec::new();
@@ -301,6 +330,45 @@ impl<E: Engine> Metrics<E> {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl State {
+    /// Takes in what edges have told.
+    fn take_in(&mut self, traffic: &Traffic) {
+        let told = traffic.take_told();
+        self.minutes_lost += told.minutes_lost;
+        self.told_at = told.at;
+        for interval in &told.intervals {
+            let minute = self.minutes.entry(interval.minute_ms).or_default();
+            let totals = match interval.service {
+                Some(id) => {
+                    minute.services.entry(id).or_default().told.merge(interval);
+                    self.services.entry(id).or_default()
+                }
+                None => {
+                    minute.unrouted.merge(interval);
+                    &mut self.unrouted
+                }
+            };
+            totals.counts.add(&interval.counts);
+            totals.latency.add(&interval.latency);
+            totals.queued.add(&interval.queued);
+            totals.cold.add(&interval.cold);
+        }
+    }
+}
+
+/// Until when everything is counted that edges last told at `told_at`.
+///
+/// They tell once a second, unless there is nothing to tell. So what ended more than [`TOLD_EVERY`] ago
+/// was told, and everything before the last time that something was. Who takes the time between two
+/// answers for the time that their difference was counted in would see two seconds' requests in one of
+/// them, now and then, and none in the next.
+fn counted_until(told_at: Timestamp, now: Timestamp) -> Timestamp {
+    let told_for_sure = now
+        .as_millis()
+        .saturating_sub(TOLD_EVERY.as_millis() as u64);
+    told_at.min(now).max(Timestamp::from_millis(told_for_sure))
 }
 
 /// Writes data, oldest first; what could not be written stays. Answers how many the store refused, and what
@@ -406,5 +474,22 @@ fn operation_ended(operation: &Operation, minute: &mut ServiceMinute, totals: &m
     {
         let next = steps.next().map_or(ended_at, |step| step.at);
         minute.prepared(next.since(prepare.at));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_is_counted_until_it_was_last_told_or_would_have_been() {
+        let until = |told_at, now| {
+            let [told_at, now] = [told_at, now].map(Timestamp::from_millis);
+            counted_until(told_at, now).as_millis()
+        };
+        assert_eq!(until(9700, 10_000), 9700);
+        assert_eq!(until(4000, 10_000), 9000, "there was nothing to tell");
+        assert_eq!(until(0, 500), 0);
+        assert_eq!(until(10_300, 10_000), 10_000, "the clock was set back");
     }
 }

@@ -37,6 +37,19 @@ struct Sums {
     minutes: BTreeMap<u64, HashMap<Option<ServiceId>, ToldInterval>>,
     /// Minutes that nobody took in time.
     minutes_lost: u64,
+    /// When an edge last told of a request.
+    told_at: Timestamp,
+}
+
+/// What edges told since it was last taken.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// Merged by service and minute, in the order of the minutes.
+    pub(crate) intervals: Vec<ToldInterval>,
+    /// Minutes that were lost, because nobody took them in time.
+    pub(crate) minutes_lost: u64,
+    /// When an edge last told of a request, taken now or before.
+    pub(crate) at: Timestamp,
 }
 
 /// What edges told of one service's requests in one minute, or of requests that led to none. It may
@@ -103,6 +116,9 @@ impl Traffic {
         now: Timestamp,
     ) {
         let mut sums = self.sums();
+        if !told.is_empty() {
+            sums.told_at = now;
+        }
         for one in told {
             sums.all.add(&one.counts);
             match one.service {
@@ -117,15 +133,19 @@ impl Traffic {
         }
     }
 
-    /// What was told since it was last taken, merged by service and minute, in the order of the
-    /// minutes; and how many minutes were lost, because nobody took them in time.
-    pub(crate) fn take_told(&self) -> (Vec<ToldInterval>, u64) {
+    /// What was told since it was last taken.
+    pub(crate) fn take_told(&self) -> Told {
         let mut sums = self.sums();
-        let lost = std::mem::take(&mut sums.minutes_lost);
+        let minutes_lost = std::mem::take(&mut sums.minutes_lost);
         let minutes = std::mem::take(&mut sums.minutes);
+        let at = sums.told_at;
         drop(sums);
-        let told = minutes.into_values().flat_map(HashMap::into_values);
-        (told.collect(), lost)
+        let intervals = minutes.into_values().flat_map(HashMap::into_values);
+        Told {
+            intervals: intervals.collect(),
+            minutes_lost,
+            at,
+        }
     }
 
     /// Forgets a service that has no route any more.
@@ -208,7 +228,11 @@ mod tests {
             told(Some(gone), 4),
         ];
         traffic.add(&message, |id| id == here, now);
-        let (intervals, lost) = traffic.take_told();
+        let Told {
+            intervals,
+            minutes_lost,
+            at,
+        } = traffic.take_told();
         let of = |minute_ms, service| {
             let mut found = intervals.iter();
             found.find(|one| (one.minute_ms, one.service) == (minute_ms, service))
@@ -219,8 +243,13 @@ mod tests {
         assert_eq!(of(60_000, None).unwrap().latency.sum, 7);
         assert_eq!(of(120_000, None).unwrap().latency.sum, 8);
         assert_eq!(of(120_000, Some(here)).unwrap().counts.requests(), 3);
-        assert_eq!((intervals.len(), lost), (4, 0));
-        assert_eq!(traffic.take_told(), (vec![], 0));
+        assert_eq!((intervals.len(), minutes_lost, at), (4, 0, now));
+        traffic.add(&[], |_| true, Timestamp::from_millis(160_000));
+        let nothing = Told {
+            at: now,
+            ..Told::default()
+        };
+        assert_eq!(traffic.take_told(), nothing);
     }
 
     #[test]
@@ -230,9 +259,10 @@ mod tests {
         for minute in [3, 9, 4, 5, 6, 7, 8, 1] {
             traffic.add(&[told_at(minute * MINUTE, 1, 1)], |_| true, now);
         }
-        let (intervals, lost) = traffic.take_told();
-        let minutes: Vec<_> = intervals.iter().map(|one| one.minute_ms / MINUTE).collect();
-        assert_eq!((minutes, lost), (vec![5, 6, 7, 8, 9], 3));
+        let told = traffic.take_told();
+        let minutes = told.intervals.iter().map(|one| one.minute_ms / MINUTE);
+        let minutes: Vec<_> = minutes.collect();
+        assert_eq!((minutes, told.minutes_lost), (vec![5, 6, 7, 8, 9], 3));
     }
 
     #[test]

@@ -42,6 +42,7 @@ mod secrets;
 mod services;
 mod sts;
 mod tags;
+mod usage;
 mod vpc_connectors;
 mod vpc_ingress;
 
@@ -566,6 +567,7 @@ impl<E: Engine> Api<E> {
             Native::GetBuildLog => call.run_native(|r| self.get_build_log(caller, r)).await,
             Native::GetLogs => call.run_native(|r| self.get_logs(caller, r)).await,
             Native::GetStatus => call.run_native(|r| self.get_status(caller, r)).await,
+            Native::GetUsage => call.run_native(|r| self.get_usage(caller, r)).await,
             Native::CreateAccessKey => call.run_native(|r| self.create_access_key(caller, r)).await,
             Native::ListAccessKeys => call.run_native(|r| self.list_access_keys(caller, r)).await,
             Native::UpdateAccessKey => call.run_native(|r| self.update_access_key(caller, r)).await,

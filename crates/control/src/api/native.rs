@@ -152,7 +152,7 @@ fn wire_traffic(since: Timestamp, counts: RequestCounts) -> WireTraffic {
     }
 }
 
-fn instance_status(view: &InstanceView) -> &'static str {
+pub(super) fn instance_status(view: &InstanceView) -> &'static str {
     match (&view.state, view.verdict, view.traffic) {
         (InstanceState::Creating, _, _) => "STARTING",
         (InstanceState::Running { .. }, _, Traffic::Unrouted { .. }) => "DRAINING",

@@ -192,7 +192,8 @@ const fn of_native(operation: Native) -> Access {
         | O::ListWebhookTargets
         | O::GetBuildLog
         | O::GetLogs
-        | O::GetStatus => Access::Read,
+        | O::GetStatus
+        | O::GetUsage => Access::Read,
         O::ListAccessKeys | O::ListAuditEvents | O::ListDrains => Access::ReadRestricted,
         O::CancelOperation | O::RollbackService | O::UpdateIngress | O::UpdateScaling => {
             Access::Deploy
@@ -551,6 +552,7 @@ const fn named_by_native(operation: Native) -> Named {
         | O::DeleteWebhook
         | O::GetBuildLog
         | O::GetLogs
+        | O::GetUsage
         | O::ListDomains
         | O::ListInstances
         | O::ListRevisions

@@ -13,6 +13,7 @@ mod deliveries;
 mod restarts;
 mod revisions;
 mod scaling;
+mod usage;
 
 use ekiden_aws::client::ClientError;
 use serde_json::{Value, json};
