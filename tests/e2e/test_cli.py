@@ -1,13 +1,64 @@
 """The command line, verb by verb, as a person meets it."""
 
+import contextlib
+import fcntl
 import json
+import os
 import pathlib
+import pty
+import re
+import select
+import struct
 import subprocess
 import tempfile
+import termios
+import threading
 
 from support import host, images, oci, settings
 from support.case import EkidenCase
 from support.wait import until
+
+
+class Watched:
+    """A context: `top` of a service on a terminal of its own."""
+
+    def __init__(self, ekiden, service):
+        self.terminal, self.inside = pty.openpty()
+        fcntl.ioctl(self.inside, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 120, 0, 0))
+        self.before = termios.tcgetattr(self.inside)
+        self.drawn = bytearray()
+        self.process = subprocess.Popen(
+            [settings.BINARY, "top", service, "--every", "1", "--config", ekiden.config],
+            stdin=self.inside, stdout=self.inside, stderr=self.inside, start_new_session=True,
+            env={**host.environment(), "TERM": "xterm"})
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+        os.close(self.terminal)
+        os.close(self.inside)
+
+    def seen(self):
+        return bytes(self.drawn)
+
+    def forget(self):
+        """What was drawn so far is not looked at any more."""
+        self.draws(b"")
+        self.drawn.clear()
+
+    def draws(self, pattern):
+        while select.select([self.terminal], [], [], 0)[0]:
+            self.drawn.extend(os.read(self.terminal, 65536))
+        return re.search(pattern, self.drawn)
+
+    def press(self, key):
+        os.write(self.terminal, key)
+
+    def is_taken_over(self):
+        return termios.tcgetattr(self.inside) != self.before
 
 
 class CommandLine(EkidenCase):
@@ -75,6 +126,67 @@ class CommandLine(EkidenCase):
                 break
         else:
             self.fail("the logs ended before the line came")
+
+    def test_top_shows_what_is_asked_for(self):
+        service = self.deployed("busy", "--health-path", "/health")
+        with self.asked_steadily(service):
+            busy = until("requests are counted, and what instances use", self.busy)
+            self.assertEqual((busy["Status"], busy["InstancesReady"]), ("RUNNING", 1))
+            self.assertGreater(busy["Rates"]["LatencyMillisP99"], 0)
+            self.assertEqual(busy["Rates"]["ErrorsPercent"], 0)
+            table = self.cli("top", "busy", "--once", "--every", "1", "--sort", "name")
+            self.assertRegex(table, r"(?m)^busy +RUNNING +1/0/0 ")
+            self.assertIn(busy["Instances"][0]["InstanceId"], table)
+            for leave in (b"q", b"\x03"):
+                with Watched(self.ekiden, "busy") as top:
+                    until("rates are drawn", lambda: top.draws(rb" 0\.0 % "), debug=top.seen)
+                    self.assertTrue(top.seen().startswith(b"\x1b[?1049h"), top.seen())
+                    self.assertIn(b"q leaves", top.seen())
+                    self.assertTrue(top.is_taken_over())
+                    top.press(leave)
+                    self.assertEqual(top.process.wait(10), 0)
+                    self.assertTrue(top.draws(rb"\x1b\[\?1049l"), top.seen())
+                    self.assertIn(b"\x1b[?25h", top.seen())
+                    self.assertFalse(top.is_taken_over())
+        self.fails("top", "nobody")
+
+    def busy(self):
+        services = self.ekiden.cli_json("top", "--once")["Services"]
+        busy = next(service for service in services if service["ServiceName"] == "busy")
+        return busy["Rates"]["Requests"] and busy["MemoryBytes"] and busy
+
+    def test_top_outlives_the_server(self):
+        self.deployed("stays", "--health-path", "/health")
+        known, unknown = (rb"stays +RUNNING +\d/\d/\d +" + rate for rate in (rb"0\.0 ", rb"- "))
+        with Watched(self.ekiden, "stays") as top:
+            until("rates are drawn", lambda: top.draws(known), debug=top.seen)
+            self.ekiden.stop()
+            until("it says what is wrong", lambda: top.draws(rb"asked again"), debug=top.seen)
+            top.forget()
+            self.ekiden.start()
+            until("counters began anew", lambda: top.draws(unknown), debug=top.seen)
+            top.forget()
+            until("rates are drawn again", lambda: top.draws(known), debug=top.seen)
+            self.assertNotIn(b"asked again", top.seen())
+            top.press(b"q")
+            self.assertEqual(top.process.wait(10), 0)
+
+    @contextlib.contextmanager
+    def asked_steadily(self, service):
+        """One request after the other, from another thread."""
+        over = threading.Event()
+
+        def ask():
+            while not over.wait(0.02):
+                self.ekiden.get(service, "/health")
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def test_images(self):
         image = oci.Image([oci.busybox_layer(oci.entry("mark", data=b"cli"))])

@@ -27,6 +27,7 @@ use crate::{
     scale::Scale,
     secrets::Secret,
     services,
+    top::Top,
     webhook::Webhook,
 };
 
@@ -48,6 +49,8 @@ pub enum Command {
     /// List the services
     #[command(alias = "ls")]
     Ps,
+    /// Watch what is asked of services, how fast they answer and what their instances use
+    Top(Top),
     /// Show a service, its instances and its newest operation with its steps
     Describe {
         /// The service
@@ -174,6 +177,7 @@ impl Command {
             Self::Env(env) => env.run(&context.local_endpoint()?, format),
             Self::Deploy(deploy) => deploy.run(&context.api()?, format).await,
             Self::Ps => services::list(&context.api()?, format).await,
+            Self::Top(top) => top.run(&context.api()?, format).await,
             Self::Describe { name } => services::describe(&context.api()?, &name, format).await,
             Self::Operations(operations) => operations.run(&context.api()?, format).await,
             Self::Operation { name, id } => {
@@ -273,6 +277,8 @@ mod tests {
             "drain add a --target - --service web --from-beginning",
             "notify add ops --url http://a --service web --only failures",
             "alerts",
+            "top",
+            "top web --every 1 --sort latency --once",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
         }
@@ -294,6 +300,9 @@ mod tests {
             "drain add a",
             "drain add a --to fluent://h --target b",
             "drain add a --to fluent://h --kind build",
+            "top --every 0",
+            "top --every 61",
+            "top --sort size",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

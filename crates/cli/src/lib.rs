@@ -27,4 +27,5 @@ pub mod scale;
 pub mod secrets;
 pub mod services;
 pub mod status;
+pub mod top;
 pub mod webhook;
