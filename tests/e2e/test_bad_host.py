@@ -9,7 +9,7 @@ import unittest
 
 import botocore.exceptions
 
-from support import host, images, settings
+from support import failures, host, images, settings
 from support.case import EkidenCase
 from support.server import Ekiden, service_request
 from support.wait import until
@@ -31,6 +31,8 @@ class SecondServer(EkidenCase):
         said = second.stderr + second.stdout
         self.assertIn(str(self.ekiden.pid("supervisor")), said)
         self.assertIn(str(self.ekiden.data), said)
+        failures.note_host(self, "A second server on the same data", "standard error of `ekiden server`",
+                           said.replace(str(self.ekiden.data), "/var/lib/ekiden"))
         self.answers(service)
 
 
@@ -82,6 +84,8 @@ class FullDisk(EkidenCase):
             self.assertIsNotNone(refused, "the disk never became full")
             self.assertGreaterEqual(refused["ResponseMetadata"]["HTTPStatusCode"], 500)
             self.assertIn("full", self.ekiden.tail(400))
+            failures.note_host(self, "A full disk under the database", "the answer of the API",
+                               f"{refused['Error']['Code']}: {refused['Error']['Message']}")
             filler.unlink()
             until("writable again", lambda: self.writable(client), 60, self.ekiden.tail)
         self.ekiden.wait_serves()
@@ -108,7 +112,8 @@ class WithoutNftables(unittest.TestCase):
         environment = {**host.environment(), "PATH": str(path)}
         done = subprocess.run([settings.BINARY, "doctor", "--config", ekiden.config],
                               capture_output=True, text=True, env=environment, timeout=60)
-        self.assertIn("nft", done.stdout + done.stderr)
+        line = next(line for line in (done.stdout + done.stderr).splitlines() if "nft" in line)
+        failures.note_host(self, "A host without nftables", "`ekiden doctor`", line)
         with open(ekiden.base / "stderr.log", "ab") as stderr:
             ekiden.process = subprocess.Popen(
                 [settings.BINARY, "server", "--config", ekiden.config], env=environment,
@@ -140,6 +145,9 @@ class WithoutOverlay(unittest.TestCase):
             operation = ekiden.operation(service["ServiceArn"])
             self.assertEqual(service["Status"], "CREATE_FAILED", operation)
             self.assertRegex(operation["Failure"]["Reason"], "overlay|idmapped mounts")
+            failure = operation["Failure"]
+            told = f"{failure['Reason']}; {failure['Hint']}".replace(str(ekiden.data), "/var/lib/ekiden")
+            failures.note_host(self, "A disk that cannot hold an overlay", "`ekiden describe`, the API and the service's log", told)
             ekiden.delete(service["ServiceArn"])
             ekiden.stop()
             ekiden.cli("teardown", "--yes")

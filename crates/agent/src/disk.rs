@@ -2,7 +2,7 @@
 //!
 //! Where the file system of the data directory keeps project quotas (xfs or ext4, mounted with
 //! `prjquota`), the kernel refuses what is too much. Elsewhere instances are watched: when the free
-//! space has fallen, their directories are measured, and one above its limit is killed.
+//! space has fallen, and now and then, their directories are measured, and one above its limit is killed.
 
 use std::{
     fs::{self, File},
@@ -19,6 +19,9 @@ pub(crate) const WATCH_EVERY: Duration = Duration::from_secs(2);
 
 /// How far it must have fallen to be worth measuring, in bytes.
 const FALL_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Looks after which directories are measured although it has not: somebody else may have made as much room.
+const LOOKS_MAX: u32 = 15;
 
 /// A file per so many bytes, as mkfs.ext4 has it, and never fewer than these.
 const BYTES_PER_FILE: u64 = 16 * 1024;
@@ -88,10 +91,11 @@ pub(crate) fn limit(
     )
 }
 
-/// Says when free space has fallen enough for instances to be measured.
+/// Says when instances are to be measured: free space has fallen enough, or they were not for long.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     free_at_last: u64,
+    looks: u32,
 }
 
 impl Watch {
@@ -101,7 +105,12 @@ impl Watch {
         if fallen || free_bytes > self.free_at_last {
             self.free_at_last = free_bytes;
         }
-        fallen
+        self.looks += 1;
+        let due = fallen || self.looks > LOOKS_MAX;
+        if due {
+            self.looks = 0;
+        }
+        due
     }
 }
 
@@ -123,5 +132,14 @@ mod tests {
         assert!(!watch.is_due(9 * FALL_BYTES - 1));
         assert!(!watch.is_due(20 * FALL_BYTES));
         assert!(watch.is_due(19 * FALL_BYTES));
+    }
+
+    #[test]
+    fn watch_is_due_now_and_then_although_there_is_more_room() {
+        let mut watch = Watch::default();
+        let due =
+            (1..=3 * (LOOKS_MAX + 1)).filter(|look| watch.is_due(u64::from(*look) * FALL_BYTES));
+        let each = LOOKS_MAX + 1;
+        assert_eq!(due.collect::<Vec<_>>(), [each, 2 * each, 3 * each]);
     }
 }

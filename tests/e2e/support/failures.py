@@ -10,13 +10,18 @@ import re
 from . import settings
 
 PATH = settings.ROOT / "docs/failures.md"
-BEGIN, END = "<!-- readings -->", "<!-- end of readings -->"
 WRITES = os.environ.get("EKIDEN_E2E_FAILURES") == "write"
+
+# The tables, between marks of their names.
+TITLES = {
+    "readings": "| What is wrong | `ekiden describe` | The API | The service's log |\n|---|---|---|---|",
+    "host": "| What is wrong | Where it is read | What is read |\n|---|---|---|",
+}
 
 # A next step is told to do.
 STEPS = re.compile(r"\b(check|build|push|set|wait|make|import|deploy|give|see|look|free|write|have the|mend|must run|another takes)\b", re.I)
 
-written = {}
+written = {table: {} for table in TITLES}
 
 
 def general(text):
@@ -38,9 +43,19 @@ def note(case, item, describe, api, log):
     for text in filter(None, (describe, api, log)):
         case.assertRegex(text, STEPS, "no next step is told")
         case.assertRegex(general(text), r"\S[.;:] \w", "a cause and a next step are two clauses")
-    row = f"| {item} | {' | '.join(cell(text) if text else '–' for text in (describe, api, log))} |"
+    keep(case, "readings", item, [cell(text) if text else "–" for text in (describe, api, log)])
+
+
+def note_host(case, item, where, text):
+    """What whoever runs the host reads there."""
+    case.assertRegex(text, STEPS, "no next step is told")
+    keep(case, "host", item, [where, cell(text)])
+
+
+def keep(case, table, item, cells):
+    row = f"| {item} | {' | '.join(cells)} |"
     if WRITES:
-        written[item] = row
+        written[table][item] = row
     else:
         case.assertIn(row, PATH.read_text(), "docs/failures.md is of something else; "
                       "EKIDEN_E2E_FAILURES=write writes it")
@@ -48,13 +63,15 @@ def note(case, item, describe, api, log):
 
 @atexit.register
 def write():
-    if not written:
-        return
     text = PATH.read_text()
-    head, _, rest = text.partition(BEGIN)
-    table, _, foot = rest.partition(END)
-    rows = {row.split(" | ")[0].removeprefix("| "): row for row in table.splitlines() if row.startswith("| ")}
-    title = "| What is wrong | `ekiden describe` | The API | The service's log |\n|---|---|---|---|"
-    rows.pop("What is wrong", None)
-    rows.update(written)
-    PATH.write_text(f"{head}{BEGIN}\n{title}\n" + "\n".join(rows[item] for item in sorted(rows)) + f"\n{END}{foot}")
+    for table, new in written.items():
+        begin, end = f"<!-- {table} -->", f"<!-- end of {table} -->"
+        head, _, rest = text.partition(begin)
+        old, _, foot = rest.partition(end)
+        rows = {row.split(" | ")[0].removeprefix("| "): row for row in old.splitlines() if row.startswith("| ")}
+        rows.pop("What is wrong", None)
+        rows.update(new)
+        lines = [begin, TITLES[table], *(rows[item] for item in sorted(rows)), end]
+        text = head + "\n".join(lines) + foot
+    if any(written.values()):
+        PATH.write_text(text)
