@@ -1,7 +1,6 @@
 """A host that lacks something, a second server, a full disk."""
 
 import os
-import pathlib
 import shutil
 import signal
 import subprocess
@@ -32,7 +31,7 @@ class SecondServer(EkidenCase):
         self.assertIn(str(self.ekiden.pid("supervisor")), said)
         self.assertIn(str(self.ekiden.data), said)
         failures.note_host(self, "A second server on the same data", "standard error of `ekiden server`",
-                           said.replace(str(self.ekiden.data), "/var/lib/ekiden"))
+                           said.replace(str(self.ekiden.pid("supervisor")), "…").replace(str(self.ekiden.data), "/var/lib/ekiden"))
         self.answers(service)
 
 
@@ -107,18 +106,23 @@ class WithoutNftables(unittest.TestCase):
         ekiden = Ekiden("nonft")
         self.addCleanup(shutil.rmtree, ekiden.base)
         self.addCleanup(ekiden.kill_all)
-        path = pathlib.Path(ekiden.base / "bin")
-        path.mkdir()
-        environment = {**host.environment(), "PATH": str(path)}
-        done = subprocess.run([settings.BINARY, "doctor", "--config", ekiden.config],
-                              capture_output=True, text=True, env=environment, timeout=60)
-        line = next(line for line in (done.stdout + done.stderr).splitlines() if "nft" in line)
-        failures.note_host(self, "A host without nftables", "`ekiden doctor`", line)
+        nothing = ekiden.base / "nothing"
+        nothing.mkdir()
+        # Wherever it looks: as if the package were not there.
+        places = [where for where in ("/usr/sbin", "/usr/local/sbin", "/usr/local/bin") if os.path.isdir(where)]
+        hides = "; ".join(f"mount --bind {nothing} {where}" for where in places)
+        without = ["unshare", "--mount", "sh", "-c", f'set -e; {hides}; exec "$@"', "sh"]
+        done = subprocess.run([*without, settings.BINARY, "doctor", "--config", ekiden.config],
+                              capture_output=True, text=True, env=host.environment(), timeout=60)
+        self.assertNotEqual(done.returncode, 0)
+        _, _, rest = done.stdout.partition("nftables: ")
+        failures.note_host(self, "A host without nftables", "`ekiden doctor`", "; ".join(rest.splitlines()[:2]))
         with open(ekiden.base / "stderr.log", "ab") as stderr:
             ekiden.process = subprocess.Popen(
-                [settings.BINARY, "server", "--config", ekiden.config], env=environment,
+                [*without, settings.BINARY, "server", "--config", ekiden.config], env=host.environment(),
                 stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, start_new_session=True)
-        until("told: nft is missing", lambda: "nft" in ekiden.tail(), 30)
+        told = "`nft` was not found: install the package `nftables`"
+        until("told: nft is missing", lambda: told in ekiden.tail(), 30, ekiden.tail)
         host.kill(ekiden.process.pid, signal.SIGTERM)
         ekiden.process.wait(timeout=60)
         ekiden.process = None

@@ -19,7 +19,10 @@ pub struct DataLock {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another server has it.
-    #[error("another server, pid {pid}, uses `{}`", directory.display())]
+    #[error(
+        "another server, pid {pid}, uses `{}`: stop it with `ekiden stop`, or set another `data_dir`",
+        directory.display()
+    )]
     Held {
         /// Which directory.
         directory: PathBuf,

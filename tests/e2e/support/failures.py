@@ -19,7 +19,7 @@ TITLES = {
 }
 
 # A next step is told to do.
-STEPS = re.compile(r"\b(check|build|push|set|wait|make|import|deploy|give|see|look|free|write|have the|mend|must run|another takes)\b", re.I)
+STEPS = re.compile(r"\b(check|build|push|set|wait|make|import|deploy|give|see|look|free|write|have the|mend|run|stop it|must run|another takes)\b", re.I)
 
 written = {table: {} for table in TITLES}
 
