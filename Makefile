@@ -15,7 +15,7 @@ bench-edge: ## The edge, side by side with nginx and HAProxy
 bench-scale: ## Scaling, simulated side by side with the rules of Knative and App Runner
 	@bench/scale/run
 
-bench-logs: ## The log store, side by side with zstd and zgrep, and what watching costs the edge
+bench-logs: ## The log store, side by side with zstd and zgrep, and what watching and writing cost
 	@bench/logs/run
 
 bench-registry: ## The built-in registry, side by side with docker-registry
