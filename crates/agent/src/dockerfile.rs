@@ -82,6 +82,9 @@ const IMAGE: &str = "localhost/ekiden-build:latest";
 /// Kept for errors.
 const TAIL_LINES: usize = 60;
 
+/// How often a build is begun whose runtime met a busy kernel.
+const TRIES_MAX: usize = 4;
+
 /// How long whoever was killed may take to be gone.
 const END_MAX: Duration = Duration::from_secs(10);
 
@@ -191,6 +194,11 @@ pub(crate) enum DockerfileError {
         "`{step}` could not be started: {problem}: check that the image has the program (a shell, for `RUN` without brackets)"
     )]
     NotStarted { step: String, problem: String },
+    /// runc could not start a step this time.
+    #[error(
+        "`{step}` could not be started: the kernel was busy with runc's copy of itself, {TRIES_MAX} times in a row; build again"
+    )]
+    RuntimeBusy { step: String },
     /// It took too long.
     #[error("the build was not done within its time, {} s of it here (`builds.time_limit`)", limit.as_secs())]
     TooLong { limit: Duration },
@@ -289,7 +297,15 @@ pub(crate) async fn build(build: DockerfileBuild) -> Result<PathBuf, DockerfileE
         Ok(unfinished)
     })
     .await?;
-    let built = run(&build, &tools, unfinished).await;
+    let mut built = run(&build, &tools, unfinished).await;
+    for _ in 1..TRIES_MAX {
+        if !matches!(built, Err(DockerfileError::RuntimeBusy { .. })) {
+            break;
+        }
+        let line = "The kernel was busy when a step was to begin; building again from there.";
+        let _ = build.log.send(line.to_owned()).await;
+        built = run(&build, &tools, true).await;
+    }
     let (storage, output) = (build.storage.clone(), build.output.clone());
     let (is_built, cache_bytes_max) = (built.is_ok(), build.cache_bytes_max);
     let is_lost = matches!(
@@ -502,7 +518,11 @@ async fn run(
             ),
         }),
         Some(Report::Ended { command, code }) if command == make => {
-            Err(failure::classify(code, &log.into_tail()))
+            match failure::classify(code, &log.into_tail()) {
+                // What it has begun is removed by whoever tries again.
+                busy @ DockerfileError::RuntimeBusy { .. } => return Err(busy),
+                failed => Err(failed),
+            }
         }
         Some(Report::Ended { code, .. }) => Err(DockerfileError::Buildah {
             problem: format!(

@@ -27,6 +27,9 @@ pub(super) fn classify(code: i32, tail: &[String]) -> DockerfileError {
     if let Some(step) = step {
         let step = cut(step);
         if let Some((_, status)) = cause.rsplit_once("while running runtime: exit status ") {
+            if is_busy(&tail[..at]) {
+                return DockerfileError::RuntimeBusy { step };
+            }
             if let Some(problem) = runtime_problem(&tail[..at]) {
                 return DockerfileError::NotStarted { step, problem };
             }
@@ -141,6 +144,15 @@ fn runtime_problem(before: &[String]) -> Option<String> {
         .strip_prefix("unable to start container process: ")
         .unwrap_or(&problem);
     Some(cut(problem))
+}
+
+/// Whether runc could not seal the copy of itself that it runs from: while the kernel holds one of the copy's pages for
+/// something else, sealing fails (Linux, `memfd_wait_for_pins` in mm/memfd.c), and runc gives up at once.
+fn is_busy(before: &[String]) -> bool {
+    let mut last = before.iter().rev().take(3);
+    last.any(|line| {
+        line.contains("could not ensure we are a cloned binary: Device or resource busy")
+    })
 }
 
 fn base_problem(cause: &str) -> Option<DockerfileError> {
@@ -261,6 +273,22 @@ mod tests {
                 "could not be started",
                 "exec: \"/nosuch\": stat /nosuch: no such file",
             ],
+        );
+    }
+
+    #[test]
+    fn a_runtime_that_met_a_busy_kernel_is_told_from_a_missing_program() {
+        let said = "STEP 2/2: RUN make
+error running container: from /usr/bin/runc creating container for [/bin/sh -c make]: time=\"2026-11-28T09:41:51Z\" \
+level=fatal msg=\"nsexec[78]: could not ensure we are a cloned binary: Device or resource busy\"
+time=\"2026-11-28T09:41:51Z\" level=error msg=\"runc create failed: unable to start container process: waiting for \
+init preliminary setup: read init-p: connection reset by peer\"
+: exit status 1
+Error: building at STEP \"RUN make\": while running runtime: exit status 1";
+        let found = classify(1, &lines(said));
+        assert!(
+            matches!(&found, DockerfileError::RuntimeBusy { step } if step == "RUN make"),
+            "{found:?}"
         );
     }
 
