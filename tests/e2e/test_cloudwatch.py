@@ -236,7 +236,7 @@ class Terraform(CloudWatchCase):
                 f"TERRAFORM IS NOT TESTED HERE; not installed: {' and '.join(lacking)}")
         super().setUpClass()
 
-    def test_alarms_from_apply_to_destroy(self):
+    def test_alarms_logs_and_rules_from_apply_to_destroy(self):
         variables = json.loads(self.ekiden.cli("env", "--output", "json"))
         environment = host.environment() | variables | {"HOME": str(self.ekiden.base)}
         run = terraform.Terraform(
@@ -249,13 +249,27 @@ class Terraform(CloudWatchCase):
         self.assertEqual({d["Name"] for d in failures["Dimensions"]}, {"ServiceName", "ServiceID"})
         run.variables(phase=2)
         said = run.apply()
-        self.assertIn("0 added, 1 changed, 0 destroyed", said)
+        self.assertIn("0 added, 3 changed, 0 destroyed", said)
         self.assertEqual(run.changes(), "")
         self.assertEqual(self.alarm("failures")["Threshold"], 5.0)
         tags = self.boto.list_tags_for_resource(ResourceARN=failures["AlarmArn"])["Tags"]
         self.assertEqual({tag["Key"]: tag["Value"] for tag in tags}, {"team": "shop", "phase": "2"})
+        logs, events = self.ekiden.client("logs"), self.ekiden.client("events")
+        group = logs.describe_log_groups(logGroupNamePrefix="/aws/events/")["logGroups"][0]
+        self.assertEqual(group["retentionInDays"], 30)
+        # What it all is for: an alarm is told.
+        self.boto.set_alarm_state(AlarmName="failures", StateValue="OK", StateReason="a test")
+        self.boto.set_alarm_state(AlarmName="failures", StateValue="ALARM", StateReason="another")
+        told = until("the alarm is told", lambda: logs.filter_log_events(
+            logGroupName=group["logGroupName"], filterPattern="{ $.detail.state.value = ALARM }")["events"], 30,
+            self.ekiden.tail)
+        event = json.loads(told[0]["message"])
+        self.assertEqual((event["detail-type"], event["detail"]["state"]["reason"]),
+                         ("CloudWatch Alarm State Change", "another"))
         run.destroy()
         self.assertEqual(self.boto.describe_alarms()["MetricAlarms"], [])
+        self.assertEqual(events.list_rules()["Rules"], [])
+        self.assertEqual(logs.describe_log_groups(logGroupNamePrefix="/aws/events/")["logGroups"], [])
 
 
 class AppRunnerMetrics(CloudWatchCase):

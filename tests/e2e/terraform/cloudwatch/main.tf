@@ -1,4 +1,4 @@
-# Alarms on a service, as people write them. The service itself is made elsewhere.
+# Alarms on a service, a log group, and who is told of failures, as people write them. The service is made elsewhere.
 terraform {
   required_providers {
     aws = {
@@ -28,9 +28,11 @@ provider "aws" {
   skip_region_validation      = true
 
   endpoints {
-    apprunner  = var.endpoint
-    cloudwatch = var.endpoint
-    sts        = var.endpoint
+    apprunner        = var.endpoint
+    cloudwatch       = var.endpoint
+    cloudwatchevents = var.endpoint
+    cloudwatchlogs   = var.endpoint
+    sts              = var.endpoint
   }
 }
 
@@ -106,4 +108,41 @@ resource "aws_cloudwatch_metric_alarm" "share" {
       }
     }
   }
+}
+
+resource "aws_cloudwatch_log_group" "failures" {
+  name              = "/aws/events/failures"
+  retention_in_days = var.phase == 1 ? 7 : 30
+
+  tags = {
+    phase = tostring(var.phase)
+  }
+}
+
+resource "aws_cloudwatch_log_stream" "notes" {
+  name           = "notes"
+  log_group_name = aws_cloudwatch_log_group.failures.name
+}
+
+resource "aws_cloudwatch_event_rule" "failures" {
+  name        = "failures"
+  description = "deployments that fail, and alarms"
+
+  event_pattern = jsonencode({
+    source = ["aws.apprunner", "aws.cloudwatch"]
+    "$or" = [
+      { detail = { operationStatus = [{ suffix = "Failed" }] } },
+      { detail = { state = { value = ["ALARM"] } } },
+    ]
+  })
+
+  tags = {
+    phase = tostring(var.phase)
+  }
+}
+
+resource "aws_cloudwatch_event_target" "failures" {
+  rule      = aws_cloudwatch_event_rule.failures.name
+  target_id = "log"
+  arn       = aws_cloudwatch_log_group.failures.arn
 }
