@@ -28,6 +28,7 @@ mod ingress;
 mod keyring;
 mod logs;
 mod metrics;
+mod observability;
 mod observations;
 mod probe;
 mod services;
@@ -40,7 +41,6 @@ use std::{io, sync::Arc, time::Duration};
 
 use ekiden_engine::Engine;
 use ekiden_logs::store::LogStore;
-use ekiden_metrics::{settings::Settings, store::MetricStore};
 use ekiden_registry::Registry;
 use ekiden_store::{Store, StoreError};
 use tokio::{
@@ -53,21 +53,19 @@ use tracing::{info, warn};
 #[doc(hidden)]
 pub use crate::api::page::fuzzing;
 use crate::{
-    alarms::Alarms,
     api::Api,
     audit::Audit,
     builds::Builds,
     certificates::Certificates,
     deliveries::Deliveries,
     domains::Domains,
-    drains::Drains,
     edges::Edges,
-    events::{Alerts, Events, alerts::DrainLags},
     identity::Identities,
     ingress::Ingress,
     keyring::Keyring,
-    logs::{LineWriter, Names},
-    metrics::{EndedOperations, Metrics},
+    logs::LineWriter,
+    metrics::EndedOperations,
+    observability::{Foundation, Observability},
     observations::Observations,
     services::Services,
     vault::Vault,
@@ -258,19 +256,9 @@ pub async fn run<E: Engine>(
     });
     // Services first, so that no instance is taken for a stray before its service is known.
     let services = Arc::new(Services::load(tools, config.quotas.services, stop.clone()).await?);
-    let drains = Drains::load(
-        Arc::clone(&store),
-        log_store.clone(),
-        Arc::clone(&keyring),
-        regions(&services),
-        config.account_id.clone(),
-        stop.clone(),
-    );
-    let drains = Arc::new(drains.await?);
     info!(services = services.count(), "control plane started");
 
     let tasks = TaskTracker::new();
-    tasks.spawn(Arc::clone(&drains).keep());
     tasks.spawn(Arc::clone(&edges).serve(edge_listener, config.edge_uids.clone(), stop.clone()));
     tasks.spawn(observe(
         Arc::clone(&engine),
@@ -278,86 +266,22 @@ pub async fn run<E: Engine>(
         stop.clone(),
     ));
     tasks.spawn(Arc::clone(&builds).sweep(stop.clone()));
-    let names = names(&services);
-    tasks.spawn(logs::collect(
-        Arc::clone(&engine),
-        log_store.clone(),
-        Arc::clone(&names),
-        stop.clone(),
-    ));
-    tasks.spawn(logs::write_chronicle(
-        Arc::clone(&store),
-        log_store.clone(),
-        news.subscribe(),
-        stop.clone(),
-    ));
-    if let Some(path) = config.logs.access_log.clone() {
-        tasks.spawn(logs::follow_access(
-            path,
-            config.data_dir.join("access-log-place"),
-            log_store.clone(),
-            names,
-            stop.clone(),
-        ));
-    }
-    tasks.spawn(logs::maintain(log_store.clone(), stop.clone()));
-    let metric_store = open_metrics(&config).await?;
-    let alarms = Arc::new(Alarms::new(Arc::clone(&store), metric_store.clone()));
-    let alarm_changes = alarms.changes();
-    tasks.spawn(Arc::clone(&alarms).keep(stop.clone()));
-    let metrics = Arc::new(Metrics::new(
-        metric_store.clone(),
-        metrics::Host {
-            log_store: log_store.clone(),
-            drain_lags: drain_lags(&drains),
-            certificates: Arc::clone(&certificates),
-        },
-        Arc::clone(&services),
-        Arc::clone(&edges),
-        Arc::clone(&engine),
-        ended,
-    ));
-    tasks.spawn(Arc::clone(&metrics).record(stop.clone()));
-    let collector = config
-        .telemetry
-        .client()
-        .map_err(|error| ControlError::Telemetry(error.to_string()))?;
-    tasks.spawn(telemetry::send(
-        config.telemetry.clone(),
-        collector,
-        Arc::clone(&edges),
-        Arc::clone(&services),
-        Arc::clone(&metrics),
-        stop.clone(),
-    ));
-    let events = Events::load(
-        Arc::clone(&store),
-        Arc::clone(&keyring),
-        log_store.clone(),
-        config.account_id.clone(),
-    );
-    let events = Arc::new(events.await?);
-    let alerts = Alerts::load(
-        Arc::clone(&events),
-        Arc::clone(&services),
-        Arc::clone(&observations),
-        &config,
-        drain_lags(&drains),
-    );
-    let alerts = Arc::new(alerts.await?);
-    tasks.spawn(events::read(
-        Arc::clone(&events),
-        Arc::clone(&alerts),
-        news.subscribe(),
-        stop.clone(),
-    ));
-    tasks.spawn(Arc::clone(&events).send(stop.clone()));
-    tasks.spawn(events::pass_alarms(
-        Arc::clone(&events),
-        alarm_changes,
-        stop.clone(),
-    ));
-    tasks.spawn(Arc::clone(&alerts).watch(engine.observe(), stop.clone()));
+    let seen = Foundation {
+        config: &config,
+        store: &store,
+        keyring: &keyring,
+        engine: &engine,
+        observations: &observations,
+        services: &services,
+        edges: &edges,
+        certificates: &certificates,
+        log_store: &log_store,
+        news: &news,
+        ended: &ended,
+        tasks: &tasks,
+        stop: &stop,
+    };
+    let seen = Observability::start(&seen).await?;
     tasks.spawn(retain(
         Arc::clone(&engine),
         Arc::clone(&store),
@@ -408,13 +332,7 @@ pub async fn run<E: Engine>(
         images,
         builds,
         notices,
-        metrics,
-        log_store.clone(),
-        drains,
-        metric_store,
-        alarms,
-        events,
-        alerts,
+        seen,
     );
     tasks.spawn(identities.write_down_uses(stop.clone()));
     tasks.spawn(Arc::new(api).serve(api_listener, stop.clone()));
@@ -465,55 +383,6 @@ async fn open_logs(config: &ControlConfig) -> Result<(LogStore, LineWriter), Con
     opened.map_err(|source| ControlError::Logs {
         path: config.data_dir.join("logs").display().to_string(),
         source,
-    })
-}
-
-async fn open_metrics(config: &ControlConfig) -> Result<MetricStore, ControlError> {
-    let path = config.data_dir.join("metrics");
-    let now = clock::now().as_millis();
-    let opening = path.clone();
-    let opened = tokio::task::spawn_blocking(move || {
-        let opened = logs::patiently(|| MetricStore::open(&opening, Settings::default(), now));
-        opened.map_err(io::Error::other)
-    });
-    let opened = opened
-        .await
-        .map_err(io::Error::other)
-        .and_then(|opened| opened);
-    opened.map_err(|source| ControlError::Metrics {
-        path: path.display().to_string(),
-        source,
-    })
-}
-
-/// How far drains are behind.
-fn drain_lags(drains: &Arc<Drains>) -> DrainLags {
-    let drains = Arc::clone(drains);
-    Arc::new(move || {
-        let status = drains.status().into_iter();
-        status
-            .map(|(name, status)| (name, Duration::from_secs(status.behind_seconds)))
-            .collect()
-    })
-}
-
-/// What services are called.
-fn names<E: Engine>(services: &Arc<Services<E>>) -> Names {
-    let services = Arc::clone(services);
-    Arc::new(move |id| {
-        let service = services.watch(id)?;
-        let name = service.borrow().stored.service.name.clone();
-        Some(name)
-    })
-}
-
-/// Where services are.
-fn regions<E: Engine>(services: &Arc<Services<E>>) -> drains::Regions {
-    let services = Arc::clone(services);
-    Arc::new(move |id| {
-        let service = services.watch(id)?;
-        let region = service.borrow().stored.region.clone();
-        Some(region)
     })
 }
 
