@@ -205,7 +205,8 @@ impl Certificates {
     /// When the certificates end, by their names with commas; of several with the same names, the one that lasts longest.
     pub(crate) fn ends(&self) -> BTreeMap<String, Timestamp> {
         let mut ends = BTreeMap::<String, Timestamp>::new();
-        for loaded in self.there() {
+        let there = self.there.lock().unwrap_or_else(PoisonError::into_inner);
+        for loaded in there.iter() {
             let end = ends.entry(loaded.certificate.names.join(",")).or_default();
             *end = loaded.certificate.not_after.max(*end);
         }
