@@ -20,7 +20,9 @@ pub(crate) const WATCH_EVERY: Duration = Duration::from_secs(2);
 /// How far it must have fallen to be worth measuring, in bytes.
 const FALL_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Looks after which directories are measured although it has not: somebody else may have made as much room.
+/// Looks after which directories are measured although free space has not fallen: somebody else may have made as much
+/// room meanwhile. Each measuring walks through what every instance has written, or a build's layers: half a minute
+/// between two keeps that small.
 const LOOKS_MAX: u32 = 15;
 
 /// A file per so many bytes, as mkfs.ext4 has it, and never fewer than these.

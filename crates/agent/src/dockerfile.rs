@@ -40,7 +40,7 @@ use tokio::{
     net::{UnixStream, unix::pipe},
     process::{Child, Command},
     sync::mpsc,
-    time::{interval, sleep, timeout},
+    time::{Instant, interval, sleep, sleep_until, timeout},
 };
 use zeroize::Zeroizing;
 
@@ -84,6 +84,9 @@ const TAIL_LINES: usize = 60;
 
 /// How often a build is begun whose runtime met a busy kernel.
 const TRIES_MAX: usize = 4;
+
+/// How long the kernel is given to be done.
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// How long whoever was killed may take to be gone.
 const END_MAX: Duration = Duration::from_secs(10);
@@ -297,14 +300,16 @@ pub(crate) async fn build(build: DockerfileBuild) -> Result<PathBuf, DockerfileE
         Ok(unfinished)
     })
     .await?;
-    let mut built = run(&build, &tools, unfinished).await;
+    let ends_at = Instant::now() + build.deadline;
+    let mut built = run(&build, &tools, unfinished, ends_at).await;
     for _ in 1..TRIES_MAX {
         if !matches!(built, Err(DockerfileError::RuntimeBusy { .. })) {
             break;
         }
         let line = "The kernel was busy when a step was to begin; building again from there.";
         let _ = build.log.send(line.to_owned()).await;
-        built = run(&build, &tools, true).await;
+        sleep(TRY_AGAIN_AFTER).await;
+        built = run(&build, &tools, true, ends_at).await;
     }
     let (storage, output) = (build.storage.clone(), build.output.clone());
     let (is_built, cache_bytes_max) = (built.is_ok(), build.cache_bytes_max);
@@ -483,6 +488,7 @@ async fn run(
     build: &DockerfileBuild,
     tools: &Tools,
     was_cut_off: bool,
+    ends_at: Instant,
 ) -> Result<(), DockerfileError> {
     let commands = commands(build, tools, was_cut_off);
     let (push, make) = (commands.len() - 1, commands.len() - 2);
@@ -499,7 +505,7 @@ async fn run(
     drop(bytes);
     let report = tokio::select! {
         report = sandbox.follow(&mut log) => Ok(report),
-        () = sleep(build.deadline) => Err(DockerfileError::TooLong { limit: build.deadline }),
+        () = sleep_until(ends_at) => Err(DockerfileError::TooLong { limit: build.deadline }),
         () = too_much_written(build) => Err(DockerfileError::Disk { limit: build.disk_bytes_max }),
     };
     sandbox.end().await;

@@ -188,6 +188,9 @@ pub(crate) async fn pass_alarms(
         let lane = format!("alarm/{}", change.alarm.name);
         let at = change.alarm.standing.transitioned_at;
         let deliveries = events.deliveries(&change.region, &lane, at, &event);
+        if deliveries.is_empty() {
+            continue;
+        }
         while let Err(error) = events.put(&deliveries, Because::Put).await {
             warn!(
                 error = told(&error),

@@ -21,6 +21,7 @@ mod demand;
 mod domains;
 mod drains;
 mod edges;
+mod ends;
 mod events;
 mod host;
 mod identity;
@@ -60,6 +61,7 @@ use crate::{
     deliveries::Deliveries,
     domains::Domains,
     edges::Edges,
+    ends::Ends,
     identity::Identities,
     ingress::Ingress,
     keyring::Keyring,
@@ -217,6 +219,7 @@ pub async fn run<E: Engine>(
     let images_changed = Arc::new(Notify::new());
     let news = watch::Sender::new(());
     let ended = Arc::new(EndedOperations::default());
+    let ends = Arc::new(Ends::default());
     let vault = Vault::new(
         Arc::clone(&store),
         Arc::clone(&keyring),
@@ -263,10 +266,11 @@ pub async fn run<E: Engine>(
     tasks.spawn(observe(
         Arc::clone(&engine),
         Arc::clone(&observations),
+        Arc::clone(&ends),
         stop.clone(),
     ));
     tasks.spawn(Arc::clone(&builds).sweep(stop.clone()));
-    let seen = Foundation {
+    let foundation = Foundation {
         config: &config,
         store: &store,
         keyring: &keyring,
@@ -278,10 +282,11 @@ pub async fn run<E: Engine>(
         log_store: &log_store,
         news: &news,
         ended: &ended,
+        ends: &ends,
         tasks: &tasks,
         stop: &stop,
     };
-    let seen = Observability::start(&seen).await?;
+    let observability = Observability::start(&foundation).await?;
     tasks.spawn(retain(
         Arc::clone(&engine),
         Arc::clone(&store),
@@ -332,7 +337,7 @@ pub async fn run<E: Engine>(
         images,
         builds,
         notices,
-        seen,
+        observability,
     );
     tasks.spawn(identities.write_down_uses(stop.clone()));
     tasks.spawn(Arc::new(api).serve(api_listener, stop.clone()));
@@ -403,12 +408,14 @@ fn tokio_listener(listener: std::net::TcpListener) -> io::Result<tokio::net::Tcp
 async fn observe<E: Engine>(
     engine: Arc<E>,
     observations: Arc<Observations>,
+    ends: Arc<Ends>,
     stop: CancellationToken,
 ) {
     let mut whole = engine.observe();
     loop {
         let seen = whole.borrow_and_update().clone();
         let mut left = false;
+        ends.note(&seen);
         for stray in observations.update(seen) {
             warn!(instance = %stray, "removing an instance of a service that is gone");
             if let Err(error) = engine.remove(stray).await {

@@ -18,6 +18,7 @@ use crate::{
     config::ControlConfig,
     drains::{self, Drains},
     edges::Edges,
+    ends::Ends,
     events::{self, Alerts, Events, alerts::DrainLags},
     keyring::Keyring,
     logs::{self, Names},
@@ -41,6 +42,7 @@ pub(crate) struct Foundation<'a, E: Engine> {
     /// Told when there are news of services.
     pub(crate) news: &'a watch::Sender<()>,
     pub(crate) ended: &'a Arc<EndedOperations>,
+    pub(crate) ends: &'a Arc<Ends>,
     pub(crate) tasks: &'a TaskTracker,
     pub(crate) stop: &'a CancellationToken,
 }
@@ -178,6 +180,8 @@ async fn start_events<E: Engine>(
         Arc::clone(on.observations),
         on.config,
         drain_lags(drains),
+        Arc::clone(on.certificates),
+        Arc::clone(on.ends),
     );
     let alerts = Arc::new(alerts.await?);
     on.tasks.spawn(events::read(
@@ -192,9 +196,7 @@ async fn start_events<E: Engine>(
         alarms.changes(),
         on.stop.clone(),
     ));
-    let seen = on.engine.observe();
-    on.tasks
-        .spawn(Arc::clone(&alerts).watch(seen, on.stop.clone()));
+    on.tasks.spawn(Arc::clone(&alerts).watch(on.stop.clone()));
     Ok((events, alerts))
 }
 

@@ -229,6 +229,25 @@ impl fmt::Display for Activity {
     }
 }
 
+impl Exit {
+    /// How it failed, and what its owner can do next; `None` when it was not needed any more.
+    #[must_use]
+    pub fn failure(&self) -> Option<(String, &'static str)> {
+        match self.stopped_for {
+            None => Some((self.cause.to_string(), self.cause.hint())),
+            Some(StopReason::Unhealthy) => Some((
+                "failed its health check and was stopped".to_owned(),
+                "see the application's last log lines",
+            )),
+            Some(StopReason::StartTimeout) => Some((
+                "did not become healthy in time and was stopped".to_owned(),
+                "check that the application listens on the configured port, and its last log lines",
+            )),
+            Some(StopReason::NotNeeded) => None,
+        }
+    }
+}
+
 impl ExitCause {
     /// What its owner can do next.
     #[must_use]

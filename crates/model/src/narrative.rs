@@ -15,7 +15,7 @@ use crate::{
     domain_name::DomainName,
     health::HealthProtocol,
     id::{InstanceId, OperationId, ServiceId},
-    instance::{Exit, ExitCause, StopReason},
+    instance::{Exit, ExitCause},
     name::ServiceName,
     revision::{Exposure, Settings},
     service::{
@@ -250,19 +250,12 @@ pub fn remark(service: ServiceId, name: &ServiceName, text: String, now: Timesta
     news
 }
 
-/// What is said of an instance that ended by itself, or was stopped because it failed; `None` when it was not needed.
+/// What is said of an instance that ended by itself, or was stopped because it failed; `None` when it was not needed
+/// any more.
 #[must_use]
 pub fn instance_ended(instance: InstanceId, exit: &Exit) -> Option<String> {
-    match exit.stopped_for {
-        None => {
-            let hint = sentence(exit.cause.hint());
-            Some(format!("Instance {instance} {}. {hint}", exit.cause))
-        }
-        Some(StopReason::Unhealthy) => Some(format!(
-            "Instance {instance} failed its health check and was stopped. See the application's last log lines."
-        )),
-        Some(StopReason::NotNeeded | StopReason::StartTimeout) => None,
-    }
+    let (cause, hint) = exit.failure()?;
+    Some(format!("Instance {instance} {cause}. {}", sentence(hint)))
 }
 
 impl News {

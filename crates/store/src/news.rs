@@ -55,7 +55,7 @@ impl Store {
         }
         sqlx::query(
             "INSERT INTO counters (name, value) VALUES (?, ?) \
-             ON CONFLICT (name) DO UPDATE SET value = MAX(value, excluded.value)",
+             ON CONFLICT (name) DO UPDATE SET value = excluded.value",
         )
         .bind(ENDS_TOLD)
         .bind(until.as_millis() as i64)

@@ -151,7 +151,8 @@ fn runtime_problem(before: &[String]) -> Option<String> {
 fn is_busy(before: &[String]) -> bool {
     let mut last = before.iter().rev().take(3);
     last.any(|line| {
-        line.contains("could not ensure we are a cloned binary: Device or resource busy")
+        line.contains("level=fatal msg=\"nsexec[")
+            && line.contains("could not ensure we are a cloned binary: Device or resource busy")
     })
 }
 

@@ -128,7 +128,7 @@ pub enum ImageError {
         actual: Digest,
     },
     /// A manifest, configuration or layout that does not make sense.
-    #[error("image `{image}` is not usable: {problem}; build it again and push it again")]
+    #[error("image `{image}` is not usable: {problem}; build it again")]
     Invalid {
         /// As asked for.
         image: String,

@@ -166,8 +166,7 @@ impl Document {
         let head: Head = serde_json::from_slice(bytes).map_err(broken)?;
         if head.schema_version != Some(2) {
             return Err(
-                "its manifest has an old format (schema 1): push it again with a current \
-                tool"
+                "its manifest has an old format (schema 1), which current tools do not write"
                     .to_owned(),
             );
         }

@@ -14,7 +14,8 @@ pub(super) fn text(view: &View, instances: bool) -> String {
     if instances {
         for service in &view.services {
             text += "\n\n";
-            text += &instance_table(service).join("\n");
+            let table = instance_table(service);
+            text += &fit(table, usize::MAX, "instances", untold(service)).join("\n");
         }
     }
     text
@@ -34,12 +35,17 @@ pub(super) fn frame(
     lines.push(sums(view));
     lines.push(String::new());
     let room = height.saturating_sub(lines.len());
-    lines.extend(fit(services(view), room, "services"));
+    lines.extend(fit(services(view), room, "services", 0));
     if instances {
         for service in &view.services {
             lines.push(String::new());
             let room = height.saturating_sub(lines.len());
-            lines.extend(fit(instance_table(service), room, "instances"));
+            lines.extend(fit(
+                instance_table(service),
+                room,
+                "instances",
+                untold(service),
+            ));
         }
     }
     lines.truncate(height);
@@ -49,11 +55,12 @@ pub(super) fn frame(
     lines
 }
 
-/// The lines of a table, its header first, for which there is room; the last one says what is left out.
-fn fit(mut table: Vec<String>, room: usize, what: &str) -> Vec<String> {
-    if table.len() > room && room > 0 {
-        let kept = room - 1;
-        let left_out = table.len() - kept.max(1);
+/// The lines of a table, its header first, for which there is room; the last one says what is left out, those included
+/// that are in no line.
+fn fit(mut table: Vec<String>, room: usize, what: &str, untold: usize) -> Vec<String> {
+    if (table.len() > room || untold > 0) && room > 0 {
+        let kept = table.len().min(room - 1);
+        let left_out = table.len() - kept.max(1) + untold;
         table.truncate(kept);
         table.push(format!("{left_out} more {what} are not shown"));
     }
@@ -146,13 +153,18 @@ fn instance_table(service: &ServiceView) -> Vec<String> {
         .instances
         .iter()
         .map(|one| instance_row(service, one));
-    let mut lines = lines(&header, rows.collect());
-    let all = service.instances_ready + service.instances_starting + service.instances_other;
-    let left_out = (all as usize).saturating_sub(service.instances.len());
-    if left_out > 0 {
-        lines.push(format!("{left_out} more that use less CPU are not told of"));
-    }
-    lines
+    lines(&header, rows.collect())
+}
+
+/// Instances that are counted and not told of: those that use least CPU.
+fn untold(service: &ServiceView) -> usize {
+    let of_all = [
+        service.instances_ready,
+        service.instances_starting,
+        service.instances_other,
+    ];
+    let all = of_all.map(u64::from).iter().sum::<u64>();
+    (all as usize).saturating_sub(service.instances.len())
 }
 
 fn instance_row(service: &ServiceView, instance: &InstanceUsage) -> Vec<String> {
@@ -309,8 +321,9 @@ mod tests {
         );
         let mut crowd = web();
         crowd.instances_ready = 150;
-        let lines = instance_table(&crowd);
-        assert_eq!(lines[3], "149 more that use less CPU are not told of");
+        let fitted = |room| fit(instance_table(&crowd), room, "instances", untold(&crowd));
+        assert_eq!(fitted(usize::MAX)[3], "149 more instances are not shown");
+        assert_eq!(fitted(3)[2], "150 more instances are not shown");
     }
 
     #[test]

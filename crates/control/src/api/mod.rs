@@ -173,7 +173,7 @@ impl<E: Engine> Api<E> {
         images: Arc<Registry>,
         builds: Arc<Builds<E>>,
         notices: Notices,
-        seen: Observability<E>,
+        observability: Observability<E>,
     ) -> Self {
         let vault = Vault::new(
             Arc::clone(&store),
@@ -196,15 +196,15 @@ impl<E: Engine> Api<E> {
             images,
             builds,
             notices,
-            metrics: seen.metrics,
-            log_store: seen.log_store,
+            metrics: observability.metrics,
+            log_store: observability.log_store,
             log_queries: logs::Queries::new(),
             large_bodies: logs::LargeBodies::new(),
-            drains: seen.drains,
-            metric_store: seen.metric_store,
-            alarms: seen.alarms,
-            events: seen.events,
-            alerts: seen.alerts,
+            drains: observability.drains,
+            metric_store: observability.metric_store,
+            alarms: observability.alarms,
+            events: observability.events,
+            alerts: observability.alerts,
             host: Host::read(),
         }
     }

@@ -175,8 +175,10 @@ fn instance_address(view: &InstanceView) -> Option<String> {
 
 fn instance_reason(view: &InstanceView) -> Option<String> {
     match &view.state {
-        InstanceState::Exited(exit) if exit.stopped_for.is_some() => Some(exit.cause.to_string()),
-        InstanceState::Exited(exit) => Some(format!("{}; {}", exit.cause, exit.cause.hint())),
+        InstanceState::Exited(exit) => Some(match exit.failure() {
+            Some((cause, hint)) => format!("{cause}; {hint}"),
+            None => exit.cause.to_string(),
+        }),
         InstanceState::Creating
         | InstanceState::Running { .. }
         | InstanceState::Stopping { .. } => {

@@ -4,26 +4,26 @@
 //! yet is forgotten with the process: a service that is down has to be so for a while again before it is said.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet},
     path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
 use ekiden_aws::arn::Arn;
-use ekiden_engine::{Engine, Observation};
+use ekiden_engine::Engine;
 use ekiden_logs::store::LogStore;
 use ekiden_model::{
     alert::{self, Alert, AlertKey, AlertKind, AlertState, Change, Judgement, Serving},
     health::Verdict,
-    id::{InstanceId, ServiceId},
-    instance::{Exit, InstanceState},
+    id::ServiceId,
+    instance::InstanceState,
     narrative::{Outcome, instance_ended, remark},
     service::{OperationKind, ServiceStatus},
     time::Timestamp,
 };
 use ekiden_store::{StoreError, StoredService, events::Because, news::NumberedNews};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -33,7 +33,8 @@ use super::{
     told,
 };
 use crate::{
-    clock, config::ControlConfig, observations::Observations, services::Services, worker::Snapshot,
+    certificates::Certificates, clock, config::ControlConfig, ends::Ends,
+    observations::Observations, services::Services, worker::Snapshot,
 };
 
 /// How often facts are looked at.
@@ -41,12 +42,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// How often those are that cost more: budgets, disks, certificates.
 const LOOK_WIDER_EVERY: Duration = Duration::from_secs(60);
-
-/// Ends that are remembered of one service.
-const ENDS_MAX: usize = 2 * alert::CRASHES_MIN;
-
-/// Ends that wait for being told of in their services' logs; of more, the oldest are not.
-const UNTOLD_MAX: usize = 1000;
 
 /// How far each drain is behind, by name. Whoever has drains gives it; until then there are none.
 pub(crate) type DrainLags = Arc<dyn Fn() -> Vec<(String, Duration)> + Send + Sync>;
@@ -61,6 +56,8 @@ pub(crate) struct Alerts<E> {
     logs_bytes_max: u64,
     registry_bytes_max: u64,
     drains: DrainLags,
+    certificates: Arc<Certificates>,
+    ends: Arc<Ends>,
     /// What ended until then was told of by control planes before this one.
     ends_told: Timestamp,
     states: Mutex<HashMap<AlertKey, Watched>>,
@@ -72,15 +69,6 @@ struct Watched {
     raised: Option<Alert>,
 }
 
-/// When the instances of services ended by themselves.
-#[derive(Default)]
-struct Ends {
-    seen: HashSet<InstanceId>,
-    by_service: HashMap<ServiceId, VecDeque<Timestamp>>,
-    /// What is not in the services' logs yet.
-    untold: VecDeque<(ServiceId, InstanceId, Exit)>,
-}
-
 impl<E: Engine> Alerts<E> {
     /// # Errors
     /// The alerts that are raised cannot be read.
@@ -90,6 +78,8 @@ impl<E: Engine> Alerts<E> {
         observations: Arc<Observations>,
         config: &ControlConfig,
         drains: DrainLags,
+        certificates: Arc<Certificates>,
+        ends: Arc<Ends>,
     ) -> Result<Self, StoreError> {
         let raised = events.store.alerts().await?.into_iter().map(|alert| {
             let watched = Watched {
@@ -98,7 +88,7 @@ impl<E: Engine> Alerts<E> {
             };
             (alert.key, watched)
         });
-        let ends_told = events.store.ends_told().await?;
+        let ends_told = events.store.ends_told().await?.min(clock::now());
         Ok(Self {
             states: Mutex::new(raised.collect()),
             logs: events.logs.clone(),
@@ -109,33 +99,23 @@ impl<E: Engine> Alerts<E> {
             logs_bytes_max: config.logs.total_bytes_max,
             registry_bytes_max: config.registry.budget,
             drains,
+            certificates,
+            ends,
             ends_told,
         })
     }
 
-    /// Looks at facts until the control plane stops. `seen` is what the engine has.
-    pub(crate) async fn watch(
-        self: Arc<Self>,
-        mut seen: watch::Receiver<Observation>,
-        stop: CancellationToken,
-    ) {
-        let mut ends = Ends::default();
+    /// Looks at facts until the control plane stops.
+    pub(crate) async fn watch(self: Arc<Self>, stop: CancellationToken) {
         let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut wider_at = tokio::time::Instant::now();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return, // cancel-safe: nothing is in flight here
-                changed = seen.changed() => { // cancel-safe per its docs
-                    if changed.is_err() {
-                        return;
-                    }
-                    ends.look(&seen.borrow_and_update());
-                    continue;
-                }
                 _ = tick.tick() => {} // cancel-safe per its docs
             }
-            let mut looked = self.look(&mut ends).await;
+            let mut looked = self.look().await;
             if looked.is_ok() && wider_at <= tokio::time::Instant::now() {
                 wider_at = tokio::time::Instant::now() + LOOK_WIDER_EVERY;
                 looked = self.look_wider().await;
@@ -149,12 +129,12 @@ impl<E: Engine> Alerts<E> {
         }
     }
 
-    async fn look(&self, ends: &mut Ends) -> Result<(), StoreError> {
+    async fn look(&self) -> Result<(), StoreError> {
         let now = clock::now();
         let services = self.services.all();
         let ids: HashSet<ServiceId> = services.iter().map(|one| one.stored.service.id).collect();
-        self.tell_of_ends(ends, &services, now).await?;
-        ends.by_service.retain(|id, _| ids.contains(id));
+        self.tell_of_ends(&services, now).await?;
+        self.ends.retain(&ids);
         let engine_answers = self.observations.whole().current;
         for snapshot in &services {
             let of = &snapshot.stored;
@@ -162,8 +142,7 @@ impl<E: Engine> Alerts<E> {
                 let judged = serving(snapshot);
                 self.judge(AlertKind::ServiceDown, of, judged, now).await?;
             }
-            if let Some(ended) = ends.by_service.get(&of.service.id) {
-                let ended: Vec<_> = ended.iter().copied().collect();
+            if let Some(ended) = self.ends.of_service(of.service.id) {
                 let judged = alert::crashes(&ended, now);
                 self.judge(AlertKind::CrashLoop, of, judged, now).await?;
             } else if engine_answers {
@@ -177,28 +156,30 @@ impl<E: Engine> Alerts<E> {
     /// Writes into the services' logs which instances ended, each once.
     async fn tell_of_ends(
         &self,
-        ends: &mut Ends,
         services: &[Arc<Snapshot>],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let Some(until) = ends.untold.iter().map(|(_, _, exit)| exit.at).max() else {
+        let untold = self.ends.take_untold();
+        let Some(until) = untold.iter().map(|ended| ended.exit.at).max() else {
             return Ok(());
         };
-        let told: Vec<_> = ends
-            .untold
+        let told: Vec<_> = untold
             .iter()
-            .filter(|(_, _, exit)| exit.at > self.ends_told)
-            .filter_map(|(service, instance, exit)| {
-                let of = services
-                    .iter()
-                    .find(|of| of.stored.service.id == *service)?;
-                let text = instance_ended(*instance, exit)?;
-                let name = &of.stored.service.name;
-                Some((of.stored.region.clone(), remark(*service, name, text, now)))
+            .filter(|ended| ended.exit.at > self.ends_told)
+            .filter_map(|ended| {
+                let mut services = services.iter().map(|one| &one.stored);
+                let of = services.find(|of| of.service.id == ended.service)?;
+                let text = instance_ended(ended.instance, &ended.exit)?;
+                let news = remark(of.service.id, &of.service.name, text, ended.exit.at);
+                Some((of.region.clone(), news))
             })
             .collect();
-        self.events.store.put_ends(&told, until).await?;
-        ends.untold.clear();
+        // A clock that was ahead for a while does not silence what ends later.
+        let stored = self.events.store.put_ends(&told, until.min(now)).await;
+        if let Err(error) = stored {
+            self.ends.put_back(untold);
+            return Err(error);
+        }
         if !told.is_empty() {
             self.services.news_grew();
         }
@@ -240,12 +221,7 @@ impl<E: Engine> Alerts<E> {
     /// Of each set of names, the certificate that lasts longest.
     async fn look_at_certificates(&self, now: Timestamp) -> Result<(), StoreError> {
         let attempts = self.events.store.certificate_attempts().await?;
-        let mut last: HashMap<String, Timestamp> = HashMap::new();
-        for stored in self.events.store.certificates().await? {
-            let names = stored.certificate.names.join(",");
-            let not_after = last.entry(names).or_default();
-            *not_after = stored.certificate.not_after.max(*not_after);
-        }
+        let last = self.certificates.ends();
         let kind = AlertKind::CertificateNearExpiry;
         let gone: Vec<_> = {
             let states = self.states.lock().await;
@@ -480,37 +456,4 @@ fn serving(snapshot: &Snapshot) -> Judgement {
         // The edges count failures by cause, but only since control was started.
         requests_failing: None,
     })
-}
-
-impl Ends {
-    /// Remembers instances that have ended. They stay in sight until they are removed.
-    fn look(&mut self, seen: &Observation) {
-        if !seen.current {
-            return;
-        }
-        let mut still = HashSet::new();
-        for instance in seen.instances.iter().filter(|one| !one.builds) {
-            let InstanceState::Exited(exit) = &instance.state else {
-                continue;
-            };
-            still.insert(instance.id);
-            if self.seen.contains(&instance.id) {
-                continue;
-            }
-            if self.untold.len() == UNTOLD_MAX {
-                self.untold.pop_front();
-            }
-            let end = (instance.service, instance.id, exit.clone());
-            self.untold.push_back(end);
-            if exit.stopped_for.is_some() {
-                continue;
-            }
-            let ends = self.by_service.entry(instance.service).or_default();
-            ends.push_back(exit.at);
-            if ends.len() > ENDS_MAX {
-                ends.pop_front();
-            }
-        }
-        self.seen = still;
-    }
 }
