@@ -103,21 +103,34 @@ impl<E: Engine> Api<E> {
         })
     }
 
+    /// One page of the services of a region, or only this one.
+    pub(super) fn services_of(
+        &self,
+        caller: &Caller,
+        page: &Page<(Timestamp, ServiceId)>,
+        only: Option<Arc<Snapshot>>,
+    ) -> (Vec<Arc<Snapshot>>, Option<String>) {
+        let found = match only {
+            Some(one) => vec![one],
+            None => self.services.list(
+                &caller.region,
+                page.after().copied(),
+                page.look_for() as usize,
+            ),
+        };
+        page.cut(found, |last| {
+            let service = &last.stored.service;
+            (service.created_at, service.id)
+        })
+    }
+
     pub(super) async fn list_services(
         &self,
         caller: &Caller,
         request: ListServicesRequest,
     ) -> Result<ListServicesResponse, ApiError> {
         let page: Page<(Timestamp, ServiceId)> = self.page("ListServices", caller, &request)?;
-        let found = self.services.list(
-            &caller.region,
-            page.after().copied(),
-            page.look_for() as usize,
-        );
-        let (found, next_token) = page.cut(found, |last| {
-            let service = &last.stored.service;
-            (service.created_at, service.id)
-        });
+        let (found, next_token) = self.services_of(caller, &page, None);
         let summaries = found
             .iter()
             .map(|snapshot| self.wire_summary(&snapshot.stored))

@@ -43,18 +43,11 @@ impl<E: Engine> Api<E> {
             ..request
         };
         let page: Page<(Timestamp, ServiceId)> = self.page("GetUsage", caller, &request)?;
-        let found = match request.service_arn.as_deref() {
-            Some(arn) => vec![self.find(caller, Some(arn))?],
-            None => self.services.list(
-                &caller.region,
-                page.after().copied(),
-                page.look_for() as usize,
-            ),
+        let only = match request.service_arn.as_deref() {
+            Some(arn) => Some(self.find(caller, Some(arn))?),
+            None => None,
         };
-        let (found, next_token) = page.cut(found, |last| {
-            let service = &last.stored.service;
-            (service.created_at, service.id)
-        });
+        let (found, next_token) = self.services_of(caller, &page, only);
         let ids: Vec<_> = found.iter().map(|one| one.stored.service.id).collect();
         let counted = self.metrics.counted(&ids, clock::now());
         let used = self.metrics.instance_usage();
