@@ -26,115 +26,9 @@ impl<E: Engine> Metrics<E> {
             .collect();
         services.sort_by(|(_, one), (_, other)| one.name.cmp(&other.name));
         let mut out = Writer::new();
-        let mut family = out.family(
-            "ekiden_requests_total",
-            Kind::Counter,
-            "Requests that are over, by the class of the status that their clients were sent.",
-        );
-        for (id, totals) in &services {
-            for (class, count) in CLASSES.iter().zip(totals.counts.answered) {
-                let labels = of(id, totals, Some(("status", class)));
-                family.sample(&labels, count as f64);
-            }
-            let labels = of(id, totals, Some(("status", "none")));
-            family.sample(&labels, totals.counts.unanswered as f64);
-        }
-        let mut family = out.family(
-            "ekiden_requests_failed_total",
-            Kind::Counter,
-            "Requests that the front door answered itself or gave up, by cause.",
-        );
-        for (id, totals) in &services {
-            for (cause, count) in &totals.counts.causes {
-                family.sample(&of(id, totals, Some(("cause", cause))), *count as f64);
-            }
-        }
-        let mut family = out.family(
-            "ekiden_unrouted_requests_total",
-            Kind::Counter,
-            "Requests that led to no service.",
-        );
-        family.sample(&[], state.unrouted.counts.requests() as f64);
-        for (name, help, histogram) in [
-            (
-                "ekiden_request_seconds",
-                "How long requests took at the front door.",
-                (|totals| &totals.latency) as fn(&Totals) -> &Histogram,
-            ),
-            (
-                "ekiden_queue_seconds",
-                "How long requests waited for an instance with room, of those that waited.",
-                |totals| &totals.queued,
-            ),
-            (
-                "ekiden_cold_seconds",
-                "How long requests waited that found no instance at all.",
-                |totals| &totals.cold,
-            ),
-        ] {
-            let mut family = out.family(name, Kind::Histogram, help);
-            for (id, totals) in &services {
-                let histogram = histogram(totals);
-                let seconds = histogram.sum as f64 / 1e6;
-                let labels = of(id, totals, None);
-                family.histogram(&labels, &cumulative(histogram), seconds, histogram.count);
-            }
-        }
-        let mut family = out.family("ekiden_instances", Kind::Gauge, "Instances, by state.");
-        for (id, totals) in &services {
-            for state in STATES {
-                let count = totals.states.get(state).copied().unwrap_or(0);
-                family.sample(&of(id, totals, Some(("state", state))), f64::from(count));
-            }
-        }
-        let mut family = out.family(
-            "ekiden_instance_cpu_cores",
-            Kind::Gauge,
-            "What an instance uses of CPUs.",
-        );
-        for (id, totals) in &services {
-            for (instance, shares) in &totals.instances {
-                let instance = instance.to_string();
-                let labels = of(id, totals, Some(("instance", &instance)));
-                family.sample(&labels, f64::from(shares.cpu_millis) / 1000.0);
-            }
-        }
-        let mut family = out.family(
-            "ekiden_instance_memory_bytes",
-            Kind::Gauge,
-            "Memory that an instance uses, without what the kernel could drop at once.",
-        );
-        for (id, totals) in &services {
-            for (instance, shares) in &totals.instances {
-                let instance = instance.to_string();
-                let labels = of(id, totals, Some(("instance", &instance)));
-                family.sample(&labels, shares.memory_bytes as f64);
-            }
-        }
-        let mut family = out.family(
-            "ekiden_start_stage_seconds",
-            Kind::Summary,
-            "How long the stages of starts of instances took.",
-        );
-        for (id, totals) in &services {
-            for (stage, (count, millis)) in &totals.stages {
-                let labels = of(id, totals, Some(("stage", stage)));
-                family.summary(&labels, &[], millis / 1000.0, *count);
-            }
-        }
-        let mut family = out.family(
-            "ekiden_operation_seconds",
-            Kind::Summary,
-            "How long operations took that are over.",
-        );
-        for (id, totals) in &services {
-            for ((kind, succeeded), (count, seconds)) in &totals.operations {
-                let outcome = if *succeeded { "succeeded" } else { "failed" };
-                let mut labels = of(id, totals, Some(("operation", kind)));
-                labels.push(("outcome", outcome));
-                family.summary(&labels, &[], *seconds, *count);
-            }
-        }
+        write_requests(&mut out, &services, state.unrouted.counts.requests());
+        write_instances(&mut out, &services);
+        write_durations(&mut out, &services);
         let mut family = out.family("ekiden_disk_bytes", Kind::Gauge, "Disk that stores take.");
         family.sample(&[("store", "logs")], logs.disk_bytes as f64);
         family.sample(&[("store", "metrics")], metrics.disk_bytes as f64);
@@ -185,6 +79,130 @@ impl<E: Engine> Metrics<E> {
                 .sample(&[], value as f64);
         }
         out.finish()
+    }
+}
+
+/// Services by their ids, in the order of their names.
+type Services<'a> = [(String, &'a Totals)];
+
+/// What the front door answered, and how long that took.
+fn write_requests(out: &mut Writer, services: &Services<'_>, unrouted: u64) {
+    let mut family = out.family(
+        "ekiden_requests_total",
+        Kind::Counter,
+        "Requests that are over, by the class of the status that their clients were sent.",
+    );
+    for (id, totals) in services {
+        for (class, count) in CLASSES.iter().zip(totals.counts.answered) {
+            let labels = of(id, totals, Some(("status", class)));
+            family.sample(&labels, count as f64);
+        }
+        let labels = of(id, totals, Some(("status", "none")));
+        family.sample(&labels, totals.counts.unanswered as f64);
+    }
+    let mut family = out.family(
+        "ekiden_requests_failed_total",
+        Kind::Counter,
+        "Requests that the front door answered itself or gave up, by cause.",
+    );
+    for (id, totals) in services {
+        for (cause, count) in &totals.counts.causes {
+            family.sample(&of(id, totals, Some(("cause", cause))), *count as f64);
+        }
+    }
+    let mut family = out.family(
+        "ekiden_unrouted_requests_total",
+        Kind::Counter,
+        "Requests that led to no service.",
+    );
+    family.sample(&[], unrouted as f64);
+    for (name, help, histogram) in [
+        (
+            "ekiden_request_seconds",
+            "How long requests took at the front door.",
+            (|totals| &totals.latency) as fn(&Totals) -> &Histogram,
+        ),
+        (
+            "ekiden_queue_seconds",
+            "How long requests waited for an instance with room, of those that waited.",
+            |totals| &totals.queued,
+        ),
+        (
+            "ekiden_cold_seconds",
+            "How long requests waited that found no instance at all.",
+            |totals| &totals.cold,
+        ),
+    ] {
+        let mut family = out.family(name, Kind::Histogram, help);
+        for (id, totals) in services {
+            let histogram = histogram(totals);
+            let seconds = histogram.sum as f64 / 1e6;
+            let labels = of(id, totals, None);
+            family.histogram(&labels, &cumulative(histogram), seconds, histogram.count);
+        }
+    }
+}
+
+/// How many there are, and what each uses.
+fn write_instances(out: &mut Writer, services: &Services<'_>) {
+    let mut family = out.family("ekiden_instances", Kind::Gauge, "Instances, by state.");
+    for (id, totals) in services {
+        for state in STATES {
+            let count = totals.states.get(state).copied().unwrap_or(0);
+            family.sample(&of(id, totals, Some(("state", state))), f64::from(count));
+        }
+    }
+    let mut family = out.family(
+        "ekiden_instance_cpu_cores",
+        Kind::Gauge,
+        "What an instance uses of CPUs.",
+    );
+    for (id, totals) in services {
+        for (instance, shares) in &totals.instances {
+            let instance = instance.to_string();
+            let labels = of(id, totals, Some(("instance", &instance)));
+            family.sample(&labels, f64::from(shares.cpu_millis) / 1000.0);
+        }
+    }
+    let mut family = out.family(
+        "ekiden_instance_memory_bytes",
+        Kind::Gauge,
+        "Memory that an instance uses, without what the kernel could drop at once.",
+    );
+    for (id, totals) in services {
+        for (instance, shares) in &totals.instances {
+            let instance = instance.to_string();
+            let labels = of(id, totals, Some(("instance", &instance)));
+            family.sample(&labels, shares.memory_bytes as f64);
+        }
+    }
+}
+
+/// How long starts and operations took.
+fn write_durations(out: &mut Writer, services: &Services<'_>) {
+    let mut family = out.family(
+        "ekiden_start_stage_seconds",
+        Kind::Summary,
+        "How long the stages of starts of instances took.",
+    );
+    for (id, totals) in services {
+        for (stage, (count, millis)) in &totals.stages {
+            let labels = of(id, totals, Some(("stage", stage)));
+            family.summary(&labels, &[], millis / 1000.0, *count);
+        }
+    }
+    let mut family = out.family(
+        "ekiden_operation_seconds",
+        Kind::Summary,
+        "How long operations took that are over.",
+    );
+    for (id, totals) in services {
+        for ((kind, succeeded), (count, seconds)) in &totals.operations {
+            let outcome = if *succeeded { "succeeded" } else { "failed" };
+            let mut labels = of(id, totals, Some(("operation", kind)));
+            labels.push(("outcome", outcome));
+            family.summary(&labels, &[], *seconds, *count);
+        }
     }
 }
 
